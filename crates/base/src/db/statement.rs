@@ -1,0 +1,233 @@
+//! Statements, and what they can be run on: the database for single reads, a transaction for everything.
+
+use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::sqlite::{Sqlite, SqliteArguments};
+use tokio::sync::Mutex;
+
+use super::error::{DbError, DbErrorKind, is_serialization_failure};
+use super::value::{Inner, Row, Value};
+use super::{Backend, Db};
+
+/// Rows of one answer at most: statements that could give more have to be paged.
+pub const ROWS_MAX: usize = 100_000;
+
+/// A statement with its values. The text is one for both databases: `$1` placeholders in ascending order, `BIGINT`,
+/// `TEXT` and `BYTEA` columns, sums cast back to `BIGINT`.
+#[derive(Clone, Debug)]
+#[must_use = "a statement does nothing until it is run"]
+pub struct Sql {
+    text: &'static str,
+    values: Vec<Value>,
+}
+
+/// Starts a statement.
+pub fn sql(text: &'static str) -> Sql {
+    Sql { text, values: Vec::new() }
+}
+
+impl Sql {
+    /// Binds the next placeholder.
+    pub fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Runs a statement that changes something and gives the number of rows that it touched.
+    ///
+    /// # Errors
+    /// Any [`DbError`]; after one the transaction is lost on both databases: whatever the job answers, it is rolled
+    /// back. Where a conflict is expected, use `ON CONFLICT DO NOTHING` and look at the count.
+    pub async fn execute(self, tx: &mut Tx) -> Result<u64, DbError> {
+        let mut state = tx.state.lock().await;
+        state.check()?;
+        let TxState { connection, .. } = &mut *state;
+        let outcome = match connection {
+            Connection::Sqlite(connection) => {
+                self.sqlite().execute(&mut **connection).await.map(|done| done.rows_affected())
+            }
+            Connection::Postgres(connection) => {
+                self.postgres().execute(&mut **connection).await.map(|done| done.rows_affected())
+            }
+        };
+        outcome.map_err(|error| state.fail(error))
+    }
+
+    /// All rows of the answer.
+    ///
+    /// # Errors
+    /// Any [`DbError`]; [`DbErrorKind::RowCount`] above [`ROWS_MAX`].
+    pub async fn all<Q: Queryable + ?Sized>(self, on: &Q) -> Result<Vec<Row>, DbError> {
+        on.fetch(self).await
+    }
+
+    /// The only row of the answer, or none.
+    ///
+    /// # Errors
+    /// Any [`DbError`]; [`DbErrorKind::RowCount`] when there are several.
+    pub async fn optional<Q: Queryable + ?Sized>(self, on: &Q) -> Result<Option<Row>, DbError> {
+        let text = self.text;
+        let mut rows = on.fetch(self).await?;
+        if rows.len() > 1 {
+            return Err(DbError::new(
+                DbErrorKind::RowCount,
+                format!("{} rows where one was expected: {text}", rows.len()),
+            ));
+        }
+        Ok(rows.pop())
+    }
+
+    /// The only row of the answer.
+    ///
+    /// # Errors
+    /// Any [`DbError`]; [`DbErrorKind::RowCount`] when there is none or several.
+    pub async fn one<Q: Queryable + ?Sized>(self, on: &Q) -> Result<Row, DbError> {
+        let text = self.text;
+        let row = self.optional(on).await?;
+        row.ok_or_else(|| DbError::new(DbErrorKind::RowCount, format!("no row where one was expected: {text}")))
+    }
+
+    fn sqlite(self) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
+        self.values.into_iter().fold(sqlx::query(self.text), |query, value| match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+            Value::Bytes(value) => query.bind(value),
+        })
+    }
+
+    fn postgres(self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
+        self.values.into_iter().fold(sqlx::query(self.text), |query, value| match value {
+            Value::Integer(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+            Value::Bytes(value) => query.bind(value),
+        })
+    }
+}
+
+async fn collect<R>(mut rows: BoxStream<'_, Result<R, sqlx::Error>>, wrap: fn(R) -> Inner) -> Result<Vec<Row>, Fetch> {
+    let mut all = Vec::new();
+    while let Some(row) = rows.try_next().await.map_err(Fetch::Database)? {
+        if all.len() == ROWS_MAX {
+            return Err(Fetch::TooMany);
+        }
+        all.push(Row(wrap(row)));
+    }
+    Ok(all)
+}
+
+enum Fetch {
+    Database(sqlx::Error),
+    TooMany,
+}
+
+fn too_many() -> DbError {
+    DbError::new(DbErrorKind::RowCount, format!("the answer has more than {ROWS_MAX} rows"))
+}
+
+impl From<Fetch> for DbError {
+    fn from(fetch: Fetch) -> Self {
+        match fetch {
+            Fetch::Database(error) => error.into(),
+            Fetch::TooMany => too_many(),
+        }
+    }
+}
+
+/// What a read can run on: [`Db`] (a connection of the pool) or [`Tx`] (sees the transaction's own changes).
+pub trait Queryable: Sync {
+    /// Runs the statement and gives its rows.
+    fn fetch(&self, statement: Sql) -> impl Future<Output = Result<Vec<Row>, DbError>> + Send;
+}
+
+impl<Q: Queryable + ?Sized> Queryable for &Q {
+    fn fetch(&self, statement: Sql) -> impl Future<Output = Result<Vec<Row>, DbError>> + Send {
+        (**self).fetch(statement)
+    }
+}
+
+impl<Q: Queryable + Send + ?Sized> Queryable for &mut Q {
+    fn fetch(&self, statement: Sql) -> impl Future<Output = Result<Vec<Row>, DbError>> + Send {
+        (**self).fetch(statement)
+    }
+}
+
+impl Queryable for Db {
+    async fn fetch(&self, statement: Sql) -> Result<Vec<Row>, DbError> {
+        Ok(match &*self.backend {
+            Backend::Sqlite { reads, .. } => collect(statement.sqlite().fetch(reads), Inner::Sqlite).await?,
+            Backend::Postgres { pool } => collect(statement.postgres().fetch(pool), Inner::Postgres).await?,
+        })
+    }
+}
+
+/// A transaction, as a job of [`Db::write`] gets it.
+pub struct Tx {
+    pub(super) state: Mutex<TxState>,
+}
+
+pub(super) struct TxState {
+    pub(super) connection: Connection,
+    failed: Option<DbError>,
+    serialization_failure: bool,
+}
+
+pub(super) enum Connection {
+    Sqlite(Box<sqlx::SqliteConnection>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl TxState {
+    /// PostgreSQL refuses every statement after a failed one. SQLite would go on; being stricter than it keeps a job
+    /// from working on one database and failing on the other.
+    fn check(&self) -> Result<(), DbError> {
+        match &self.failed {
+            None => Ok(()),
+            Some(error) => Err(error.clone()),
+        }
+    }
+
+    fn fail(&mut self, error: sqlx::Error) -> DbError {
+        self.serialization_failure |= is_serialization_failure(&error);
+        let error = DbError::from(error);
+        self.failed = Some(error.clone());
+        error
+    }
+}
+
+impl Tx {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { state: Mutex::new(TxState { connection, failed: None, serialization_failure: false }) }
+    }
+
+    pub(super) fn into_connection(self) -> Connection {
+        self.state.into_inner().connection
+    }
+
+    /// The first error of a statement since the last call.
+    pub(super) fn failure_take(&mut self) -> Option<DbError> {
+        self.state.get_mut().failed.take()
+    }
+
+    pub(super) fn serialization_failed(&mut self) -> bool {
+        self.state.get_mut().serialization_failure
+    }
+}
+
+impl Queryable for Tx {
+    async fn fetch(&self, statement: Sql) -> Result<Vec<Row>, DbError> {
+        let mut state = self.state.lock().await;
+        state.check()?;
+        let TxState { connection, .. } = &mut *state;
+        let outcome = match connection {
+            Connection::Sqlite(connection) => collect(statement.sqlite().fetch(&mut **connection), Inner::Sqlite).await,
+            Connection::Postgres(connection) => {
+                collect(statement.postgres().fetch(&mut **connection), Inner::Postgres).await
+            }
+        };
+        outcome.map_err(|fetch| match fetch {
+            Fetch::Database(error) => state.fail(error),
+            Fetch::TooMany => too_many(),
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Values that go into statements and columns that come out, the same on both databases.
+
+use sqlx::{Row as _, TypeInfo as _, ValueRef as _};
+
+use super::error::{DbError, DbErrorKind};
+use crate::clock::Micros;
+
+/// A bound value: one of the three column types BIGINT, TEXT and BYTEA, each of them typed even when NULL, because
+/// PostgreSQL wants to know.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// BIGINT.
+    Integer(Option<i64>),
+    /// TEXT.
+    Text(Option<String>),
+    /// BYTEA.
+    Bytes(Option<Vec<u8>>),
+}
+
+macro_rules! value_from {
+    ($($from:ty => $variant:ident $convert:expr;)*) => {$(
+        impl From<$from> for Value {
+            fn from(value: $from) -> Self {
+                Self::$variant(Some($convert(value)))
+            }
+        }
+        impl From<Option<$from>> for Value {
+            fn from(value: Option<$from>) -> Self {
+                Self::$variant(value.map($convert))
+            }
+        }
+    )*};
+}
+
+value_from! {
+    i64 => Integer std::convert::identity;
+    i32 => Integer i64::from;
+    u32 => Integer i64::from;
+    u16 => Integer i64::from;
+    bool => Integer i64::from;
+    Micros => Integer |time: Micros| time.0;
+    &str => Text str::to_owned;
+    String => Text std::convert::identity;
+    &String => Text String::clone;
+    Vec<u8> => Bytes std::convert::identity;
+    &[u8] => Bytes <[u8]>::to_vec;
+}
+
+/// One row of an answer.
+#[derive(Debug)]
+pub struct Row(pub(super) Inner);
+
+pub(super) enum Inner {
+    Sqlite(sqlx::sqlite::SqliteRow),
+    Postgres(sqlx::postgres::PgRow),
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite(_) => "SQLite row",
+            Self::Postgres(_) => "PostgreSQL row",
+        })
+    }
+}
+
+impl Row {
+    /// The column with this name.
+    ///
+    /// # Errors
+    /// [`DbErrorKind::Decode`] when there is no such column, it has another type, or is NULL and `T` is not an `Option`.
+    pub fn get<T: Column>(&self, name: &str) -> Result<T, DbError> {
+        T::from_row(self, name)
+    }
+
+    fn integer(&self, name: &str) -> Result<Option<i64>, DbError> {
+        match &self.0 {
+            Inner::Sqlite(row) => Ok(row.try_get(name)?),
+            Inner::Postgres(row) => {
+                let raw = row.try_get_raw(name)?;
+                if raw.is_null() {
+                    return Ok(None);
+                }
+                let kind = raw.type_info().name().to_owned();
+                // Literals and some functions are narrower than BIGINT.
+                Ok(Some(match kind.as_str() {
+                    "INT2" => i64::from(row.try_get::<i16, _>(name)?),
+                    "INT4" => i64::from(row.try_get::<i32, _>(name)?),
+                    "BOOL" => i64::from(row.try_get::<bool, _>(name)?),
+                    _ => row.try_get::<i64, _>(name)?,
+                }))
+            }
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, DbError> {
+        Ok(match &self.0 {
+            Inner::Sqlite(row) => row.try_get(name)?,
+            Inner::Postgres(row) => row.try_get(name)?,
+        })
+    }
+
+    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, DbError> {
+        Ok(match &self.0 {
+            Inner::Sqlite(row) => row.try_get(name)?,
+            Inner::Postgres(row) => row.try_get(name)?,
+        })
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Types that a column can be read as.
+pub trait Column: Sized + sealed::Sealed {
+    /// Reads the column.
+    ///
+    /// # Errors
+    /// See [`Row::get`].
+    fn from_row(row: &Row, name: &str) -> Result<Self, DbError>;
+}
+
+fn null(name: &str) -> DbError {
+    DbError::new(DbErrorKind::Decode, format!("the column `{name}` is NULL"))
+}
+
+macro_rules! column {
+    ($($into:ty => $read:ident $convert:expr;)*) => {$(
+        impl sealed::Sealed for $into {}
+        impl sealed::Sealed for Option<$into> {}
+        impl Column for $into {
+            fn from_row(row: &Row, name: &str) -> Result<Self, DbError> {
+                Option::<$into>::from_row(row, name)?.ok_or_else(|| null(name))
+            }
+        }
+        impl Column for Option<$into> {
+            fn from_row(row: &Row, name: &str) -> Result<Self, DbError> {
+                row.$read(name)?.map(|value| $convert(value, name)).transpose()
+            }
+        }
+    )*};
+}
+
+fn narrow<T: TryFrom<i64>>(value: i64, name: &str) -> Result<T, DbError> {
+    T::try_from(value).map_err(|_| {
+        DbError::new(DbErrorKind::Decode, format!("the column `{name}` holds {value}, which is out of range"))
+    })
+}
+
+column! {
+    i64 => integer |value, _: &str| Ok::<_, DbError>(value);
+    u64 => integer narrow;
+    u32 => integer narrow;
+    u16 => integer narrow;
+    bool => integer |value, _: &str| Ok::<_, DbError>(value != 0);
+    Micros => integer |value, _: &str| Ok::<_, DbError>(Micros(value));
+    String => text |value, _: &str| Ok::<_, DbError>(value);
+    Vec<u8> => bytes |value, _: &str| Ok::<_, DbError>(value);
+}

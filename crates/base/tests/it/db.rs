@@ -1,0 +1,213 @@
+//! The database contract, on SQLite and PostgreSQL alike.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use base::clock::Micros;
+use base::db::testing::{for_each_backend, for_each_database};
+use base::db::{self, DbError, DbErrorKind, Migration, Tx, sql};
+use futures::FutureExt as _;
+use futures::future::join_all;
+
+const COUNTERS: &[Migration] = &[Migration {
+    number: 1,
+    name: "counters",
+    sql: "CREATE TABLE counter (name TEXT PRIMARY KEY, value BIGINT NOT NULL CHECK (value >= 0));
+          CREATE TABLE thing (id BIGINT PRIMARY KEY, counter TEXT REFERENCES counter (name), bytes BYTEA, seen_at BIGINT, ok BIGINT);",
+}];
+
+async fn insert(tx: &mut Tx, name: &str, value: i64) -> Result<u64, DbError> {
+    sql("INSERT INTO counter (name, value) VALUES ($1, $2)").bind(name).bind(value).execute(tx).await
+}
+
+async fn count(db: &db::Db) -> i64 {
+    sql("SELECT COUNT(*) AS n FROM counter").one(db).await.unwrap().get("n").unwrap()
+}
+
+#[tokio::test]
+async fn values_of_every_type_and_null_come_back() {
+    for_each_backend("things", COUNTERS, |db| async move {
+        db.write(|tx| {
+            async move {
+                insert(tx, "a", 1).await?;
+                for (id, null) in [(1, false), (2, true)] {
+                    sql("INSERT INTO thing (id, counter, bytes, seen_at, ok) VALUES ($1, $2, $3, $4, $5)")
+                        .bind(id)
+                        .bind((!null).then_some("a"))
+                        .bind((!null).then_some(vec![0u8, 255]))
+                        .bind((!null).then_some(Micros(7)))
+                        .bind((!null).then_some(true))
+                        .execute(tx)
+                        .await?;
+                }
+                Ok::<_, DbError>(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+        let rows = sql("SELECT * FROM thing WHERE id < $1 ORDER BY id").bind(9i64).all(&db).await.unwrap();
+        assert_eq!(rows[0].get::<String>("counter").unwrap(), "a");
+        assert_eq!(rows[0].get::<Option<Vec<u8>>>("bytes").unwrap(), Some(vec![0, 255]));
+        assert_eq!(rows[0].get::<Micros>("seen_at").unwrap(), Micros(7));
+        assert!(rows[0].get::<bool>("ok").unwrap());
+        assert_eq!(rows[1].get::<Option<String>>("counter").unwrap(), None);
+        assert_eq!(rows[1].get::<Option<Vec<u8>>>("bytes").unwrap(), None);
+        assert_eq!(rows[1].get::<Option<Micros>>("seen_at").unwrap(), None);
+        assert_eq!(rows[1].get::<bool>("ok").unwrap_err().kind(), DbErrorKind::Decode);
+        assert_eq!(rows[1].get::<i64>("absent").unwrap_err().kind(), DbErrorKind::Decode);
+        assert_eq!(rows[0].get::<i64>("counter").unwrap_err().kind(), DbErrorKind::Decode);
+        let none = sql("SELECT id FROM thing WHERE id = 9").one(&db).await.unwrap_err();
+        assert_eq!(none.kind(), DbErrorKind::RowCount);
+        let narrow = sql("SELECT 1 AS one, (1 = 1) AS yes").one(&db).await.unwrap();
+        assert_eq!((narrow.get::<i64>("one").unwrap(), narrow.get::<bool>("yes").unwrap()), (1, true));
+        assert!(sql("INSERT INTO counter (name, value) VALUES ('x', 1) RETURNING name").all(&db).await.is_err());
+        assert_eq!(count(&db).await, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failing_job_undoes_only_itself() {
+    for_each_backend("counters", COUNTERS, |db| async move {
+        let jobs = (0..40i64).map(|n| {
+            let db = db.clone();
+            async move {
+                let outcome: Result<(), DbError> = db
+                    .write(move |tx| {
+                        async move {
+                            insert(tx, &format!("job {n}"), n).await?;
+                            match n % 4 {
+                                1 => insert(tx, &format!("job {n}"), n).await.map(drop),
+                                2 => panic!("as the test wants"),
+                                3 => {
+                                    // A failure that the job ignores must not be committed either.
+                                    let refused = insert(tx, "negative", -1).await;
+                                    assert_eq!(refused.unwrap_err().kind(), DbErrorKind::CheckViolation);
+                                    Ok(())
+                                }
+                                _ => Ok(()),
+                            }
+                        }
+                        .boxed()
+                    })
+                    .await;
+                (n % 4, outcome.map_err(|error| error.kind()))
+            }
+        });
+        for (kind, outcome) in join_all(jobs).await {
+            let wanted = match kind {
+                0 => Ok(()),
+                1 => Err(DbErrorKind::UniqueViolation),
+                2 => Err(DbErrorKind::Panicked),
+                _ => Err(DbErrorKind::CheckViolation),
+            };
+            assert_eq!(outcome, wanted);
+        }
+        assert_eq!(count(&db).await, 10);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn concurrent_increments_are_serialisable() {
+    for_each_backend("counters", COUNTERS, |db| async move {
+        db.write(|tx| insert_owned(tx).boxed()).await.unwrap();
+        let runs = Arc::new(AtomicU32::new(0));
+        let increments = (0..60).map(|_| {
+            let (db, runs) = (db.clone(), Arc::clone(&runs));
+            async move {
+                db.write::<_, DbError, _>(move |tx| {
+                    let runs = Arc::clone(&runs);
+                    async move {
+                        runs.fetch_add(1, Ordering::Relaxed);
+                        // Read and write apart, so that only isolation keeps an increment from being lost.
+                        let value: i64 =
+                            sql("SELECT value FROM counter WHERE name = 'n'").one(tx).await?.get("value")?;
+                        tokio::task::yield_now().await;
+                        sql("UPDATE counter SET value = $1 WHERE name = 'n'").bind(value + 1).execute(tx).await
+                    }
+                    .boxed()
+                })
+                .await
+            }
+        });
+        for outcome in join_all(increments).await {
+            assert_eq!(outcome.unwrap(), 1);
+        }
+        let value: i64 = sql("SELECT value FROM counter").one(&db).await.unwrap().get("value").unwrap();
+        assert_eq!(value, 60, "after {} runs", runs.load(Ordering::Relaxed));
+    })
+    .await;
+}
+
+async fn insert_owned(tx: &mut Tx) -> Result<u64, DbError> {
+    insert(tx, "n", 0).await
+}
+
+#[tokio::test]
+async fn a49_data_of_a_newer_or_other_version_is_refused() {
+    const TWO: &[Migration] =
+        &[COUNTERS[0], Migration { number: 2, name: "more", sql: "CREATE TABLE more (id BIGINT)" }];
+    const OTHER: &[Migration] = &[Migration { number: 1, name: "counters", sql: "CREATE TABLE counter (name TEXT)" }];
+    const GAP: &[Migration] = &[Migration { number: 2, name: "gap", sql: "SELECT 1" }];
+    for_each_database(|config| async move {
+        let db = db::open(&config, "counters", COUNTERS).await.unwrap();
+        db.write(|tx| insert_owned(tx).boxed()).await.unwrap();
+        db.close().await;
+        assert_eq!(db::open(&config, "counters", OTHER).await.err().unwrap().kind(), DbErrorKind::ChangedMigration);
+        assert_eq!(db::open(&config, "counters", GAP).await.err().unwrap().kind(), DbErrorKind::Migration);
+        let db = db::open(&config, "counters", TWO).await.unwrap();
+        assert_eq!(count(&db).await, 1);
+        db.close().await;
+        let newer = db::open(&config, "counters", COUNTERS).await.err().unwrap();
+        assert_eq!(newer.kind(), DbErrorKind::NewerSchema);
+        assert_eq!(
+            newer.to_string(),
+            "the data of `counters` has schema 2, and this version of the program knows only 1"
+        );
+        assert!(newer.hint().unwrap().starts_with("start the newer version"));
+        db::open(&config, "counters", TWO).await.unwrap().close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a49_a_migration_that_fails_half_way_leaves_the_old_state() {
+    const BROKEN: &[Migration] = &[
+        COUNTERS[0],
+        Migration {
+            number: 2,
+            name: "fine",
+            sql: "CREATE TABLE fine (id BIGINT); INSERT INTO counter VALUES ('kept', 1)",
+        },
+        Migration {
+            number: 3,
+            name: "broken",
+            sql: "DROP TABLE thing; CREATE TABLE late (id BIGINT); SELECT nonsense FROM nowhere",
+        },
+    ];
+    for_each_database(|config| async move {
+        db::open(&config, "counters", COUNTERS).await.unwrap().close().await;
+        let error = db::open(&config, "counters", BROKEN).await.err().unwrap();
+        assert_eq!(error.kind(), DbErrorKind::Migration);
+        assert!(error.to_string().starts_with("migration 3 (broken) of `counters` failed and was undone"), "{error}");
+        let db = db::open(&config, "counters", COUNTERS).await.unwrap();
+        assert_eq!(count(&db).await, 0);
+        assert!(sql("SELECT id FROM thing").all(&db).await.unwrap().is_empty());
+        assert_eq!(sql("SELECT id FROM late").all(&db).await.unwrap_err().kind(), DbErrorKind::Query);
+        db.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_openers_at_once_migrate_once() {
+    for_each_database(|config| async move {
+        let opened = join_all((0..6).map(|_| db::open(&config, "counters", COUNTERS))).await;
+        for db in opened {
+            assert_eq!(count(&db.unwrap()).await, 0);
+        }
+    })
+    .await;
+}
