@@ -1,0 +1,96 @@
+//! Enrolment of hosts: one-time tokens, certificates, revocation.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{HostName, Micros, Result};
+
+/// The longest life of a host token, in seconds: a week.
+pub const TOKEN_SECONDS_MAX: u64 = 7 * 24 * 3600;
+
+/// Asks for a one-time token for a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostTokenRequest {
+    /// The only host that may use it; none leaves the name to the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// Labels that the host gets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// How long it may be used, in seconds; at most [`TOKEN_SECONDS_MAX`].
+    pub ttl_seconds: u64,
+}
+
+/// A one-time token. Its text is shown once and kept nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostToken {
+    /// `lsh1.ID.SECRET.CA-FINGERPRINT`
+    pub token: String,
+    /// When it can no longer be used.
+    pub expires_at: Micros,
+}
+
+/// What an agent sends to become a host. Sent over TLS without a client certificate, after the agent has checked the
+/// hub's CA against the token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// The token's text.
+    pub token: String,
+    /// A PKCS#10 request in PEM; only its public key is taken from it.
+    pub csr: String,
+    /// The name the host wants.
+    pub host: HostName,
+    /// Labels the host says of itself; the token's win.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What an enrolled or renewed agent keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCertificate {
+    /// The host's name.
+    pub host: HostName,
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// The CA that signed it and the hub's own, PEM.
+    pub ca: String,
+    /// Renew from then on.
+    pub renew_at: Micros,
+    /// Void from then on.
+    pub expires_at: Micros,
+}
+
+/// Asks for a new certificate over a connection that the old one authenticates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// A PKCS#10 request in PEM.
+    pub csr: String,
+}
+
+/// Who speaks on the agent port: read from the client certificate, checked against revocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostIdentity {
+    /// The host.
+    pub host: HostName,
+    /// The certificate's serial number, hexadecimal.
+    pub serial: String,
+}
+
+/// Access, as the hub's other contexts see it.
+#[async_trait]
+pub trait Access: Send + Sync {
+    /// Makes a one-time token.
+    async fn host_token_create(&self, request: HostTokenRequest) -> Result<HostToken>;
+    /// Turns a token into a certificate. Repeating it with the same key gives the same answer; with another it is spent.
+    /// The labels are those the host is to have.
+    async fn host_enrol(&self, request: EnrolRequest) -> Result<(HostCertificate, BTreeMap<String, String>)>;
+    /// A new certificate for a host that still has a good one.
+    async fn host_renew(&self, identity: &HostIdentity, request: RenewRequest) -> Result<HostCertificate>;
+    /// Who presents this certificate (DER); refused when it was revoked or has expired.
+    async fn host_identify(&self, certificate_der: &[u8]) -> Result<HostIdentity>;
+}

@@ -1,0 +1,54 @@
+//! What other contexts ask of the registry in process.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use oci::{Digest, RepositoryName};
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// Why a digest may not be collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Where the manifest is.
+    pub repository: RepositoryName,
+    /// What is kept, with everything that it refers to.
+    pub digest: Digest,
+    /// Who keeps it, unique for each reason: `release/…`.
+    pub holder: String,
+}
+
+/// A manifest byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type as it was pushed.
+    pub media_type: String,
+    /// Its bytes as they were pushed.
+    pub bytes: Bytes,
+}
+
+/// The registry, as the hub's other contexts see it.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// Keeps a manifest and all that it refers to from collection. A second pin of the same holder changes nothing.
+    /// Fails when the manifest is not there.
+    async fn pin(&self, pin: Pin) -> Result<()>;
+    /// Lets go of a pin. Unknown pins are no error.
+    async fn unpin(&self, pin: Pin) -> Result<()>;
+    /// A manifest by digest or tag; none when the repository has none such.
+    async fn manifest_get(&self, repository: &RepositoryName, reference: &str) -> Result<Option<StoredManifest>>;
+    /// Stores a manifest whose blobs and children are there, under its digest and, if given, a tag.
+    async fn manifest_put(
+        &self,
+        repository: &RepositoryName,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<Digest>;
+    /// Stores a small blob (a configuration, a statement).
+    async fn blob_put(&self, repository: &RepositoryName, bytes: Bytes) -> Result<Digest>;
+    /// A small blob, at most `bytes_max` long; none when the repository has none such.
+    async fn blob_get(&self, repository: &RepositoryName, digest: &Digest, bytes_max: u64) -> Result<Option<Bytes>>;
+}

@@ -1,0 +1,68 @@
+//! Exit codes: one map from problem to code, documented in `longshore --help`.
+
+use api::Problem;
+
+/// Something else went wrong.
+pub const OTHER: u8 = 1;
+/// The command line, or a file that it names, is not right.
+pub const INPUT: u8 = 2;
+/// What was named does not exist.
+pub const UNKNOWN: u8 = 3;
+/// Refused as things stand.
+pub const REFUSED: u8 = 4;
+/// The hub, the engine or another machine cannot be reached.
+pub const UNREACHABLE: u8 = 5;
+/// A build failed.
+pub const BUILD: u8 = 6;
+/// A rollout failed; the environment kept its releases.
+pub const ROLLOUT: u8 = 7;
+
+/// The table that `--help` shows.
+pub const HELP: &str = "\
+Exit codes:
+  0  done
+  1  something else went wrong
+  2  the command line, or a file that it names, is not right
+  3  what was named does not exist
+  4  refused as things stand
+  5  the hub, the engine or another machine cannot be reached
+  6  a build failed
+  7  a rollout failed; the environment kept its releases";
+
+/// The exit code for a problem.
+pub fn code(problem: &Problem) -> u8 {
+    match (problem.kind.as_str(), problem.status) {
+        ("build-failed", _) => BUILD,
+        ("step-failed" | "step-timed-out" | "rollout-failed", _) => ROLLOUT,
+        (_, 400 | 413 | 415 | 422) => INPUT,
+        (_, 404 | 410) => UNKNOWN,
+        (_, 401 | 403 | 409 | 412 | 429) => REFUSED,
+        (_, 502..=504) => UNREACHABLE,
+        _ => OTHER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_in_the_help_can_be_reached_and_none_is_missing() {
+        let reached: Vec<u8> = [
+            ("x", 500),
+            ("x", 422),
+            ("x", 404),
+            ("x", 409),
+            ("x", 503),
+            ("build-failed", 422),
+            ("step-failed", 409),
+        ]
+        .iter()
+        .map(|(kind, status)| code(&Problem::new(*status, kind, "")))
+        .collect();
+        assert_eq!(reached, [1, 2, 3, 4, 5, 6, 7]);
+        for code in reached {
+            assert!(HELP.contains(&format!("\n  {code}  ")), "{code} is not in the help");
+        }
+    }
+}

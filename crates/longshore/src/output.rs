@@ -1,0 +1,183 @@
+//! What people see: data on standard output, everything else on standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line prints")]
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use api::{Micros, Problem};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Prints data as JSON.
+pub fn json(data: &impl Serialize) -> api::Result<()> {
+    let text = serde_json::to_string_pretty(data)
+        .map_err(|error| Problem::new(500, "output", "The answer cannot be written as JSON").detail(error.to_string()))?;
+    line(&text);
+    Ok(())
+}
+
+/// Prints a line of data. A reader that has gone away ends the process quietly, as `head` expects.
+pub fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints rows under headings, aligned; the last column is as long as it is.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) {
+    for row in table_lines(headings, rows) {
+        line(&row);
+    }
+}
+
+fn table_lines(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([headings[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let format = |cells: Vec<&str>| {
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let head = format(headings.to_vec());
+    let body = rows.iter().map(|row| format(row.iter().map(String::as_str).collect()));
+    std::iter::once(head).chain(body).collect()
+}
+
+/// Says something that is not data.
+pub fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Says what went wrong, why, and what to do next.
+pub fn problem(problem: &Problem) {
+    eprintln!("{}", problem_text(problem));
+}
+
+/// The same for programs.
+pub fn problem_json(problem: &Problem) {
+    match serde_json::to_string(problem) {
+        Ok(text) => eprintln!("{text}"),
+        Err(_) => self::problem(problem),
+    }
+}
+
+fn problem_text(problem: &Problem) -> String {
+    let mut text = format!("error: {}", problem.title);
+    if !problem.detail.is_empty() && problem.detail != problem.title {
+        for line in problem.detail.lines() {
+            text.push_str("\n  ");
+            text.push_str(line);
+        }
+    }
+    if let Some(hint) = &problem.hint {
+        text.push_str("\n\nhint: ");
+        text.push_str(hint);
+    }
+    text
+}
+
+/// A long piece of work: a spinner on a terminal, silence elsewhere. Lines written through it stay.
+pub struct Progress {
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Begins.
+    pub fn begin(what: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar.set_message(what.to_owned());
+            bar
+        });
+        Self { bar }
+    }
+
+    /// What is being done now.
+    pub fn now(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(what.to_owned());
+        }
+    }
+
+    /// Writes a line that stays.
+    pub fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// How long ago something was: `12 s`, `3 min`, `5 h`, `2 d`.
+pub fn ago(then: Micros, now: Micros) -> String {
+    let seconds = (now.0 - then.0).max(0) / 1_000_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A span in seconds with one digit: `3.2 s`.
+pub fn span(from: Micros, to: Micros) -> String {
+    format!("{:.1} s", (to.0 - from.0).max(0) as f64 / 1e6)
+}
+
+/// The first 12 digits of a digest's hash, as people compare them.
+pub fn short(digest: &oci::Digest) -> String {
+    let text = digest.to_string();
+    let hash = text.split_once(':').map_or(text.as_str(), |(_, hash)| hash);
+    hash.chars().take(12).collect()
+}
+
+/// The first 12 digits of a commit.
+pub fn short_commit(commit: &str) -> String {
+    commit.chars().take(12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_aligns_and_leaves_no_trailing_space() {
+        let rows = vec![vec!["web".to_owned(), "1".to_owned()], vec!["database".to_owned(), String::new()]];
+        assert_eq!(table_lines(&["SERVICE", "N"], &rows), ["SERVICE   N", "web       1", "database"]);
+    }
+
+    #[test]
+    fn a_problem_says_what_why_and_what_next() {
+        let problem = Problem::new(404, "env-unknown", "No environment \"prdo\"").detail("known: qa, prod").hint("Did you mean prod?");
+        assert_eq!(
+            problem_text(&problem),
+            "error: No environment \"prdo\"\n  known: qa, prod\n\nhint: Did you mean prod?"
+        );
+    }
+
+    #[test]
+    fn spans_of_time_are_short() {
+        let at = |seconds: i64| Micros(seconds * 1_000_000);
+        assert_eq!(ago(at(0), at(119)), "119 s");
+        assert_eq!(ago(at(0), at(7_199)), "119 min");
+        assert_eq!(ago(at(0), at(7_200)), "2 h");
+        assert_eq!(ago(at(0), at(200_000)), "2 d");
+        assert_eq!(ago(at(9), at(3)), "0 s");
+    }
+}
