@@ -1,1 +1,29 @@
-//! Placeholder until its first code lands.
+//! One host's container engine: what Longshore asks of it, Docker's answer, and the way from a service's definition to
+//! the containers that should run.
+//!
+//! - [`Engine`] is the seam: the converge loop of a host is tested against [`fake::FakeEngine`] and runs on [`Docker`].
+//! - [`build`] streams a context to BuildKit and turns its progress into typed events.
+//! - [`wanted`] is a container as it should be, a plain value with a stable hash; [`definition`] makes it from a Compose
+//!   service, and refuses what would reach the host (privileged, host namespaces, devices, host mounts).
+//! - [`difference`] compares wanted and observed without touching an engine; [`ensure`] makes one thing so.
+//!
+//! Invariants: nothing here knows of releases, environments or the hub; every object is found again by its labels; no
+//! port is ever published through the engine, because published ports belong to the proxy.
+
+pub mod build;
+mod docker;
+mod error;
+mod model;
+mod seam;
+mod subnet;
+pub mod wanted;
+
+pub use docker::{Address, Docker};
+pub use error::{EngineError, ErrorKind};
+pub use model::{
+    Container, ContainerState, EngineEvent, EngineVersion, EventKind, Health, Image, Labels, LogLine, LogOptions,
+    LogStream, Network, NetworkSpec, Progress, PullProgress, Volume,
+};
+pub use seam::Engine;
+pub use subnet::Subnet;
+pub use wanted::WantedContainer;

@@ -1,0 +1,51 @@
+//! Volumes of one host.
+
+use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions};
+
+use super::{Docker, failed, label_filters};
+use crate::{EngineError, ErrorKind, Labels, Volume};
+
+pub(super) async fn create(docker: &Docker, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
+    let request = VolumeCreateRequest {
+        name: Some(name.to_owned()),
+        driver: Some(driver.to_owned()),
+        labels: Some(labels.clone().into_iter().collect()),
+        ..VolumeCreateRequest::default()
+    };
+    let what = format!("cannot create volume {name}");
+    docker.client.create_volume(request).await.map(|_volume| ()).map_err(|error| failed(&what, error))
+}
+
+pub(super) async fn inspect(docker: &Docker, name: &str) -> Result<Option<Volume>, EngineError> {
+    match docker.client.inspect_volume(name).await {
+        Ok(volume) => Ok(Some(volume_of(volume))),
+        Err(error) => {
+            let error = failed(&format!("cannot look at volume {name}"), error);
+            if error.kind == ErrorKind::NotFound { Ok(None) } else { Err(error) }
+        }
+    }
+}
+
+pub(super) async fn list(docker: &Docker, labels: &Labels) -> Result<Vec<Volume>, EngineError> {
+    let options = ListVolumesOptionsBuilder::default().filters(&label_filters(labels)).build();
+    let found =
+        docker.client.list_volumes(Some(options)).await.map_err(|error| failed("cannot list the volumes", error))?;
+    let mut volumes: Vec<Volume> = found.volumes.unwrap_or_default().into_iter().map(volume_of).collect();
+    volumes.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(volumes)
+}
+
+pub(super) async fn remove(docker: &Docker, name: &str) -> Result<(), EngineError> {
+    match docker.client.remove_volume(name, None::<RemoveVolumeOptions>).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let error = failed(&format!("cannot remove volume {name}"), error);
+            if error.kind == ErrorKind::NotFound { Ok(()) } else { Err(error) }
+        }
+    }
+}
+
+fn volume_of(volume: bollard::models::Volume) -> Volume {
+    Volume { name: volume.name, driver: volume.driver, labels: volume.labels.into_iter().collect() }
+}
