@@ -1,1 +1,104 @@
-//! Placeholder until its first code lands.
+//! A content-addressed store: blobs by digest, uploads that can be resumed.
+//!
+//! Invariants:
+//! - A blob is there whole and verified or not at all, whatever happens to process and power.
+//! - What was answered with success survives `kill -9` and power loss: bytes, then their name, then the answer.
+//! - A blob never changes; a blob that is pushed again is verified again and replaces the one that was there.
+//! - The store knows nothing of repositories or of who refers to a blob: deleting is the caller's decision.
+
+mod error;
+mod files;
+
+use std::io;
+use std::ops::Range;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use oci::{Digest, UploadName};
+
+pub use error::{BlobError, BlobErrorKind};
+pub use files::FileStore;
+#[doc(hidden)]
+pub use files::SyncPoint;
+
+/// The largest blob taken.
+pub const BLOB_BYTES_MAX: u64 = 256 << 30;
+/// Uploads under way at most; more are refused until some end or expire.
+pub const UPLOADS_OPEN_MAX: usize = 10_000;
+/// Items of one page of [`BlobStore::list`] at most.
+pub const PAGE_BLOBS_MAX: usize = 1000;
+
+/// Bytes on their way in. An error ends the stream: what came before it counts.
+pub type Body = BoxStream<'static, io::Result<Bytes>>;
+
+/// A blob that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobInfo {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// A blob, or a range of it, on its way out.
+pub struct BlobRead {
+    /// The length of the whole blob in bytes.
+    pub size: u64,
+    /// The range that the body holds.
+    pub range: Range<u64>,
+    /// The bytes, in large pieces.
+    pub body: Body,
+}
+
+/// Where blobs are kept.
+///
+/// Methods that change something go on to their end when their future is dropped: nothing is left half done.
+#[async_trait]
+pub trait BlobStore: Send + Sync + 'static {
+    /// Whether the blob is there.
+    async fn stat(&self, digest: &Digest) -> Result<Option<BlobInfo>, BlobError>;
+
+    /// Reads a blob, or the part of `range` that lies within it.
+    ///
+    /// # Errors
+    /// `NotFound`; `RangeUnsatisfiable` when the range begins at or behind the end of a blob that is not empty.
+    async fn read(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<BlobRead, BlobError>;
+
+    /// Stores a blob whose bytes are verified as they come. When they are not `digest`, nothing is left.
+    async fn put(&self, digest: &Digest, body: Body) -> Result<BlobInfo, BlobError>;
+
+    /// Removes a blob. Says whether it was there. Bodies being read go on to their end.
+    async fn delete(&self, digest: &Digest) -> Result<bool, BlobError>;
+
+    /// Blobs in the order of algorithm and digest, those after `after`, at most `limit` ([`PAGE_BLOBS_MAX`]).
+    async fn list(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<BlobInfo>, BlobError>;
+
+    /// Begins an upload.
+    async fn upload_create(&self) -> Result<UploadName, BlobError>;
+
+    /// How many bytes of an upload are there: where the next append begins.
+    async fn upload_size(&self, upload: &UploadName) -> Result<u64, BlobError>;
+
+    /// Appends to an upload of `offset` bytes; gives its new size. When the body breaks off, what came is kept.
+    ///
+    /// # Errors
+    /// `OffsetMismatch` when the upload has another size; `UploadBusy` while another append is under way.
+    async fn upload_append(&self, upload: &UploadName, offset: u64, body: Body) -> Result<u64, BlobError>;
+
+    /// Makes a blob of an upload. When its bytes are not `digest`, the upload is gone and nothing is left.
+    async fn upload_finish(&self, upload: &UploadName, digest: &Digest) -> Result<BlobInfo, BlobError>;
+
+    /// Gives an upload up.
+    async fn upload_cancel(&self, upload: &UploadName) -> Result<(), BlobError>;
+
+    /// Gives up the uploads that nothing was added to since `idle_since`, and names them.
+    async fn upload_sweep(&self, idle_since: SystemTime) -> Result<Vec<UploadName>, BlobError>;
+}
+
+/// The whole of `bytes` as a body.
+pub fn body_of(bytes: impl Into<Bytes>) -> Body {
+    let bytes = bytes.into();
+    Box::pin(futures::stream::once(async move { Ok(bytes) }))
+}

@@ -1,0 +1,395 @@
+//! Blobs in a folder of a local file system.
+
+mod layout;
+mod read;
+mod sync;
+mod write;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use oci::{Algorithm, Digest, Hasher, UploadName};
+use tokio::sync::OwnedMutexGuard;
+
+use self::layout::Layout;
+use self::sync::Disk;
+pub use self::sync::SyncPoint;
+use self::write::{Writer, hash_file};
+use crate::{BlobError, BlobInfo, BlobRead, BlobStore, Body, PAGE_BLOBS_MAX, UPLOADS_OPEN_MAX};
+
+/// A store in a folder, which one process uses at a time.
+#[derive(Clone)]
+pub struct FileStore(Arc<Inner>);
+
+struct Inner {
+    layout: Layout,
+    disk: Disk,
+    uploads: Mutex<HashMap<UploadName, Session>>,
+}
+
+/// One upload. Whoever changes it holds the lock; nobody waits for it.
+type Session = Arc<tokio::sync::Mutex<Upload>>;
+
+struct Upload {
+    size: u64,
+    /// Of all bytes so far; none for an upload that an earlier process began.
+    hasher: Option<Hasher>,
+    is_gone: bool,
+}
+
+impl FileStore {
+    /// Opens the store in `root`, making and repairing what is missing there. Uploads of an earlier process go on.
+    pub async fn open(root: impl Into<PathBuf>) -> Result<Self, BlobError> {
+        Self::open_on(root.into(), Disk::default()).await
+    }
+
+    /// A store that does not wait for the disk at one point: for the tests that show that it must.
+    #[doc(hidden)]
+    pub async fn open_without(root: impl Into<PathBuf>, point: SyncPoint) -> Result<Self, BlobError> {
+        Self::open_on(root.into(), Disk::without(point)).await
+    }
+
+    async fn open_on(root: PathBuf, disk: Disk) -> Result<Self, BlobError> {
+        blocking(move || {
+            let layout = Layout::open(&root, &disk)?;
+            let mut uploads = HashMap::new();
+            for (name, size) in layout.upload_list()? {
+                let upload = Upload { size, hasher: None, is_gone: false };
+                uploads.insert(name, Arc::new(tokio::sync::Mutex::new(upload)));
+            }
+            Ok(FileStore(Arc::new(Inner { layout, disk, uploads: Mutex::new(uploads) })))
+        })
+        .await
+    }
+}
+
+/// Runs blocking work to its end, even when nobody waits for it any more.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
+) -> Result<T, BlobError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(BlobError::Interrupted))
+}
+
+/// Runs a future to its end, even when nobody waits for it any more.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, BlobError>> + Send + 'static,
+) -> Result<T, BlobError> {
+    tokio::spawn(work).await.unwrap_or(Err(BlobError::Interrupted))
+}
+
+/// A file that is removed unless it became a blob. `None` once that is settled.
+struct Temporary(Option<PathBuf>);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0
+            && let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "could not remove a temporary file; it goes at the next start");
+        }
+    }
+}
+
+impl Inner {
+    fn uploads(&self) -> MutexGuard<'_, HashMap<UploadName, Session>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self, upload: &UploadName) -> Result<Session, BlobError> {
+        self.uploads().get(upload).cloned().ok_or_else(|| BlobError::UploadUnknown { upload: upload.clone() })
+    }
+
+    fn lock(&self, upload: &UploadName) -> Result<OwnedMutexGuard<Upload>, BlobError> {
+        let guard =
+            self.session(upload)?.try_lock_owned().map_err(|_| BlobError::UploadBusy { upload: upload.clone() })?;
+        if guard.is_gone { Err(BlobError::UploadUnknown { upload: upload.clone() }) } else { Ok(guard) }
+    }
+
+    fn forget(&self, name: &UploadName, upload: &mut Upload) {
+        upload.is_gone = true;
+        self.uploads().remove(name);
+    }
+
+    /// The order that holds: the bytes, their name, the folder that has the name; then the caller may answer. A blob of
+    /// the same name gives way: what is on disk is not taken on trust when verified bytes are at hand.
+    fn publish(&self, file: &File, mut temporary: Temporary, digest: Digest) -> Result<BlobInfo, BlobError> {
+        let (folder, target) = self.layout.blob(&digest);
+        let Some(path) = temporary.0.clone() else {
+            return Err(BlobError::Interrupted);
+        };
+        self.disk.sync_file(SyncPoint::BlobFile, file).map_err(BlobError::io("sync", &path))?;
+        let size = file.metadata().map_err(BlobError::io("read", &path))?.len();
+        fs::rename(&path, &target).map_err(BlobError::io("name", &target))?;
+        temporary.0 = None;
+        self.disk.sync_folder(SyncPoint::BlobFolder, &folder).map_err(BlobError::io("sync", &folder))?;
+        Ok(BlobInfo { digest, size })
+    }
+
+    async fn put(self: Arc<Self>, digest: Digest, body: Body) -> Result<BlobInfo, BlobError> {
+        let path = self.layout.new_put();
+        let temporary = Temporary(Some(path.clone()));
+        let file = blocking({
+            let path = path.clone();
+            move || File::create_new(&path).map_err(BlobError::io("make", path))
+        })
+        .await?;
+        let writer = Writer { file, size: 0, hasher: Some(digest.hasher()) };
+        let pumped = writer.pump(body, &path).await;
+        pumped.result?;
+        let Some(Writer { file, hasher: Some(hasher), .. }) = pumped.writer else {
+            return Err(BlobError::Interrupted);
+        };
+        let found = hasher.finish();
+        if found != digest {
+            return Err(BlobError::DigestMismatch { expected: digest, found: Box::new(found) });
+        }
+        blocking(move || self.publish(&file, temporary, digest)).await
+    }
+
+    async fn append(
+        self: Arc<Self>,
+        name: UploadName,
+        mut upload: OwnedMutexGuard<Upload>,
+        body: Body,
+    ) -> Result<u64, BlobError> {
+        let path = self.layout.upload(&name);
+        let (size, hasher) = (upload.size, upload.hasher.take());
+        let opened = blocking({
+            let path = path.clone();
+            move || Writer::open_at(&path, size, hasher).map_err(BlobError::io("open", path))
+        })
+        .await;
+        let writer = match opened {
+            Ok(writer) => writer,
+            Err(error) => {
+                self.abandon(&name, &mut upload).await;
+                return Err(error);
+            }
+        };
+        let pumped = writer.pump(body, &path).await;
+        let outcome = match (pumped.writer, &pumped.result) {
+            (Some(writer), Ok(()) | Err(BlobError::Body(_) | BlobError::TooLarge)) => {
+                upload.size = writer.size;
+                upload.hasher = writer.hasher;
+                let disk = self.disk.clone();
+                let path = path.clone();
+                blocking(move || {
+                    disk.sync_file(SyncPoint::UploadFile, &writer.file).map_err(BlobError::io("sync", path))
+                })
+                .await
+            }
+            _ => Err(BlobError::Interrupted),
+        };
+        // After a failed write or sync nobody can say what is on disk: such an upload has ended.
+        if outcome.is_err() {
+            self.abandon(&name, &mut upload).await;
+        }
+        pumped.result?;
+        outcome?;
+        Ok(upload.size)
+    }
+
+    async fn abandon(&self, name: &UploadName, upload: &mut Upload) {
+        self.forget(name, upload);
+        let temporary = Temporary(Some(self.layout.upload(name)));
+        let _ = blocking(move || {
+            drop(temporary);
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn finish(
+        self: Arc<Self>,
+        name: UploadName,
+        mut upload: OwnedMutexGuard<Upload>,
+        digest: Digest,
+    ) -> Result<BlobInfo, BlobError> {
+        let path = self.layout.upload(&name);
+        // Whatever comes now, this upload ends here.
+        self.forget(&name, &mut upload);
+        let temporary = Temporary(Some(path.clone()));
+        let hasher = upload.hasher.take().filter(|hasher| hasher.algorithm() == digest.algorithm());
+        blocking(move || {
+            let found = match hasher {
+                Some(hasher) => hasher.finish(),
+                None => hash_file(&path, digest.algorithm()).map_err(read::failed(&path))?,
+            };
+            if found != digest {
+                return Err(BlobError::DigestMismatch { expected: digest, found: Box::new(found) });
+            }
+            let file = File::open(&path).map_err(BlobError::io("open", &path))?;
+            self.publish(&file, temporary, digest)
+        })
+        .await
+    }
+
+    fn create(&self) -> Result<UploadName, BlobError> {
+        let text = uuid::Uuid::now_v7().to_string();
+        let name: UploadName = text.parse().map_err(|_| BlobError::Interrupted)?;
+        let upload = Upload { size: 0, hasher: Some(Hasher::new(Algorithm::Sha256)), is_gone: false };
+        {
+            let mut uploads = self.uploads();
+            if uploads.len() >= UPLOADS_OPEN_MAX {
+                return Err(BlobError::TooManyUploads);
+            }
+            match uploads.entry(name.clone()) {
+                Entry::Occupied(_) => return Err(BlobError::UploadBusy { upload: name }),
+                Entry::Vacant(entry) => entry.insert(Arc::new(tokio::sync::Mutex::new(upload))),
+            };
+        }
+        let path = self.layout.upload(&name);
+        let made = File::create_new(&path)
+            .and_then(|_| self.disk.sync_folder(SyncPoint::UploadFolder, &self.layout.uploads()))
+            .map_err(BlobError::io("make", &path));
+        if let Err(error) = made {
+            self.uploads().remove(&name);
+            drop(Temporary(Some(path)));
+            return Err(error);
+        }
+        Ok(name)
+    }
+
+    fn read(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<BlobRead, BlobError> {
+        let (_, path) = self.layout.blob(digest);
+        let not_found = BlobError::NotFound { digest: *digest };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_found),
+            Err(error) => return Err(read::failed(&path)(error)),
+        };
+        let size = file.metadata().map_err(read::failed(&path))?.len();
+        if size == 0 && !digest.matches(b"") {
+            return Err(not_found);
+        }
+        let range = read::clip(range, size).ok_or(BlobError::RangeUnsatisfiable { digest: *digest, size })?;
+        let body = read::body(&file, range.clone()).map_err(read::failed(&path))?;
+        Ok(BlobRead { size, range, body })
+    }
+
+    fn delete(&self, digest: &Digest) -> Result<bool, BlobError> {
+        let (folder, path) = self.layout.blob(digest);
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                self.disk.sync_folder(SyncPoint::DeletedFolder, &folder).map_err(BlobError::io("sync", folder))?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(BlobError::io("remove", path)(error)),
+        }
+    }
+
+    /// Removes an upload whose lock is held.
+    fn remove(&self, name: &UploadName, upload: &mut Upload) -> Result<(), BlobError> {
+        let path = self.layout.upload(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BlobError::io("remove", path)(error)),
+            _ => {
+                self.forget(name, upload);
+                Ok(())
+            }
+        }
+    }
+
+    fn sweep(&self, idle_since: SystemTime) -> Result<Vec<UploadName>, BlobError> {
+        let names: Vec<UploadName> = self.uploads().keys().cloned().collect();
+        let mut swept = Vec::new();
+        for name in names {
+            let Ok(mut upload) = self.lock(&name) else { continue };
+            if is_idle(&self.layout.upload(&name), idle_since)? {
+                self.remove(&name, &mut upload)?;
+                swept.push(name);
+            }
+        }
+        Ok(swept)
+    }
+}
+
+/// Whether nothing was added since; a file that is gone has nobody to add to it.
+fn is_idle(path: &Path, idle_since: SystemTime) -> Result<bool, BlobError> {
+    match path.metadata().and_then(|metadata| metadata.modified()) {
+        Ok(modified) => Ok(modified < idle_since),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(read::failed(path)(error)),
+    }
+}
+
+#[async_trait]
+impl BlobStore for FileStore {
+    async fn stat(&self, digest: &Digest) -> Result<Option<BlobInfo>, BlobError> {
+        let (inner, digest) = (Arc::clone(&self.0), *digest);
+        blocking(move || inner.layout.stat(&digest)).await
+    }
+
+    async fn read(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<BlobRead, BlobError> {
+        let (inner, digest) = (Arc::clone(&self.0), *digest);
+        blocking(move || inner.read(&digest, range)).await
+    }
+
+    async fn put(&self, digest: &Digest, body: Body) -> Result<BlobInfo, BlobError> {
+        detached(Arc::clone(&self.0).put(*digest, body)).await
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<bool, BlobError> {
+        let (inner, digest) = (Arc::clone(&self.0), *digest);
+        blocking(move || inner.delete(&digest)).await
+    }
+
+    async fn list(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<BlobInfo>, BlobError> {
+        let (inner, after) = (Arc::clone(&self.0), after.copied());
+        blocking(move || inner.layout.list(after, limit.min(PAGE_BLOBS_MAX))).await
+    }
+
+    async fn upload_create(&self) -> Result<UploadName, BlobError> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.create()).await
+    }
+
+    async fn upload_size(&self, upload: &UploadName) -> Result<u64, BlobError> {
+        let session = self.0.session(upload)?;
+        if let Ok(upload) = session.try_lock() {
+            return Ok(upload.size);
+        }
+        // While an append runs, the file itself says how far it is.
+        let path = self.0.layout.upload(upload);
+        let unknown = BlobError::UploadUnknown { upload: upload.clone() };
+        blocking(move || match path.metadata() {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unknown),
+            Err(error) => Err(read::failed(&path)(error)),
+        })
+        .await
+    }
+
+    async fn upload_append(&self, upload: &UploadName, offset: u64, body: Body) -> Result<u64, BlobError> {
+        let guard = self.0.lock(upload)?;
+        if guard.size != offset {
+            return Err(BlobError::OffsetMismatch { upload: upload.clone(), offset, size: guard.size });
+        }
+        detached(Arc::clone(&self.0).append(upload.clone(), guard, body)).await
+    }
+
+    async fn upload_finish(&self, upload: &UploadName, digest: &Digest) -> Result<BlobInfo, BlobError> {
+        let guard = self.0.lock(upload)?;
+        detached(Arc::clone(&self.0).finish(upload.clone(), guard, *digest)).await
+    }
+
+    async fn upload_cancel(&self, upload: &UploadName) -> Result<(), BlobError> {
+        let mut guard = self.0.lock(upload)?;
+        let (inner, upload) = (Arc::clone(&self.0), upload.clone());
+        blocking(move || inner.remove(&upload, &mut guard)).await
+    }
+
+    async fn upload_sweep(&self, idle_since: SystemTime) -> Result<Vec<UploadName>, BlobError> {
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.sweep(idle_since)).await
+    }
+}

@@ -1,0 +1,66 @@
+//! Bytes on their way out: mapped, so that they go from the page cache to the socket without a copy of our own.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use memmap2::{Advice, Mmap};
+
+use crate::{BlobError, Body, body_of};
+
+/// Below this a read into memory is cheaper than a mapping.
+const MAPPED_BYTES_MIN: u64 = 64 << 10;
+/// What is handed to the socket at once.
+const PIECE_BYTES: usize = 1 << 20;
+/// How far ahead of the socket the kernel is asked to read.
+const AHEAD_BYTES: usize = 8 << 20;
+
+struct Mapped(Arc<Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The bytes of `range`, which lies within the file.
+pub(crate) fn body(file: &File, range: Range<u64>) -> std::io::Result<Body> {
+    let length = range.end - range.start;
+    if length < MAPPED_BYTES_MIN {
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, range.start)?;
+        return Ok(body_of(bytes));
+    }
+    // SAFETY: a blob's file is never written or truncated once it has its name: another push of it renames a new file
+    // into its place, and a deletion unlinks it, both of which leave this file as it is until the mapping goes.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(file)? };
+    let map = Arc::new(map);
+    let (start, end) = (range.start as usize, range.end as usize);
+    let whole = Bytes::from_owner(Mapped(Arc::clone(&map)));
+    let pieces = (start..end).step_by(PIECE_BYTES).map(move |at| {
+        let ahead = (at + PIECE_BYTES).min(end);
+        let length = AHEAD_BYTES.min(end - ahead);
+        if length > 0 && (at - start).is_multiple_of(AHEAD_BYTES / 2) {
+            // Advice that is not taken costs time alone.
+            let _ = map.advise_range(Advice::WillNeed, ahead, length);
+        }
+        Ok(whole.slice(at..ahead))
+    });
+    Ok(futures::stream::iter(pieces).boxed())
+}
+
+/// The part of `range` that lies within `size` bytes; nothing when it begins behind them.
+pub(crate) fn clip(range: Option<Range<u64>>, size: u64) -> Option<Range<u64>> {
+    let range = range.unwrap_or(0..size);
+    let clipped = range.start..range.end.min(size);
+    (clipped.start < clipped.end || (size == 0 && range.start == 0)).then_some(clipped)
+}
+
+/// The error of a failed read.
+pub(crate) fn failed(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> BlobError {
+    BlobError::io("read", path)
+}
