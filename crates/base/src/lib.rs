@@ -3,6 +3,15 @@
 //! Nothing here knows a word of the domain: a module that would have to name an app, a host or an image belongs elsewhere.
 
 pub mod clock;
+pub mod config;
 pub mod db;
+pub mod folder;
+pub mod guard;
+pub mod lease;
+pub mod outbox;
 pub mod page;
 pub mod problem;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;
+pub mod tls;

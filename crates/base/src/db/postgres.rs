@@ -19,6 +19,7 @@ pub const CONNECTIONS_MAX: u32 = 8;
 pub const TRANSACTION_ATTEMPTS_MAX: u32 = 24;
 const ACQUIRE_SECONDS_MAX: u64 = 15;
 const STATEMENT_MILLIS_MAX: u32 = 30_000;
+const CONNECTION_CHECK_MILLIS: u32 = 1000;
 const RETRY_MILLIS_FIRST: u64 = 2;
 const RETRY_MILLIS_MAX: u64 = 250;
 
@@ -39,6 +40,8 @@ pub(super) async fn open(
             // Single reads cannot change anything by mistake, as on SQLite.
             ("default_transaction_read_only", "on".to_owned()),
             ("statement_timeout", STATEMENT_MILLIS_MAX.to_string()),
+            // The work of a process that was killed ends and frees its locks; needs PostgreSQL 14.
+            ("client_connection_check_interval", CONNECTION_CHECK_MILLIS.to_string()),
             ("idle_in_transaction_session_timeout", STATEMENT_MILLIS_MAX.to_string()),
         ]);
     let pool = PgPoolOptions::new()

@@ -248,10 +248,7 @@ async fn group(
         control(&mut tx, "COMMIT").await
     }
     .await;
-    let outcome = match outcome {
-        Ok(()) => None,
-        Err(error) => Some(error),
-    };
+    let outcome = outcome.err();
     for job in done {
         job.answer(outcome.clone());
     }

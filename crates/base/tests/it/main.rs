@@ -1,3 +1,12 @@
 //! Tests of the crate from outside, on real databases and real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking, helpers of tests too"
+)]
 
+mod crash;
 mod db;
+mod outbox_lease;
+mod tls;
