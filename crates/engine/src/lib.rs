@@ -11,8 +11,12 @@
 //! port is ever published through the engine, because published ports belong to the proxy.
 
 pub mod build;
+pub mod definition;
+pub mod difference;
 mod docker;
+pub mod ensure;
 mod error;
+pub mod fake;
 mod model;
 mod seam;
 mod subnet;
@@ -22,7 +26,7 @@ pub use docker::{Address, Docker};
 pub use error::{EngineError, ErrorKind};
 pub use model::{
     Container, ContainerState, EngineEvent, EngineVersion, EventKind, Health, Image, Labels, LogLine, LogOptions,
-    LogStream, Network, NetworkSpec, Progress, PullProgress, Volume,
+    LogStream, Network, NetworkSpec, Progress, PullProgress, Volume, VolumeSpec,
 };
 pub use seam::Engine;
 pub use subnet::Subnet;

@@ -117,6 +117,8 @@ pub struct Container {
     pub finished: Option<Micros>,
     /// How often the restart policy started it again.
     pub restarts: u32,
+    /// Networks it is on, running or not.
+    pub networks: BTreeSet<String>,
     /// Its address on each network, by network name; empty while it does not run.
     pub addresses: BTreeMap<String, IpAddr>,
     /// Named volumes that it mounts.
@@ -146,6 +148,19 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// The subnet, gateway and range to hand out; `None` lets the engine choose.
     pub subnet: Option<Subnet>,
+}
+
+/// A volume to create.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSpec {
+    /// Its name.
+    pub name: String,
+    /// Its driver, such as `local`.
+    pub driver: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Somebody else makes it: it must be there already.
+    pub external: bool,
 }
 
 /// A network that the engine has.

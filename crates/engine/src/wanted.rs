@@ -12,6 +12,9 @@ use crate::{EngineError, ErrorKind, Labels};
 /// Label that keeps [`WantedContainer::hash`] on the container made from it.
 pub const LABEL_WANTED: &str = "dev.longshore.wanted";
 
+/// Where containers' output is kept unless the definition says otherwise: what the engine can read back.
+pub const LOG_DRIVER_DEFAULT: &str = "json-file";
+
 /// Log files are rotated at this size unless the definition says otherwise: json-file never rotates by itself.
 pub const LOG_FILE_SIZE: &str = "10m";
 
@@ -174,8 +177,8 @@ impl WantedContainer {
             stop_grace: STOP_GRACE_DEFAULT,
             init: None,
             restart: WantedRestart::UnlessStopped,
-            log_driver: "json-file".to_owned(),
-            log_options: default_log_options(),
+            log_driver: LOG_DRIVER_DEFAULT.to_owned(),
+            log_options: log_options(LOG_DRIVER_DEFAULT, BTreeMap::new()),
         }
     }
 
@@ -236,9 +239,15 @@ impl WantedContainer {
     }
 }
 
-/// Rotation that keeps a container's log from filling the disk.
-pub fn default_log_options() -> BTreeMap<String, String> {
-    BTreeMap::from([("max-file".to_owned(), LOG_FILES.to_owned()), ("max-size".to_owned(), LOG_FILE_SIZE.to_owned())])
+/// Options of a log driver, with the rotation that json-file lacks by itself laid under what is said.
+pub fn log_options(driver: &str, said: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::new();
+    if driver == LOG_DRIVER_DEFAULT {
+        options.insert("max-file".to_owned(), LOG_FILES.to_owned());
+        options.insert("max-size".to_owned(), LOG_FILE_SIZE.to_owned());
+    }
+    options.extend(said);
+    options
 }
 
 /// Docker's rule for a volume's name, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`; whatever else is a path.

@@ -153,6 +153,7 @@ fn container_of(found: ContainerInspectResponse) -> Container {
         started: state.started_at.as_deref().and_then(time_of),
         finished: state.finished_at.as_deref().and_then(time_of),
         restarts: found.restart_count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
+        networks: networks.keys().cloned().collect(),
         addresses: networks
             .into_iter()
             .filter_map(|(name, endpoint)| Some((name, endpoint.ip_address?.parse().ok()?)))
