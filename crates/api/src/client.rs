@@ -248,7 +248,7 @@ impl HubClient {
             cause = source;
         }
         Problem::new(503, "hub-unreachable", format!("The hub at {} cannot be reached", self.hub))
-            .detail(&cause.to_string())
+            .detail(cause.to_string())
             .hint("Start one with `longshore hub`, or name another with --hub or LONGSHORE_HUB.")
     }
 }

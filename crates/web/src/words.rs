@@ -1,0 +1,45 @@
+//! How values read on a page.
+
+use api::Micros;
+use maud::{Markup, html};
+use oci::Digest;
+
+/// How many digits of a digest or commit people compare.
+const DIGITS: usize = 12;
+
+/// A moment as the time that has passed since, which the page's script keeps up to date.
+pub(crate) fn since(then: Micros, now: Micros) -> Markup {
+    html! { time datetime=(then) data-micros=(then.0) { (span_words(now.0 - then.0)) } }
+}
+
+/// A span of time: `8 s`, `12 min`, `5 h`, `3 d`.
+pub(crate) fn span_words(micros: i64) -> String {
+    let seconds = micros.max(0) / 1_000_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A digest by its first digits, with a colour of its own, so that equal ones look equal at a glance.
+pub(crate) fn digest(digest: &Digest) -> Markup {
+    let text = digest.to_string();
+    let hash = text.split_once(':').map_or(text.as_str(), |(_, hash)| hash);
+    let swatch = u8::from_str_radix(hash.get(..2).unwrap_or("0"), 16).unwrap_or(0) % 12;
+    html! { code.digest title=(text) { span class={ "swatch s" (swatch) } {} (hash.chars().take(DIGITS).collect::<String>()) } }
+}
+
+/// A commit by its first digits.
+pub(crate) fn commit(commit: &str) -> Markup {
+    html! { code title=(commit) { (commit.chars().take(DIGITS).collect::<String>()) } }
+}
+
+/// An enumeration's value as the wire names it, in words.
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word.replace('_', " "),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,30 @@
+//! A hub and its hosts on one machine, the example app in a Git repository, and a load that counts: what the demo, the
+//! end-to-end tests and the benchmarks stand on.
+//!
+//! Everything here drives the real binary from outside, as a user would. Hosts share the machine's engine; each has
+//! loopback addresses of its own, so nothing collides with what else runs.
+#![allow(clippy::print_stderr, reason = "says what it installs and waits for")]
+
+pub mod base_image;
+pub mod engine;
+pub mod example;
+pub mod load;
+pub mod stage;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Asks until there is an answer. Fails with `what` when `limit` has passed.
+pub async fn until<T, F>(what: &str, limit: Duration, mut ask: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = Option<T>>,
+{
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return Ok(answer);
+        }
+        anyhow::ensure!(begun.elapsed() < limit, "{what}: not within {} s", limit.as_secs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
