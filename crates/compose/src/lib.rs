@@ -1,13 +1,30 @@
 //! The Compose Specification's model: parse, interpolate, merge, normalise, validate.
 //!
 //! Pure: no files, no environment, no clock; the caller hands in texts and a way to look variables up. Nothing of a file
-//! is ignored in silence: a key is understood, or refused by name and line.
+//! is ignored in silence: a key is understood, or refused by name and line. What aliases and variables multiply is
+//! bounded, and no text makes it panic (`fuzz/fuzz_targets/compose_load.rs`).
 
 mod diagnostic;
+mod field;
+mod interpolate;
+mod merge;
 pub mod model;
+mod normalise;
+mod scalar;
+mod schema;
+mod shape;
+mod validate;
+mod yaml;
 
+use diagnostic::Findings;
 pub use diagnostic::{ComposeError, Diagnostic};
+use field::Field;
+use interpolate::Interpolator;
 pub use model::{Project, Service, ServiceDefinition};
+use schema::Kind;
+
+/// Files that can be laid over one another.
+pub const SOURCES_MAX: usize = 16;
 
 /// One Compose file.
 #[derive(Clone, Copy, Debug)]
@@ -25,4 +42,39 @@ pub struct Loaded {
     pub project: Project,
     /// Such as variables that are not set and have no default.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// Loads a project from files, each laid over those before it.
+///
+/// `environment` looks variables up, for `${…}` and for entries of `environment` and `args` without a value. Errors with
+/// all that is wrong, up to a bound, in the order of files and lines.
+pub fn load(files: &[Source<'_>], environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, ComposeError> {
+    let mut findings = Findings::new(files.iter().map(|file| file.name).collect());
+    let start = yaml::Mark { file: 0, line: 1, column: 1 };
+    if files.is_empty() || files.len() > SOURCES_MAX {
+        let what = format!("a project has 1 to {SOURCES_MAX} Compose files, not {}", files.len());
+        findings.error(start, "", what);
+    }
+    let top = Kind::Section(schema::TOP);
+    let mut interpolator = Interpolator::new(environment);
+    let mut merged: Option<yaml::Node> = None;
+    for (index, file) in (0_u16..).zip(files.iter().take(SOURCES_MAX)) {
+        let Some(mut node) = yaml::parse(file.text, index, &mut findings) else { continue };
+        interpolator.node(&mut node, "", &mut findings);
+        shape::canonicalise(&mut node, top, "", &mut findings);
+        let mut laid = match merged {
+            Some(base) => merge::merge(base, node, top),
+            None => node,
+        };
+        merge::settle(&mut laid);
+        merged = Some(laid);
+    }
+    let mut project = Project::default();
+    if let (Some(root), false) = (merged, findings.failed()) {
+        shape::check(&root, top, "", &mut findings);
+        let field = Field::root(&root);
+        project = normalise::project(&field, environment, &mut findings);
+        validate::project(&project, &field, &mut findings);
+    }
+    findings.finish().map(|warnings| Loaded { project, warnings })
 }

@@ -1,0 +1,157 @@
+//! What holds of every file: two ways to write one thing mean the same, aliases cannot explode, nothing panics.
+
+use std::collections::BTreeSet;
+
+use compose::model::{Mount, Port, Protocol};
+use proptest::prelude::*;
+
+use crate::load;
+
+fn service(body: &str) -> compose::Service {
+    let text = format!(
+        "services: {{web: {{image: x, {body}}}, a: {{image: x}}, b: {{image: x}}}}\nvolumes: {{data: {{}}}}\nnetworks: {{n: {{}}, m: {{}}}}"
+    );
+    load(&[&text]).unwrap_or_else(|error| panic!("{text}: {error}")).project.services.remove("web").unwrap()
+}
+
+proptest! {
+    #[test]
+    fn short_and_long_ports_mean_the_same(target in 1_u16.., published in prop::option::of(1_u16..), address in prop::option::of(any::<std::net::IpAddr>())) {
+        let address = address.filter(|_| published.is_some());
+        let shown = published.map(|port| format!("{port}:")).unwrap_or_default();
+        let host = address.map(|address| if address.is_ipv6() { format!("[{address}]:") } else { format!("{address}:") });
+        let short = service(&format!("ports: ['{}{shown}{target}/tcp']", host.unwrap_or_default()));
+        let published_long = published.map(|port| format!(", published: {port}")).unwrap_or_default();
+        let address_long = address.map(|address| format!(", host_ip: '{address}'")).unwrap_or_default();
+        let long = service(&format!("ports: [{{target: {target}{published_long}{address_long}}}]"));
+        prop_assert_eq!(&short, &long);
+        prop_assert_eq!(short.ports, [Port { target, published, host_ip: address, protocol: Protocol::Tcp, name: None }]);
+    }
+
+    #[test]
+    fn a_range_is_its_ports(first in 1_u16..60_000, length in 0_u16..20, shift in 0_u16..1000) {
+        let (last, published) = (first + length, first + shift);
+        let range = service(&format!("ports: ['{published}-{}:{first}-{last}']", published + length));
+        let each: Vec<_> = (0..=length).map(|step| format!("'{}:{}'", published + step, first + step)).collect();
+        prop_assert_eq!(range, service(&format!("ports: [{}]", each.join(", "))));
+    }
+
+    #[test]
+    fn short_and_long_mounts_mean_the_same(
+        source in prop::sample::select(vec!["data", "./here", "/there", "~/home", ""]),
+        target in "/[a-z]{1,5}(/[a-z]{1,5})?",
+        read_only: bool,
+    ) {
+        let colon = if source.is_empty() { "" } else { ":" };
+        let mode = if read_only { ":ro" } else { "" };
+        let short = service(&format!("volumes: ['{source}{colon}{target}{mode}']"));
+        let kind = if source.starts_with(['.', '/', '~']) { "bind" } else { "volume" };
+        let source_long = if source.is_empty() { String::new() } else { format!(", source: '{source}'") };
+        let long = service(&format!("volumes: [{{type: {kind}{source_long}, target: {target}, read_only: {read_only}}}]"));
+        prop_assert_eq!(&short, &long);
+        prop_assert_eq!(matches!(short.volumes[0], Mount::Bind { .. }), kind == "bind");
+        prop_assert_eq!(short.host_paths().count(), usize::from(kind == "bind"));
+        prop_assert_eq!(short.has_writable_volume(), !read_only);
+    }
+
+    #[test]
+    fn lists_and_mappings_mean_the_same(pairs in prop::collection::btree_map("[A-Z]{1,4}", prop::option::of("[a-z=: ]{0,6}"), 0..5)) {
+        let list: Vec<_> = pairs.iter().map(|(name, value)| match value {
+            Some(value) => format!("'{name}={value}'"),
+            None => name.clone(),
+        }).collect();
+        let map: Vec<_> = pairs.iter().map(|(name, value)| match value {
+            Some(value) => format!("{name}: '{value}'"),
+            None => format!("{name}: "),
+        }).collect();
+        for key in ["environment", "labels", "sysctls"] {
+            let one = service(&format!("{key}: [{}]", list.join(", ")));
+            prop_assert_eq!(one, service(&format!("{key}: {{{}}}", map.join(", "))));
+        }
+    }
+
+    #[test]
+    fn an_overlay_that_says_nothing_changes_nothing(which in 0_usize..4) {
+        let base = include_str!("../corpus/ok/everything.yaml");
+        let nothing = ["services: {}", "services: {web: {}, db: }", "x-note: [1, 2]", "services: {web: {ports: [], deploy: {}, environment: }}"];
+        prop_assert_eq!(load(&[base]).unwrap().project, load(&[base, nothing[which]]).unwrap().project);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "[a-z0-9:{}\\[\\]&*!<$\"' \n-]{0,200}") {
+        let _ = load(&[&text, &text]);
+        let _ = load(&[&format!("services:\n  web:\n    image: x\n    {text}")]);
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_read_or_refused(key in prop::sample::select(vec![
+        "build", "command", "environment", "ports", "expose", "volumes", "networks", "depends_on", "healthcheck",
+        "deploy", "restart", "ulimits", "tmpfs", "logging", "extra_hosts", "scale", "cpus", "stop_signal",
+    ]), value in "[a-z0-9:./,={}\\[\\]\"-]{0,20}") {
+        let _ = load(&[&format!("services: {{web: {{image: x, {key}: {value}}}}}")]);
+    }
+}
+
+#[test]
+fn short_and_long_forms_mean_the_same() {
+    for (short, long) in [
+        ("depends_on: [a, b]", "depends_on: {a: {condition: service_started}, b: {required: true}}"),
+        ("networks: [n, m]", "networks: {n: {}, m: }"),
+        ("build: ./dir/", "build: {context: dir}"),
+        ("tmpfs: /run", "tmpfs: [/run]"),
+        ("command: a 'b c'", "command: [a, b c]"),
+        ("healthcheck: {test: curl x}", "healthcheck: {test: [CMD-SHELL, curl x]}"),
+        ("healthcheck: {disable: true}", "healthcheck: {test: [NONE]}"),
+        ("ulimits: {nofile: 5}", "ulimits: {nofile: {soft: 5, hard: 5}}"),
+        ("scale: 3", "deploy: {replicas: 3}"),
+        (
+            "cpus: 0.5, mem_limit: 1g, pids_limit: 9",
+            "deploy: {resources: {limits: {cpus: '0.50', memory: 1024mb, pids: 9}}}",
+        ),
+        (
+            "extra_hosts: ['h:1.2.3.4', 'h=::1', 'g=host-gateway']",
+            "extra_hosts: {h: [1.2.3.4, '::1'], g: host-gateway}",
+        ),
+        ("dns: 1.1.1.1", "dns: [1.1.1.1]"),
+        ("environment: [FROM_OUTSIDE, NOT_THERE]", "environment: {FROM_OUTSIDE: seen, NOT_THERE: }"),
+    ] {
+        assert_eq!(service(short), service(long), "{short}");
+    }
+}
+
+#[test]
+fn aliases_cannot_explode() {
+    let mut text = "x0: &x0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
+    for level in 1..12 {
+        let below = level - 1;
+        let items = vec![format!("*x{below}"); 10].join(", ");
+        text += &format!("x{level}: &x{level} [{items}]\n");
+    }
+    let started = std::time::Instant::now();
+    let error = load(&[&text]).unwrap_err();
+    assert!(error.diagnostics[0].what.contains("aliases written out"), "{error}");
+    // Long scalars multiply as well as long lists do.
+    let bomb = format!("x: &x '{}'\ny: [{}]", "a".repeat(100_000), vec!["*x"; 1000].join(", "));
+    assert!(load(&[&bomb]).unwrap_err().diagnostics[0].what.contains("bytes of values"));
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    assert!(load(&[&deep]).unwrap_err().diagnostics[0].what.contains("levels"));
+    let shallow_anchors: String = (1..60).map(|level| format!("x{level}: &x{level} [*x{}]\n", level - 1)).collect();
+    assert!(load(&[&format!("x0: &x0 []\n{shallow_anchors}")]).unwrap_err().diagnostics[0].what.contains("levels"));
+    assert!(load(&["x: &x [*x]"]).is_err());
+    assert!(started.elapsed().as_secs() < 10, "took {:?}", started.elapsed());
+}
+
+#[test]
+fn profiles_select_services() {
+    let text = "services: {web: {image: x}, debug: {image: x, profiles: [debug], depends_on: [web]}}";
+    let project = load(&[text]).unwrap().project;
+    let names = |profiles: &[&str]| {
+        let profiles: BTreeSet<String> = profiles.iter().map(|name| (*name).to_owned()).collect();
+        project.select(&profiles).unwrap().services.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[]), ["web"]);
+    assert_eq!(names(&["debug"]), ["debug", "web"]);
+    let needed = "services: {web: {image: x, depends_on: [debug]}, debug: {image: x, profiles: [debug]}}";
+    let error = load(&[needed]).unwrap().project.select(&BTreeSet::new()).unwrap_err();
+    insta::assert_snapshot!(error, @r#"service "web" awaits "debug", whose profiles are not switched on; switch one on, or write `required: false`"#);
+}
