@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use api::access::HostTokenRequest;
 use api::client::{HubClient, PageQuery};
 use api::delivery::{Host, Plan, PlanState};
+use base::guard::TokenFile;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// The hub's port on its address, for the API, pages and the registry.
@@ -82,8 +83,8 @@ impl Stage {
             ),
         )?;
         stage.hub_start().await?;
-        let token = std::fs::read_to_string(stage.data().join("token")).context("the hub's token cannot be read")?;
-        stage.client = HubClient::new(hub_url(stage.options.block), Some(token.trim().to_owned())).map_err(refused)?;
+        let token = TokenFile::read(&stage.data()).context("the hub's token cannot be read")?;
+        stage.client = HubClient::new(hub_url(stage.options.block), token).map_err(refused)?;
         for (name, _) in stage.options.hosts.clone() {
             stage.host_enrol(name).await?;
         }

@@ -14,6 +14,8 @@ use crate::delivery::{
     ReleaseFilter, RollbackRequest, ServiceDifference, Why,
 };
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
+use base::guard::TokenFile;
+
 use crate::{AppName, EnvName, Page, Problem, Result, ServiceAddress, lines};
 
 /// How long the hub may take to answer anything but a stream.
@@ -27,7 +29,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct HubClient {
     hub: Url,
-    token: Option<String>,
+    token: Option<TokenFile>,
     http: reqwest::Client,
 }
 
@@ -44,7 +46,7 @@ pub struct PageQuery {
 
 impl HubClient {
     /// A client for the hub at `hub` (`http://127.0.0.1:5000`), with the token that changes need.
-    pub fn new(hub: Url, token: Option<String>) -> Result<Self> {
+    pub fn new(hub: Url, token: Option<TokenFile>) -> Result<Self> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
             .redirect(reqwest::redirect::Policy::none())
@@ -180,7 +182,7 @@ impl HubClient {
         url.set_path(&format!("/api/v1/{path}"));
         let request = self.http.request(method, url);
         match &self.token {
-            Some(token) => request.bearer_auth(token),
+            Some(token) => request.header(reqwest::header::AUTHORIZATION, token.authorization()),
             None => request,
         }
     }
