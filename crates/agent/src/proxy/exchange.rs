@@ -102,6 +102,11 @@ async fn forward(
     }
     let client_upgrade = headers::upgrade(request.headers()).is_some().then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    // The library's bound is on its buffer, which may hold some more by the time it looks.
+    if headers::request_bytes(&parts) > HEADER_BYTES_MAX {
+        let detail = format!("the request's header is longer than {HEADER_BYTES_MAX} bytes; shorten it");
+        return refuse(tally, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header-too-long", detail);
+    }
     if let Err(detail) = headers::prepare_request(&mut parts, published.client, published.listener.address) {
         return refuse(tally, StatusCode::BAD_REQUEST, "bad-request", detail.into());
     }
@@ -233,6 +238,9 @@ fn own_answer(status: StatusCode, kind: &'static str, detail: &str) -> Response<
     *response.status_mut() = status;
     let headers: &mut HeaderMap = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -54,6 +54,13 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// About the bytes that a request's header took.
+pub(crate) fn request_bytes(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |p| p.as_str().len());
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    parts.method.as_str().len() + target + fields.sum::<usize>()
+}
+
 /// Makes a client's request header the one for the upstream, or says why the request is malformed.
 ///
 /// `X-Forwarded-For` gets the client's address added; `-Proto` and `-Host` are set unless a proxy in front, which ended

@@ -48,7 +48,7 @@ pub struct ListenerStatus {
     pub error: Option<String>,
     /// HTTP requests answered completely by an upstream, whatever the answer's status.
     pub requests_total: u64,
-    /// HTTP requests answered by the proxy itself (400, 405, 408, 502, 503), and those whose answer was cut short by
+    /// HTTP requests answered by the proxy itself (400, 405, 408, 431, 502, 503), and those whose answer was cut short by
     /// the upstream.
     pub failed_total: u64,
     /// HTTP requests whose client left before the answer was complete.
