@@ -88,3 +88,104 @@ fn driver_differs(base: &Map, over: &Map) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::diagnostic::Findings;
+    use crate::field::Field;
+    use crate::{Project, normalise, shape, yaml};
+
+    const TOP: Kind = Kind::Section(schema::TOP);
+
+    fn canonical(text: &str) -> Node {
+        let mut findings = Findings::new(vec!["compose.yaml"]);
+        let mut node = yaml::parse(text, 0, &mut findings).unwrap();
+        shape::canonicalise(&mut node, TOP, "", &mut findings);
+        findings.finish().unwrap();
+        node
+    }
+
+    fn project(mut node: Node) -> Project {
+        settle(&mut node);
+        normalise::project(&Field::root(&node), &|_| None, &mut Findings::new(vec!["compose.yaml"]))
+    }
+
+    /// One line of a service, of every kind that the table knows but `logging`, where a change of driver depends on what
+    /// lies below.
+    fn line() -> impl Strategy<Value = String> {
+        let text = || prop::sample::select(vec!["a", "b", "null"]);
+        let number = || 1_u16..4;
+        prop_oneof![
+            text().prop_map(|text| format!("image: {text}")),
+            text().prop_map(|text| format!("command: {text}")),
+            text().prop_map(|text| format!("build: {text}")),
+            text().prop_map(|text| format!("build: {{target: {text}, args: [A={text}]}}")),
+            (text(), text()).prop_map(|(a, b)| format!("environment: {{A: {a}, B: {b}}}")),
+            text().prop_map(|text| format!("environment: [A={text}, C]")),
+            (number(), number()).prop_map(|(a, b)| format!("ports: ['{a}:{b}', {b}]")),
+            number().prop_map(|number| format!("expose: [{number}]")),
+            number().prop_map(|number| format!("dns: 1.1.1.{number}")),
+            (text(), number()).prop_map(|(source, target)| format!("volumes: ['{source}:/{target}']")),
+            text().prop_map(|text| format!("networks: {{n: {{aliases: [{text}]}}}}")),
+            Just("networks: [n, m]".to_owned()),
+            Just("depends_on: [web]".to_owned()),
+            Just("depends_on: {web: {condition: service_healthy}}".to_owned()),
+            (text(), number()).prop_map(|(test, retries)| format!("healthcheck: {{test: {test}, retries: {retries}}}")),
+            number().prop_map(|number| format!("ulimits: {{nofile: {number}}}")),
+            number().prop_map(|number| format!("ulimits: {{nofile: {{soft: {number}, hard: 9}}}}")),
+            number().prop_map(|number| format!("extra_hosts: ['h:1.1.1.{number}']")),
+            number().prop_map(|number| format!(
+                "deploy: {{replicas: {number}, placement: {{constraints: [node.hostname == h{number}]}}}}"
+            )),
+            prop::sample::select(vec!["environment:", "ports:", "deploy:", "healthcheck: null", "labels: {}"])
+                .prop_map(str::to_owned),
+        ]
+    }
+
+    fn document() -> impl Strategy<Value = String> {
+        let service = || prop::collection::vec(line(), 0..5);
+        let name = prop::sample::select(vec!["web", "db"]);
+        prop::collection::btree_map(name, service(), 0..3).prop_map(|services| {
+            let written: Vec<String> = services
+                .iter()
+                .map(|(name, lines)| {
+                    let mut keys = std::collections::BTreeMap::new();
+                    for line in lines {
+                        keys.insert(line.split(':').next().unwrap_or_default(), line.as_str());
+                    }
+                    format!("{name}: {{{}}}", keys.into_values().collect::<Vec<_>>().join(", "))
+                })
+                .collect();
+            format!("services: {{{}}}", written.join(", "))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn grouping_does_not_matter(one in document(), two in document(), three in document()) {
+            let [a, b, c] = [&one, &two, &three].map(|text| canonical(text));
+            let left = merge(merge(a.clone(), b.clone(), TOP), c.clone(), TOP);
+            let right = merge(a, merge(b, c, TOP), TOP);
+            prop_assert_eq!(project(left), project(right));
+        }
+
+        #[test]
+        fn the_empty_document_is_neutral(text in document()) {
+            let (node, empty) = (canonical(&text), || canonical("services: {}"));
+            prop_assert_eq!(project(merge(node.clone(), empty(), TOP)), project(node.clone()));
+            prop_assert_eq!(project(merge(empty(), node.clone(), TOP)), project(node));
+        }
+
+        #[test]
+        fn override_stands_alone_and_reset_leaves_nothing(one in document(), two in document()) {
+            let (base, over) = (canonical(&one), canonical(&two));
+            let tagged = canonical(&two.replacen("services:", "services: !override", 1));
+            prop_assert_eq!(project(merge(base.clone(), tagged, TOP)), project(over));
+            let reset = canonical("services: !reset null");
+            prop_assert_eq!(project(merge(base, reset, TOP)), Project::default());
+        }
+    }
+}

@@ -314,3 +314,74 @@ const VOLUME: &[Key] = &[
     ("labels", Pairs),
     ("name", Whole),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Source, load};
+
+    /// Every table with the text that leads to it; `KEY` stands where its key is written.
+    const TABLES: &[(&str, &[Key])] = &[
+        ("{KEY: x}", TOP),
+        ("services: {web: {KEY: x}}", SERVICE),
+        ("services: {web: {build: {KEY: x}}}", BUILD),
+        ("services: {web: {depends_on: {db: {KEY: x}}}}", DEPENDENCY),
+        ("services: {web: {deploy: {KEY: x}}}", DEPLOY),
+        ("services: {web: {deploy: {placement: {KEY: x}}}}", PLACEMENT),
+        ("services: {web: {deploy: {resources: {KEY: x}}}}", RESOURCES),
+        ("services: {web: {deploy: {resources: {limits: {KEY: x}}}}}", LIMITS),
+        ("services: {web: {deploy: {resources: {reservations: {KEY: x}}}}}", RESERVATIONS),
+        ("services: {web: {deploy: {restart_policy: {KEY: x}}}}", RESTART_POLICY),
+        ("services: {web: {deploy: {update_config: {KEY: x}}}}", UPDATE_CONFIG),
+        ("services: {web: {healthcheck: {KEY: x}}}", HEALTHCHECK),
+        ("services: {web: {logging: {KEY: x}}}", LOGGING),
+        ("services: {web: {ports: [{KEY: x}]}}", PORT),
+        ("services: {web: {volumes: [{KEY: x}]}}", MOUNT),
+        ("services: {web: {volumes: [{bind: {KEY: x}}]}}", MOUNT_BIND),
+        ("services: {web: {volumes: [{tmpfs: {KEY: x}}]}}", MOUNT_TMPFS),
+        ("services: {web: {volumes: [{volume: {KEY: x}}]}}", MOUNT_VOLUME),
+        ("services: {web: {networks: {n: {KEY: x}}}}", SERVICE_NETWORK),
+        ("services: {web: {ulimits: {n: {KEY: x}}}}", ULIMIT),
+        ("networks: {n: {KEY: x}}", NETWORK),
+        ("volumes: {n: {KEY: x}}", VOLUME),
+    ];
+
+    fn said_of(text: &str, key: &str) -> Vec<String> {
+        let text = text.replace("KEY", key);
+        let diagnostics = load(&[Source { name: "compose.yaml", text: &text }], &|_| None)
+            .map_or_else(|error| error.diagnostics, |loaded| loaded.warnings);
+        diagnostics.into_iter().filter(|found| found.path.ends_with(key)).map(|found| found.to_string()).collect()
+    }
+
+    #[test]
+    fn tables_are_sorted_and_have_no_key_twice() {
+        for (text, keys) in TABLES {
+            assert!(keys.is_sorted_by(|(one, _), (other, _)| one < other), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_refused_key_is_refused_wherever_it_stands() {
+        for (text, keys) in TABLES {
+            for (key, kind) in *keys {
+                if let Refused(hint) = kind {
+                    let said = said_of(text, key).join("\n");
+                    assert!(said.contains("does not support") && said.contains(hint), "{text} with {key}: {said}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_table_refuses_unknown_keys_and_leaves_extensions_alone() {
+        for (text, keys) in TABLES {
+            // Its first key, misspelt.
+            let known = supported(keys).next().unwrap_or("anything");
+            let wrong = format!("{known}q");
+            let said = said_of(text, &wrong).join("\n");
+            assert!(said.contains("there is no key"), "{text} with {wrong}: {said}");
+            assert!(keys.iter().all(|(_, kind)| matches!(kind, Refused(_))) || said.contains(known), "{said}");
+            assert_eq!(said_of(text, "x-anything"), Vec::<String>::new(), "{text}");
+        }
+    }
+}

@@ -62,11 +62,13 @@ fn healthcheck_off(service: &Service) -> bool {
 
 fn networks(project: &Project, service: &Service, field: &Field<'_>, findings: &mut Findings<'_>) {
     for name in service.networks.keys().filter(|name| *name != DEFAULT_NETWORK) {
-        if let Some(entry) = field.get("networks").filter(|_| !project.networks.contains_key(name)) {
-            let mark = entry.entries().find(|(key, _)| key == name).map_or(entry.mark, |(_, entry)| entry.mark);
+        if project.networks.contains_key(name) {
+            continue;
+        }
+        if let Some((_, entry)) = field.get("networks").and_then(|list| list.entries().find(|(key, _)| key == name)) {
             let hint = did_you_mean(name, project.networks.keys().map(String::as_str))
                 .unwrap_or_else(|| "declare it under the top-level `networks:`".to_owned());
-            findings.error_with_hint(mark, &entry.path, format!("there is no network {name:?}"), hint);
+            findings.error_with_hint(entry.mark, &entry.path, format!("there is no network {name:?}"), hint);
         }
     }
 }
