@@ -4,6 +4,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
+use crate::db::{DbError, DbErrorKind};
+
 /// The media type of a problem document.
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
@@ -56,6 +58,18 @@ impl Problem {
         }
         tracing::error!(error = %causes, "internal error");
         Self::new(500, "internal", "Something failed inside the server").hint("the server's log says what; try again")
+    }
+}
+
+impl From<DbError> for Problem {
+    /// What is temporary becomes 503 with a reason, everything else an internal error.
+    fn from(error: DbError) -> Self {
+        if !error.is_temporary() {
+            return Self::internal(&error);
+        }
+        tracing::warn!(%error, "the database is not available");
+        let kind = if error.kind() == DbErrorKind::Unavailable { "database-unavailable" } else { "database-busy" };
+        Self::new(503, kind, "The database cannot do it now").detail(error.to_string()).hint(error.hint().unwrap_or("try again"))
     }
 }
 

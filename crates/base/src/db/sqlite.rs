@@ -1,6 +1,7 @@
 //! SQLite: one file per context, a few read-only connections, and one writer that commits for many at once.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub const GROUP_MILLIS_MAX: u64 = 50;
 const BUSY_TIMEOUT_SECONDS: u64 = 10;
 /// What the WAL file is cut back to after a burst.
 const WAL_BYTES_MAX: u64 = 64 << 20;
+const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
 
 pub(super) async fn open(
     folder: &Path,
@@ -43,6 +46,8 @@ pub(super) async fn open(
             .with_source(error)
             .with_hint("check that the folder exists, is writable and is on a local disk")
     };
+    // SQLite gives its other files the rights of this one, and secrets may be in them.
+    File::options().create(true).truncate(false).write(true).mode(FILE_MODE).open(&path).map_err(|error| unavailable(error.into()))?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
         .foreign_keys(true)
@@ -83,7 +88,7 @@ fn folder_make(folder: &Path) -> Result<(), DbError> {
     if folder.is_dir() {
         return Ok(());
     }
-    std::fs::create_dir_all(folder).map_err(unavailable)?;
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(unavailable)?;
     // A new folder survives a power loss only once its parents know of it; SQLite itself syncs the folder.
     for parent in folder.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
         if File::open(parent).and_then(|parent| parent.sync_all()).is_err() {

@@ -1,0 +1,93 @@
+//! Access over HTTP: tokens on the main port; enrolment, renewal and the identity of hosts on the agent port.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::access::{Access, EnrolRequest, HostIdentity, HostTokenRequest, RenewRequest};
+use api::{HostName, Problem};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Extension, Router};
+use base::json::{self, JsonBody};
+use base::listen::Peer;
+use futures::future::BoxFuture;
+use http::StatusCode;
+
+use crate::error::AccessError;
+
+/// Bytes of a request's body at most.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+type Shared = Arc<dyn Access>;
+
+/// Called with a host and its labels before it gets its certificate. When it fails the host gets nothing and asks again.
+pub type OnEnrolled =
+    Arc<dyn Fn(HostName, BTreeMap<String, String>) -> BoxFuture<'static, Result<(), Problem>> + Send + Sync>;
+
+/// `POST /api/v1/host-tokens`.
+pub fn api_routes(access: Shared) -> Router {
+    Router::new()
+        .route("/api/v1/host-tokens", post(host_token_create))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(access)
+}
+
+/// `POST /agent/v1/enrol` (without a certificate) and `POST /agent/v1/renew`, for a listener of [`base::listen`].
+pub fn agent_routes(access: Shared, on_enrolled: OnEnrolled) -> Router {
+    let renew = post(host_renew).layer(from_fn_with_state(Arc::clone(&access), host_required));
+    Router::new()
+        .route("/agent/v1/enrol", post(host_enrol))
+        .route("/agent/v1/renew", renew)
+        .layer(Extension(on_enrolled))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(access)
+}
+
+/// Middleware for `axum::middleware::from_fn_with_state`: lets only requests through whose connection presented a good
+/// certificate of a host (a33, a44), and gives them a [`HostIdentity`] extension.
+pub async fn host_required(State(access): State<Shared>, mut request: Request, next: Next) -> Response {
+    let certificate = request.extensions().get::<Peer>().and_then(|peer| peer.certificate.clone());
+    let identity = match certificate {
+        None => Err(AccessError::CertificateMissing.into()),
+        Some(certificate) => access.host_identify(&certificate).await,
+    };
+    match identity {
+        Ok(identity) => {
+            request.extensions_mut().insert(identity);
+            next.run(request).await
+        }
+        Err(problem) => {
+            tracing::warn!(kind = %problem.kind, detail = %problem.detail, "agent refused");
+            problem.into_response()
+        }
+    }
+}
+
+async fn host_token_create(
+    State(access): State<Shared>,
+    JsonBody(request): JsonBody<HostTokenRequest>,
+) -> Result<Response, Problem> {
+    let token = access.host_token_create(request).await?;
+    Ok(json::response(StatusCode::CREATED, &token))
+}
+
+async fn host_enrol(
+    State(access): State<Shared>,
+    Extension(on_enrolled): Extension<OnEnrolled>,
+    JsonBody(request): JsonBody<EnrolRequest>,
+) -> Result<Response, Problem> {
+    let (certificate, labels) = access.host_enrol(request).await?;
+    on_enrolled(certificate.host.clone(), labels).await?;
+    Ok(json::response(StatusCode::OK, &certificate))
+}
+
+async fn host_renew(
+    State(access): State<Shared>,
+    Extension(identity): Extension<HostIdentity>,
+    JsonBody(request): JsonBody<RenewRequest>,
+) -> Result<Response, Problem> {
+    let certificate = access.host_renew(&identity, request).await?;
+    Ok(json::response(StatusCode::OK, &certificate))
+}

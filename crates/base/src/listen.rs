@@ -1,0 +1,144 @@
+//! Listeners: HTTP/1 and HTTP/2 with or without TLS, bounded in everything a stranger can use up (a46), and drained when
+//! the process stops.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use crate::shutdown::Shutdown;
+
+/// Open connections per listener; more wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_SECONDS_MAX: u64 = 10;
+/// How long the head of an HTTP/1 request may take to arrive; also how long a connection may be idle between requests.
+pub const HEADER_SECONDS_MAX: u64 = 75;
+/// Bytes of all headers of a request.
+pub const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Headers of a request.
+pub const HEADERS_MAX: usize = 128;
+/// Requests at once on one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 256;
+/// How often a silent HTTP/2 peer is asked whether it is still there.
+pub const PING_SECONDS: u64 = 20;
+/// The pause after the system refused a connection, for example because no more files can be opened.
+const ACCEPT_PAUSE_MILLIS: u64 = 100;
+
+/// Who is at the other end; an extension of every request.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The other end's address.
+    pub address: SocketAddr,
+    /// The certificate that it presented and that the TLS configuration verified.
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
+/// Serves `app` on `listener` until the stop begins; then connections end after the request under way, which
+/// [`Shutdown::drain`] waits for. Every request has a [`Peer`] extension.
+pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, app: Router, shutdown: Shutdown) {
+    let acceptor = tls.map(TlsAcceptor::from);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.begun() => return,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let Some((stream, address, slot)) = accepted else { continue };
+        let (acceptor, app, stop) = (acceptor.clone(), app.clone(), shutdown.clone());
+        shutdown.spawn(async move {
+            connection(stream, address, acceptor, app, stop).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, address)) => Some((stream, address, slot)),
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MILLIS)).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    app: Router,
+    shutdown: Shutdown,
+) {
+    // Small answers must not wait for the other end's acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let Some(acceptor) = acceptor else {
+        return http(stream, Peer { address, certificate: None }, app, shutdown).await;
+    };
+    let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
+    match tokio::time::timeout(limit, acceptor.accept(stream)).await {
+        Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+        Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
+        Ok(Ok(stream)) => {
+            let certificates = stream.get_ref().1.peer_certificates();
+            let certificate = certificates.and_then(<[_]>::first).map(|certificate| certificate.clone().into_owned());
+            http(stream, Peer { address, certificate }, app, shutdown).await;
+        }
+    }
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, peer: Peer, app: Router, shutdown: Shutdown) {
+    let address = peer.address;
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (app, peer) = (app.clone(), peer.clone());
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            app.oneshot(request).await
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(HEADER_SECONDS_MAX))
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_BYTES_MAX as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(Duration::from_secs(PING_SECONDS))
+        .keep_alive_timeout(Duration::from_secs(PING_SECONDS));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = shutdown.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%address, %error, "connection ended with an error");
+    }
+}
