@@ -126,9 +126,11 @@ fn routes_on(input: &Input<'_>, host: &HostName) -> Vec<Route> {
             let networks = &definition.service.networks;
             let published = definition.service.ports.iter().filter_map(|port| {
                 let published = port.published?;
-                taken
-                    .insert((published, port.host_ip))
-                    .then_some(PublishedPort { published, target: port.target, host_ip: port.host_ip })
+                taken.insert((published, port.host_ip)).then_some(PublishedPort {
+                    published,
+                    target: port.target,
+                    host_ip: port.host_ip,
+                })
             });
             Some(Route {
                 service: service.clone(),

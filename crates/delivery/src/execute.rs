@@ -11,7 +11,7 @@ use api::delivery::{PlanState, ReleaseId, StepAction, StepState};
 use api::{HostName, Micros, Problem, ServiceName};
 
 use crate::error::problem;
-use crate::model::{PlanRecord, Placed, Seen, StepRecord, Undo, is_up};
+use crate::model::{Placed, PlanRecord, Seen, StepRecord, Undo, is_up};
 
 /// A placement that changes with a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,7 +259,10 @@ fn counted(
 
 fn service(plan: &PlanRecord, report: &Report, service: &ServiceName, release: &ReleaseId) -> Standing {
     let mine = report.services.iter().find(|said| {
-        said.env == plan.project.env && said.app == plan.project.app && said.service == *service && said.release == *release
+        said.env == plan.project.env
+            && said.app == plan.project.app
+            && said.service == *service
+            && said.release == *release
     });
     match mine {
         Some(said) => progress(&said.progress),

@@ -214,7 +214,7 @@ pub fn release_id(app: &AppName, new: &NewRelease) -> Result<ReleaseId, String> 
 pub fn brief(release: &Release) -> ReleaseBrief {
     ReleaseBrief {
         id: release.id.clone(),
-        digest: release.image.digest.clone(),
+        digest: release.image.digest,
         commit: release.provenance.commit.clone(),
     }
 }

@@ -62,7 +62,9 @@ pub fn place(placing: &Placing<'_>, hosts: &[HostView], load: &Spread, now: Micr
                  run it, and two containers must never write to one volume",
                 eligible.len()
             ),
-            format!("Lower deploy.replicas of {service}, or give the environment more hosts that its constraints allow."),
+            format!(
+                "Lower deploy.replicas of {service}, or give the environment more hosts that its constraints allow."
+            ),
         ));
     }
     let mut spread: Spread = current

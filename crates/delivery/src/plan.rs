@@ -238,9 +238,11 @@ fn jobs_to_run(input: &Input<'_>) -> BTreeSet<ServiceName> {
         .filter(|(_, release)| release.job)
         .filter(|(service, release)| {
             let awaited = || {
-                input.scope.iter().filter_map(|name| input.wanted.get(name)).any(|dependant| {
-                    definition(input, dependant).service.depends_on.contains_key(service.as_str())
-                })
+                input
+                    .scope
+                    .iter()
+                    .filter_map(|name| input.wanted.get(name))
+                    .any(|dependant| definition(input, dependant).service.depends_on.contains_key(service.as_str()))
             };
             (input.scope.contains(*service) && is_due(service, release))
                 || (!input.jobs_succeeded.contains_key(*service) && awaited())

@@ -11,8 +11,20 @@ use crate::model::Project;
 
 /// Capabilities that amount to being root on the host (capabilities(7)).
 const CAPABILITIES_REFUSED: [&str; 14] = [
-    "ALL", "BPF", "DAC_READ_SEARCH", "MAC_ADMIN", "MAC_OVERRIDE", "NET_ADMIN", "PERFMON", "SYSLOG", "SYS_ADMIN",
-    "SYS_BOOT", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO", "SYS_TIME",
+    "ALL",
+    "BPF",
+    "DAC_READ_SEARCH",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "NET_ADMIN",
+    "PERFMON",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_MODULE",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_TIME",
 ];
 
 /// Refuses a definition that would give a container power over its host.
@@ -25,7 +37,9 @@ pub fn definition_check(service: &ServiceName, definition: &ServiceDefinition) -
         Err(Error::new(
             ErrorKind::DefinitionRefused,
             format!("service {service}, {key}: {why}"),
-            format!("Take {key} out of {service} in compose.yaml or the environment's overlay, build again and promote that."),
+            format!(
+                "Take {key} out of {service} in compose.yaml or the environment's overlay, build again and promote that."
+            ),
         ))
     };
     if inner.privileged {
@@ -138,10 +152,7 @@ pub struct Claim {
 
 /// The claims of an app's services. Published ports are held on every host that runs any part of the app, because each
 /// of them leads to the service; named volumes where the service itself runs.
-pub fn claims(
-    project: &Project,
-    services: &[(&ServiceName, &ServiceDefinition, Vec<&HostName>)],
-) -> Vec<Claim> {
+pub fn claims(project: &Project, services: &[(&ServiceName, &ServiceDefinition, Vec<&HostName>)]) -> Vec<Claim> {
     let mut hosts: Vec<&HostName> = services.iter().flat_map(|(_, _, hosts)| hosts.iter().copied()).collect();
     hosts.sort();
     hosts.dedup();

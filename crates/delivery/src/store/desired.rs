@@ -14,7 +14,7 @@ use crate::execute::PlacementChange;
 use crate::model::{Placed, Placements, Project};
 
 /// What a project is to run where.
-pub async fn placements<Q: Queryable>(on: &Q, project: &Project) -> Result<Placements, Error> {
+pub(crate) async fn placements<Q: Queryable>(on: &Q, project: &Project) -> Result<Placements, Error> {
     let rows = sql("SELECT service, host, release, instances FROM placements WHERE env = $1 AND app = $2")
         .bind(project.env.as_str())
         .bind(project.app.as_str())
@@ -29,19 +29,19 @@ pub async fn placements<Q: Queryable>(on: &Q, project: &Project) -> Result<Place
 }
 
 /// A service of another project that is, or by a plan under way will be, on a host.
-pub struct Neighbour {
+pub(crate) struct Neighbour {
     /// Its project.
-    pub project: Project,
+    pub(crate) project: Project,
     /// Its name.
-    pub service: ServiceName,
+    pub(crate) service: ServiceName,
     /// Its release.
-    pub release: ReleaseId,
+    pub(crate) release: ReleaseId,
     /// The host.
-    pub host: HostName,
+    pub(crate) host: HostName,
 }
 
 /// All services of other projects.
-pub async fn neighbours<Q: Queryable>(on: &Q, project: &Project) -> Result<Vec<Neighbour>, Error> {
+pub(crate) async fn neighbours<Q: Queryable>(on: &Q, project: &Project) -> Result<Vec<Neighbour>, Error> {
     let rows = sql("SELECT env, app, service, host, release FROM placements
          UNION SELECT p.env, p.app, s.service, s.host, s.release FROM steps s JOIN plans p ON p.id = s.plan
          WHERE p.finished_at IS NULL AND s.action IN ('start', 'replace')")
@@ -63,7 +63,7 @@ pub async fn neighbours<Q: Queryable>(on: &Q, project: &Project) -> Result<Vec<N
 }
 
 /// Changes a placement.
-pub async fn placement_set(tx: &mut Tx, project: &Project, change: &PlacementChange) -> Result<(), Error> {
+pub(crate) async fn placement_set(tx: &mut Tx, project: &Project, change: &PlacementChange) -> Result<(), Error> {
     sql("DELETE FROM placements WHERE env = $1 AND app = $2 AND service = $3 AND host = $4")
         .bind(project.env.as_str())
         .bind(project.app.as_str())
@@ -86,19 +86,19 @@ pub async fn placement_set(tx: &mut Tx, project: &Project, change: &PlacementCha
 }
 
 /// The projects of which a host runs something.
-pub async fn projects_on<Q: Queryable>(on: &Q, host: &HostName) -> Result<Vec<Project>, Error> {
+pub(crate) async fn projects_on<Q: Queryable>(on: &Q, host: &HostName) -> Result<Vec<Project>, Error> {
     let rows = sql("SELECT DISTINCT env, app FROM placements WHERE host = $1").bind(host.as_str()).all(on).await?;
     rows.iter().map(|row| Ok(Project { env: name(row, "env")?, app: name(row, "app")? })).collect()
 }
 
 /// Every project that a host was told of.
-pub async fn projects_told<Q: Queryable>(on: &Q) -> Result<Vec<Project>, Error> {
+pub(crate) async fn projects_told<Q: Queryable>(on: &Q) -> Result<Vec<Project>, Error> {
     let rows = sql("SELECT DISTINCT env, app FROM desired_projects").all(on).await?;
     rows.iter().map(|row| Ok(Project { env: name(row, "env")?, app: name(row, "app")? })).collect()
 }
 
 /// The number of a host's desired state with its projects, as one moment has them.
-pub async fn told<Q: Queryable>(on: &Q, host: &HostName) -> Result<(u64, Vec<DesiredProject>), Error> {
+pub(crate) async fn told<Q: Queryable>(on: &Q, host: &HostName) -> Result<(u64, Vec<DesiredProject>), Error> {
     let rows = sql("SELECT h.number, d.content FROM hosts h LEFT JOIN desired_projects d ON d.host = h.name
          WHERE h.name = $1 ORDER BY d.env, d.app")
     .bind(host.as_str())
@@ -149,7 +149,7 @@ async fn numbers(
 
 /// Reckons anew what the hosts of a project are to be, within the transaction that changed what it depends on. Hosts
 /// whose state is another than before get the next number and are given back.
-pub async fn refresh(tx: &mut Tx, project: &Project) -> Result<BTreeSet<HostName>, Error> {
+pub(crate) async fn refresh(tx: &mut Tx, project: &Project) -> Result<BTreeSet<HostName>, Error> {
     let placements = placements(tx, project).await?;
     let current: BTreeMap<ServiceName, ReleaseId> =
         releases::current(tx, project).await?.into_iter().map(|(service, release)| (service, release.id)).collect();

@@ -18,9 +18,8 @@ fn environment(row: &Row) -> Result<Environment, Error> {
 }
 
 /// All environments in their order.
-pub async fn all<Q: Queryable>(on: &Q) -> Result<Vec<Environment>, Error> {
-    let rows =
-        sql("SELECT name, spec, revision, applied_at FROM environments ORDER BY position, name").all(on).await?;
+pub(crate) async fn all<Q: Queryable>(on: &Q) -> Result<Vec<Environment>, Error> {
+    let rows = sql("SELECT name, spec, revision, applied_at FROM environments ORDER BY position, name").all(on).await?;
     Ok(environments_ordered(rows.iter().map(environment).collect::<Result<_, _>>()?))
 }
 
@@ -28,7 +27,7 @@ pub async fn all<Q: Queryable>(on: &Q) -> Result<Vec<Environment>, Error> {
 ///
 /// # Errors
 /// [`ErrorKind::EnvironmentUnknown`].
-pub async fn get<Q: Queryable>(on: &Q, env: &EnvName) -> Result<Environment, Error> {
+pub(crate) async fn get<Q: Queryable>(on: &Q, env: &EnvName) -> Result<Environment, Error> {
     let all = all(on).await?;
     if let Some(found) = all.iter().find(|environment| environment.name == *env) {
         return Ok(found.clone());
@@ -43,7 +42,7 @@ pub async fn get<Q: Queryable>(on: &Q, env: &EnvName) -> Result<Environment, Err
 }
 
 /// Applies a version and gives its revision. `position` orders environments that do not come after one another.
-pub async fn apply(
+pub(crate) async fn apply(
     tx: &mut Tx,
     name: &EnvName,
     spec: &EnvironmentSpec,
@@ -51,10 +50,11 @@ pub async fn apply(
     file_name: &str,
     at: Micros,
 ) -> Result<u64, Error> {
-    let last = sql("SELECT CAST(COALESCE(MAX(revision), 0) AS BIGINT) AS revision FROM environment_history WHERE name = $1")
-        .bind(name.as_str())
-        .one(tx)
-        .await?;
+    let last =
+        sql("SELECT CAST(COALESCE(MAX(revision), 0) AS BIGINT) AS revision FROM environment_history WHERE name = $1")
+            .bind(name.as_str())
+            .one(tx)
+            .await?;
     let revision = last.get::<i64>("revision")? + 1;
     let spec = text(spec, "environment")?;
     sql("INSERT INTO environment_history (name, revision, spec, file_name, applied_at) VALUES ($1, $2, $3, $4, $5)")

@@ -13,13 +13,13 @@ use crate::model::{HostView, Seen};
 
 /// A host as it is stored.
 #[derive(Debug, Clone)]
-pub struct HostRow {
+pub(crate) struct HostRow {
     /// As planner and executor see it.
-    pub view: HostView,
+    pub(crate) view: HostView,
     /// When it was enrolled.
-    pub enrolled_at: Micros,
+    pub(crate) enrolled_at: Micros,
     /// The number of its desired state.
-    pub number: u64,
+    pub(crate) number: u64,
 }
 
 fn host(row: &Row) -> Result<HostRow, Error> {
@@ -37,14 +37,13 @@ fn host(row: &Row) -> Result<HostRow, Error> {
 }
 
 /// Every host by name.
-pub async fn all<Q: Queryable>(on: &Q) -> Result<Vec<HostRow>, Error> {
-    let rows =
-        sql("SELECT name, labels, enrolled_at, seen_at, mesh, number FROM hosts ORDER BY name").all(on).await?;
+pub(crate) async fn all<Q: Queryable>(on: &Q) -> Result<Vec<HostRow>, Error> {
+    let rows = sql("SELECT name, labels, enrolled_at, seen_at, mesh, number FROM hosts ORDER BY name").all(on).await?;
     rows.iter().map(host).collect()
 }
 
 /// Makes a host known, or gives a known one its labels.
-pub async fn upsert(
+pub(crate) async fn upsert(
     tx: &mut Tx,
     host: &HostName,
     labels: &BTreeMap<String, String>,
@@ -64,7 +63,7 @@ pub async fn upsert(
 ///
 /// # Errors
 /// [`ErrorKind::HostUnknown`].
-pub async fn number<Q: Queryable>(on: &Q, host: &HostName) -> Result<u64, Error> {
+pub(crate) async fn number<Q: Queryable>(on: &Q, host: &HostName) -> Result<u64, Error> {
     let row = sql("SELECT number FROM hosts WHERE name = $1").bind(host.as_str()).optional(on).await?;
     match row {
         Some(row) => Ok(row.get("number")?),
@@ -77,7 +76,7 @@ pub async fn number<Q: Queryable>(on: &Q, host: &HostName) -> Result<u64, Error>
 }
 
 /// A stored report and when it came.
-pub async fn seen<Q: Queryable>(on: &Q, host: &HostName) -> Result<Option<Seen>, Error> {
+pub(crate) async fn seen<Q: Queryable>(on: &Q, host: &HostName) -> Result<Option<Seen>, Error> {
     let row = sql("SELECT seen_at, report FROM hosts WHERE name = $1").bind(host.as_str()).optional(on).await?;
     let Some(row) = row else { return Ok(None) };
     let at: Option<Micros> = row.get("seen_at")?;
@@ -86,7 +85,7 @@ pub async fn seen<Q: Queryable>(on: &Q, host: &HostName) -> Result<Option<Seen>,
 }
 
 /// Stores a report unless a later one is stored, and says whether the mesh address is another than before.
-pub async fn report_set(tx: &mut Tx, host: &HostName, seen: &Seen) -> Result<bool, Error> {
+pub(crate) async fn report_set(tx: &mut Tx, host: &HostName, seen: &Seen) -> Result<bool, Error> {
     let row = sql("SELECT mesh FROM hosts WHERE name = $1").bind(host.as_str()).optional(tx).await?;
     let mesh_before: Option<String> = row.map(|row| row.get("mesh")).transpose()?;
     let changed = sql("UPDATE hosts SET seen_at = $1, mesh = $2, report = $3
@@ -102,7 +101,7 @@ pub async fn report_set(tx: &mut Tx, host: &HostName, seen: &Seen) -> Result<boo
 }
 
 /// A fact about this hub, made once.
-pub async fn fact_once(tx: &mut Tx, fact: &str, value: &str) -> Result<String, Error> {
+pub(crate) async fn fact_once(tx: &mut Tx, fact: &str, value: &str) -> Result<String, Error> {
     sql("INSERT INTO facts (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
         .bind(fact)
         .bind(value)

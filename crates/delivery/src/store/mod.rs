@@ -1,10 +1,10 @@
 //! Delivery's tables: the only SQL of the context.
 
-pub mod desired;
-pub mod environments;
-pub mod hosts;
-pub mod plans;
-pub mod releases;
+pub(crate) mod desired;
+pub(crate) mod environments;
+pub(crate) mod hosts;
+pub(crate) mod plans;
+pub(crate) mod releases;
 
 use std::str::FromStr;
 

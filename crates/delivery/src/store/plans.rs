@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::model::{Placed, PlanRecord, Project, StepRecord, Undo};
 
 /// Stores a new plan and the promotions it carries out.
-pub async fn insert(tx: &mut Tx, plan: &PlanRecord) -> Result<(), Error> {
+pub(crate) async fn insert(tx: &mut Tx, plan: &PlanRecord) -> Result<(), Error> {
     let kind = word(&plan.kind, "kind")?;
     sql("INSERT INTO plans (id, env, app, kind, state, changes, policy, error, requested_by, reason, created_at, finished_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
@@ -77,7 +77,7 @@ async fn step_insert(tx: &mut Tx, plan: &str, record: &StepRecord) -> Result<(),
 }
 
 /// Stores what became of a plan: its state, and the steps that differ from `before`.
-pub async fn update(tx: &mut Tx, before: &PlanRecord, after: &PlanRecord) -> Result<(), Error> {
+pub(crate) async fn update(tx: &mut Tx, before: &PlanRecord, after: &PlanRecord) -> Result<(), Error> {
     sql("UPDATE plans SET state = $1, error = $2, finished_at = $3 WHERE id = $4")
         .bind(word(&after.state, "state")?)
         .bind(error_text(after)?)
@@ -162,7 +162,7 @@ async fn plan<Q: Queryable>(on: &Q, row: &Row) -> Result<PlanRecord, Error> {
 }
 
 /// A plan.
-pub async fn get<Q: Queryable>(on: &Q, id: &str) -> Result<Option<PlanRecord>, Error> {
+pub(crate) async fn get<Q: Queryable>(on: &Q, id: &str) -> Result<Option<PlanRecord>, Error> {
     match sql("SELECT * FROM plans WHERE id = $1").bind(id).optional(on).await? {
         Some(row) => Ok(Some(plan(on, &row).await?)),
         None => Ok(None),
@@ -170,13 +170,13 @@ pub async fn get<Q: Queryable>(on: &Q, id: &str) -> Result<Option<PlanRecord>, E
 }
 
 /// Ids of plans that have not ended, oldest first.
-pub async fn under_way<Q: Queryable>(on: &Q) -> Result<Vec<String>, Error> {
+pub(crate) async fn under_way<Q: Queryable>(on: &Q) -> Result<Vec<String>, Error> {
     let rows = sql("SELECT id FROM plans WHERE finished_at IS NULL ORDER BY id").all(on).await?;
     rows.iter().map(|row| Ok(row.get("id")?)).collect()
 }
 
 /// The plan that works on a project.
-pub async fn under_way_on<Q: Queryable>(on: &Q, project: &Project) -> Result<Option<PlanRecord>, Error> {
+pub(crate) async fn under_way_on<Q: Queryable>(on: &Q, project: &Project) -> Result<Option<PlanRecord>, Error> {
     let row = sql("SELECT * FROM plans WHERE env = $1 AND app = $2 AND finished_at IS NULL")
         .bind(project.env.as_str())
         .bind(project.app.as_str())
@@ -189,7 +189,7 @@ pub async fn under_way_on<Q: Queryable>(on: &Q, project: &Project) -> Result<Opt
 }
 
 /// The last plan of a project that succeeded and, if one is given, changed the service.
-pub async fn last_succeeded<Q: Queryable>(
+pub(crate) async fn last_succeeded<Q: Queryable>(
     on: &Q,
     project: &Project,
     service: Option<&ServiceName>,
@@ -210,7 +210,7 @@ pub async fn last_succeeded<Q: Queryable>(
 }
 
 /// Plans, newest first, and one more than `limit` if there are more.
-pub async fn newest<Q: Queryable>(
+pub(crate) async fn newest<Q: Queryable>(
     on: &Q,
     app: Option<&AppName>,
     env: Option<&EnvName>,
@@ -237,7 +237,7 @@ pub async fn newest<Q: Queryable>(
 }
 
 /// The last release of each job that succeeded in a project.
-pub async fn jobs_succeeded<Q: Queryable>(
+pub(crate) async fn jobs_succeeded<Q: Queryable>(
     on: &Q,
     project: &Project,
 ) -> Result<BTreeMap<ServiceName, ReleaseId>, Error> {
@@ -250,7 +250,7 @@ pub async fn jobs_succeeded<Q: Queryable>(
 }
 
 /// Records that a job succeeded.
-pub async fn job_succeeded_set(
+pub(crate) async fn job_succeeded_set(
     tx: &mut Tx,
     plan: &PlanRecord,
     service: &ServiceName,

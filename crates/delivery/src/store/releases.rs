@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 use crate::model::Project;
 
 /// Stores a release unless it is known, and gives what is stored.
-pub async fn insert(tx: &mut Tx, release: &Release) -> Result<Release, Error> {
+pub(crate) async fn insert(tx: &mut Tx, release: &Release) -> Result<Release, Error> {
     sql("INSERT INTO releases (id, app, service, created_at, body) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING")
         .bind(release.id.as_str())
         .bind(release.app.as_str())
@@ -25,7 +25,7 @@ pub async fn insert(tx: &mut Tx, release: &Release) -> Result<Release, Error> {
 }
 
 /// Makes a release the newest of its service.
-pub async fn newest_set(tx: &mut Tx, release: &Release, commit: &str, at: Micros) -> Result<(), Error> {
+pub(crate) async fn newest_set(tx: &mut Tx, release: &Release, commit: &str, at: Micros) -> Result<(), Error> {
     sql("INSERT INTO newest (app, service, release, commit_id, recorded_at) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (app, service) DO UPDATE
          SET release = excluded.release, commit_id = excluded.commit_id, recorded_at = excluded.recorded_at")
@@ -40,13 +40,17 @@ pub async fn newest_set(tx: &mut Tx, release: &Release, commit: &str, at: Micros
 }
 
 /// Forgets that a service belongs to the app.
-pub async fn newest_remove(tx: &mut Tx, app: &AppName, service: &ServiceName) -> Result<(), Error> {
-    sql("DELETE FROM newest WHERE app = $1 AND service = $2").bind(app.as_str()).bind(service.as_str()).execute(tx).await?;
+pub(crate) async fn newest_remove(tx: &mut Tx, app: &AppName, service: &ServiceName) -> Result<(), Error> {
+    sql("DELETE FROM newest WHERE app = $1 AND service = $2")
+        .bind(app.as_str())
+        .bind(service.as_str())
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
 /// The newest release of each service of an app.
-pub async fn newest<Q: Queryable>(on: &Q, app: &AppName) -> Result<BTreeMap<ServiceName, Release>, Error> {
+pub(crate) async fn newest<Q: Queryable>(on: &Q, app: &AppName) -> Result<BTreeMap<ServiceName, Release>, Error> {
     let rows = sql("SELECT r.body FROM newest n JOIN releases r ON r.id = n.release WHERE n.app = $1")
         .bind(app.as_str())
         .all(on)
@@ -55,23 +59,28 @@ pub async fn newest<Q: Queryable>(on: &Q, app: &AppName) -> Result<BTreeMap<Serv
 }
 
 /// Apps that were built or are somewhere.
-pub async fn apps<Q: Queryable>(on: &Q) -> Result<BTreeSet<AppName>, Error> {
+pub(crate) async fn apps<Q: Queryable>(on: &Q) -> Result<BTreeSet<AppName>, Error> {
     let rows = sql("SELECT app FROM newest UNION SELECT app FROM current_releases").all(on).await?;
     rows.iter().map(|row| name(row, "app")).collect()
 }
 
 /// What an environment has of an app.
-pub async fn current<Q: Queryable>(on: &Q, project: &Project) -> Result<BTreeMap<ServiceName, Release>, Error> {
-    let rows = sql("SELECT r.body FROM current_releases c JOIN releases r ON r.id = c.release WHERE c.env = $1 AND c.app = $2")
-        .bind(project.env.as_str())
-        .bind(project.app.as_str())
-        .all(on)
-        .await?;
+pub(crate) async fn current<Q: Queryable>(on: &Q, project: &Project) -> Result<BTreeMap<ServiceName, Release>, Error> {
+    let rows = sql(
+        "SELECT r.body FROM current_releases c JOIN releases r ON r.id = c.release WHERE c.env = $1 AND c.app = $2",
+    )
+    .bind(project.env.as_str())
+    .bind(project.app.as_str())
+    .all(on)
+    .await?;
     by_service(&rows)
 }
 
 /// What environments have of an app, with the time since when.
-pub async fn current_everywhere<Q: Queryable>(on: &Q, app: &AppName) -> Result<Vec<(Project, Release, Micros)>, Error> {
+pub(crate) async fn current_everywhere<Q: Queryable>(
+    on: &Q,
+    app: &AppName,
+) -> Result<Vec<(Project, Release, Micros)>, Error> {
     let rows = sql("SELECT c.env, c.app, c.since, r.body FROM current_releases c JOIN releases r ON r.id = c.release
                     WHERE c.app = $1 ORDER BY c.env, c.service")
     .bind(app.as_str())
@@ -86,7 +95,7 @@ pub async fn current_everywhere<Q: Queryable>(on: &Q, app: &AppName) -> Result<V
 }
 
 /// Sets, or with none takes away, what an environment has of a service.
-pub async fn current_set(
+pub(crate) async fn current_set(
     tx: &mut Tx,
     project: &Project,
     service: &ServiceName,
@@ -113,7 +122,7 @@ pub async fn current_set(
 }
 
 /// Releases by id.
-pub async fn by_ids<Q: Queryable>(
+pub(crate) async fn by_ids<Q: Queryable>(
     on: &Q,
     ids: impl IntoIterator<Item = ReleaseId>,
 ) -> Result<BTreeMap<ReleaseId, Release>, Error> {
@@ -129,7 +138,7 @@ pub async fn by_ids<Q: Queryable>(
 }
 
 /// Up to two releases whose id begins with this.
-pub async fn by_prefix<Q: Queryable>(on: &Q, prefix: &str) -> Result<Vec<Release>, Error> {
+pub(crate) async fn by_prefix<Q: Queryable>(on: &Q, prefix: &str) -> Result<Vec<Release>, Error> {
     // `g` follows the last hexadecimal digit.
     let rows = sql("SELECT body FROM releases WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 2")
         .bind(prefix)
@@ -140,14 +149,18 @@ pub async fn by_prefix<Q: Queryable>(on: &Q, prefix: &str) -> Result<Vec<Release
 }
 
 /// Releases, newest first.
-pub async fn page<Q: Queryable>(
+pub(crate) async fn page<Q: Queryable>(
     on: &Q,
     filter: &ReleaseFilter,
     after: Option<&str>,
     limit: u32,
 ) -> Result<Page<Release>, Error> {
     let invalid = || {
-        Error::new(ErrorKind::RequestInvalid, "the page cursor is not one", "Pass the `next` of the page before unchanged.")
+        Error::new(
+            ErrorKind::RequestInvalid,
+            "the page cursor is not one",
+            "Pass the `next` of the page before unchanged.",
+        )
     };
     let (at, id) = match after {
         None => (i64::MAX, String::new()),

@@ -1,0 +1,203 @@
+//! Background work: the executor, and keeping what hosts are told in step with what changed by other ways.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Micros;
+use api::delivery::PlanState;
+use base::db::{DbErrorKind, Tx};
+use base::lease::{Fence, Lease};
+use base::tasks::{Progress, Tasks};
+use futures::FutureExt as _;
+
+use crate::Service;
+use crate::error::Error;
+use crate::execute::advance;
+use crate::promotion::SeenMap;
+use crate::store::{desired, plans, releases};
+
+/// How often the executor looks, in seconds, when nothing wakes it: timeouts are found by this.
+const EXECUTOR_SECONDS: u64 = 1;
+/// How often desired states are reckoned anew, in seconds: for changes that no transaction of a plan makes.
+const REFRESH_SECONDS: u64 = 60;
+/// How long the executor's lease lasts, in seconds.
+const LEASE_SECONDS: u64 = 15;
+/// After how long it is renewed, in seconds.
+const LEASE_RENEW_SECONDS: u64 = 5;
+const LEASE_NAME: &str = "delivery-executor";
+
+/// The executor's lease and when it was taken or renewed.
+pub(crate) struct Held {
+    lease: Lease,
+    at: Micros,
+}
+
+/// What a transition changed, for those who wait.
+struct Transition {
+    hosts: Vec<api::HostName>,
+}
+
+impl Service {
+    /// Starts the context's background tasks.
+    pub fn tasks_spawn(&self, tasks: &Tasks) {
+        let service = self.clone();
+        tasks.spawn(
+            "delivery-executor",
+            Duration::from_secs(EXECUTOR_SECONDS),
+            self.inner.executor_wake.clone(),
+            move || {
+                let service = service.clone();
+                async move { service.execute().await }
+            },
+        );
+        let service = self.clone();
+        tasks.spawn(
+            "delivery-refresh",
+            Duration::from_secs(REFRESH_SECONDS),
+            base::tasks::Wake::default(),
+            move || {
+                let service = service.clone();
+                async move { service.refresh_all().await }
+            },
+        );
+    }
+
+    /// One run of the executor: at most one transition of each plan under way, each in a transaction of its own.
+    ///
+    /// # Errors
+    /// The database failed. Nothing is half done; the next run goes on.
+    pub async fn execute(&self) -> Result<Progress, Error> {
+        let under_way = plans::under_way(&self.inner.db).await?;
+        if under_way.is_empty() {
+            return Ok(Progress::Done);
+        }
+        let Some(fence) = self.lease().await? else { return Ok(Progress::Done) };
+        let seen = self.seen_refreshed().await?;
+        let mut progress = Progress::Done;
+        for id in under_way {
+            let now = self.now();
+            let known = plans::get(&self.inner.db, &id).await?;
+            if known.is_none_or(|plan| advance(&plan, &seen, now).is_none()) {
+                continue;
+            }
+            let transition = self.transition(&id, &fence, &seen, now).await;
+            if let Err(Error::Database(error)) = &transition
+                && error.kind() == DbErrorKind::LeaseLost
+            {
+                *self.inner.lease.lock().await = None;
+                return Ok(Progress::Done);
+            }
+            if let Some(transition) = transition? {
+                for host in &transition.hosts {
+                    self.inner.watchers.wake(host);
+                }
+                self.inner.changes.note();
+                progress = Progress::More;
+            }
+        }
+        Ok(progress)
+    }
+
+    async fn transition(
+        &self,
+        id: &str,
+        fence: &Fence,
+        seen: &SeenMap,
+        now: Micros,
+    ) -> Result<Option<Transition>, Error> {
+        let (id, fence, seen) = (id.to_owned(), fence.clone(), Arc::clone(seen));
+        self.inner
+            .db
+            .write(move |tx| {
+                let (id, fence, seen) = (id.clone(), fence.clone(), Arc::clone(&seen));
+                async move {
+                    fence.check(tx).await?;
+                    apply(tx, &id, &seen, now).await
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    async fn lease(&self) -> Result<Option<Fence>, Error> {
+        let now = self.now();
+        let mut held = self.inner.lease.lock().await;
+        if let Some(Held { lease, at }) = held.as_mut() {
+            if now.since(*at).as_secs() < LEASE_RENEW_SECONDS {
+                return Ok(Some(lease.fence().clone()));
+            }
+            match lease.renew(now).await {
+                Ok(()) => {
+                    *at = now;
+                    return Ok(Some(lease.fence().clone()));
+                }
+                Err(error) if error.kind() == DbErrorKind::LeaseLost => *held = None,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let ttl = Duration::from_secs(LEASE_SECONDS);
+        let lease = Lease::acquire(&self.inner.db, LEASE_NAME, &self.inner.config.replica, ttl, now).await?;
+        *held = lease.map(|lease| Held { lease, at: now });
+        Ok(held.as_ref().map(|held| held.lease.fence().clone()))
+    }
+
+    /// Reckons anew what every project's hosts are to be.
+    async fn refresh_all(&self) -> Result<Progress, Error> {
+        for project in desired::projects_told(&self.inner.db).await? {
+            self.refresh(vec![project]).await?;
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Reckons anew what these projects' hosts are to be, and wakes those for whom it is another.
+    pub(crate) async fn refresh(&self, projects: Vec<crate::model::Project>) -> Result<(), Error> {
+        let hosts = self
+            .inner
+            .db
+            .write(move |tx| {
+                let projects = projects.clone();
+                async move {
+                    let mut hosts = std::collections::BTreeSet::new();
+                    for project in &projects {
+                        hosts.extend(desired::refresh(tx, project).await?);
+                    }
+                    Ok::<_, Error>(hosts)
+                }
+                .boxed()
+            })
+            .await?;
+        for host in &hosts {
+            self.inner.watchers.wake(host);
+        }
+        Ok(())
+    }
+}
+
+/// Takes a plan one transition further: steps, placements, what hosts are told, and with its success what the
+/// environment has; all in the caller's transaction.
+async fn apply(tx: &mut Tx, id: &str, seen: &SeenMap, now: Micros) -> Result<Option<Transition>, Error> {
+    let Some(before) = plans::get(tx, id).await? else { return Ok(None) };
+    let Some(mut next) = advance(&before, seen, now) else { return Ok(None) };
+    let project = &before.project;
+    for change in &next.placements {
+        desired::placement_set(tx, project, change).await?;
+    }
+    for (service, release) in &next.jobs_succeeded {
+        plans::job_succeeded_set(tx, &before, service, release, now).await?;
+    }
+    if next.plan.state == PlanState::Succeeded {
+        for change in &before.changes {
+            releases::current_set(tx, project, &change.service, change.to.as_ref(), now).await?;
+        }
+    }
+    plans::update(tx, &before, &next.plan).await?;
+    let hosts = desired::refresh(tx, project).await?;
+    if !next.told.is_empty() {
+        let stored = next.plan.clone();
+        for record in next.plan.steps.iter_mut().filter(|record| next.told.contains(&record.step.number)) {
+            record.told = crate::store::hosts::number(tx, &record.step.host).await?;
+        }
+        plans::update(tx, &stored, &next.plan).await?;
+    }
+    Ok(Some(Transition { hosts: hosts.into_iter().collect() }))
+}
