@@ -83,6 +83,8 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Appends to an upload of `offset` bytes; gives its new size. When the body breaks off, what came is kept.
     ///
+    /// Once answered, these bytes survive. Behind them a loss of power may leave others, which finishing finds out.
+    ///
     /// # Errors
     /// `OffsetMismatch` when the upload has another size; `UploadBusy` while another append is under way.
     async fn upload_append(&self, upload: &UploadName, offset: u64, body: Body) -> Result<u64, BlobError>;

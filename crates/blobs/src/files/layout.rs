@@ -47,7 +47,7 @@ impl Layout {
             disk.sync_file_system(SyncPoint::Layout, root).map_err(BlobError::io("sync", root))?;
         }
         if !is_known {
-            layout.write_format()?;
+            layout.write_format(disk)?;
         }
         layout.sweep_puts()?;
         Ok(layout)
@@ -69,10 +69,6 @@ impl Layout {
         let mut found = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(file, FORMAT_BYTES_MAX), &mut found)
             .map_err(BlobError::io("read", &path))?;
-        // Its bytes are not synced, so that it may come back empty, which says as much as its absence.
-        if found.is_empty() {
-            return Ok(false);
-        }
         if found == FORMAT.as_bytes() {
             return Ok(true);
         }
@@ -80,12 +76,15 @@ impl Layout {
         Err(BlobError::UnknownFormat { path: self.root.clone(), found })
     }
 
-    /// Comes after the sync of the folders: where it stands, they stand. Lost, it is written again.
-    fn write_format(&self) -> Result<(), BlobError> {
+    /// Comes after the sync of the folders: where it stands, they stand. Its name may be lost, and is written again.
+    fn write_format(&self, disk: &Disk) -> Result<(), BlobError> {
         let path = self.root.join("format");
         let temporary = self.root.join("format.new");
         File::create(&temporary)
-            .and_then(|mut file| file.write_all(FORMAT.as_bytes()))
+            .and_then(|mut file| {
+                file.write_all(FORMAT.as_bytes())?;
+                disk.sync_file(SyncPoint::Layout, &file)
+            })
             .and_then(|()| fs::rename(&temporary, &path))
             .map_err(BlobError::io("write", path))
     }
