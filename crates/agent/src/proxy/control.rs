@@ -34,6 +34,7 @@ pub(crate) const STATUS_PATH: &str = "/v1/status";
 const TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const CONTROL_CONNECTIONS_MAX: usize = 64;
 const CONTROL_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+const CONTROL_STOP_TIME_MAX: Duration = Duration::from_secs(2);
 const BIND_RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// Certificates are looked at once in so many periods of [`BIND_RETRY_PERIOD`].
 const IDENTITY_PERIODS: u64 = 60;
@@ -63,6 +64,8 @@ struct Keeper {
     mesh: MeshListener,
     table: Table,
     state_file: PathBuf,
+    /// Nothing is bound any more, whatever still comes.
+    stopped: bool,
 }
 
 impl Control {
@@ -80,6 +83,7 @@ impl Control {
             shared,
             table: Table::default(),
             state_file: config.state_file.clone(),
+            stopped: false,
         };
         if let Some(table) = table {
             keeper.serve(table).await;
@@ -91,14 +95,18 @@ impl Control {
         Ok(Self { keeper, socket: config.control_socket.clone(), stop, tasks })
     }
 
-    /// Closes the socket and all listeners; clients under way go on.
+    /// Closes all listeners and the socket; clients under way go on.
     pub(crate) async fn stop(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
         let mut keeper = self.keeper.lock().await;
+        keeper.stopped = true;
         keeper.listeners.stop().await;
         keeper.mesh.close().await;
+        drop(keeper);
+        self.stop.cancel();
+        self.tasks.close();
+        if timeout(CONTROL_STOP_TIME_MAX, self.tasks.wait()).await.is_err() {
+            tracing::warn!("a control connection is left behind");
+        }
         if let Err(error) = fs::remove_file(&self.socket) {
             tracing::warn!(%error, "cannot remove the control socket");
         }
@@ -114,6 +122,10 @@ impl Keeper {
                 table.number, self.table.number
             );
             return Err(Refusal::new(StatusCode::CONFLICT, "older-table", detail));
+        }
+        if self.stopped {
+            let detail = "this proxy is stopping; put the table to the next one".to_owned();
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail));
         }
         if table != self.table {
             let (path, copy) = (self.state_file.clone(), table.clone());
@@ -180,6 +192,9 @@ async fn keep(keeper: Arc<Mutex<Keeper>>, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         let mut keeper = keeper.lock().await;
+        if keeper.stopped {
+            return;
+        }
         keeper.listeners.bind_missing();
         keeper.mesh.bind_missing();
         if tick.is_multiple_of(IDENTITY_PERIODS) || keeper.mesh.lacks_identity() {

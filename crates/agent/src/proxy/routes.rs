@@ -147,14 +147,15 @@ impl Routes {
         tried: &[Place],
     ) -> Option<(Place, Busy)> {
         let live = self.read();
-        let (place, load) = live.routes.get(route)?.least_busy(reach, tried)?;
+        let route = live.routes.get(route)?;
+        let (place, load) = route.least_busy(route.turn.fetch_add(1, Relaxed), reach, tried)?;
         Some((place.clone(), Busy::new(load.clone(), purpose)))
     }
 
     /// Whether the place that would be picked next has answered in HTTP before.
     pub(crate) fn speaks_http(&self, route: &RouteKey) -> bool {
         let live = self.read();
-        let next = live.routes.get(route).and_then(|r| r.least_busy(Reach::Everywhere, &[]));
+        let next = live.routes.get(route).and_then(|r| r.least_busy(r.turn.load(Relaxed), Reach::Everywhere, &[]));
         next.is_some_and(|(_, load)| load.speaks_http.load(Relaxed))
     }
 
@@ -186,8 +187,7 @@ impl Routes {
 }
 
 impl LiveRoute {
-    fn least_busy(&self, reach: Reach, tried: &[Place]) -> Option<&(Place, Arc<Load>)> {
-        let turn = self.turn.fetch_add(1, Relaxed);
+    fn least_busy(&self, turn: usize, reach: Reach, tried: &[Place]) -> Option<&(Place, Arc<Load>)> {
         let least = |places: &'_ [(Place, Arc<Load>)]| -> Option<usize> {
             let count = places.len();
             (0..count)

@@ -57,10 +57,16 @@ async fn a46_slow_bodies_and_slow_readers_are_cut() {
     closed_after(&mut writer).await;
     assert_eq!(proxy.counts_with_sum(1).await, (0, 1, 0));
 
-    let flood = Plain::start("flood", |mut stream| async move {
-        let _ = stream.read(&mut [0; 1024]).await;
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
-        while stream.write_all(&[0; 65536]).await.is_ok() {}
+    let let_go = tokio_util::sync::CancellationToken::new();
+    let noticed = let_go.clone();
+    let flood = Plain::start("flood", move |mut stream| {
+        let noticed = noticed.clone();
+        async move {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+            while stream.write_all(&[0; 65536]).await.is_ok() {}
+            noticed.cancel();
+        }
     })
     .await;
     proxy.serve(0, std::slice::from_ref(&flood.upstream), &[], None).await;
@@ -72,6 +78,7 @@ async fn a46_slow_bodies_and_slow_readers_are_cut() {
         upstreams.iter().all(|u| u.active_requests == 0).then_some(())
     })
     .await;
+    tokio::time::timeout(PATIENCE, let_go.cancelled()).await.expect("the upstream is let go");
     proxy.stop().await;
 }
 

@@ -62,6 +62,18 @@ async fn a_refusing_upstream_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn idle_upstreams_take_turns() {
+    let (proxy, one, two) = (Proxy::start().await, Web::start("one").await, Web::start("two").await);
+    proxy.serve(0, &[one.upstream.clone(), two.upstream.clone()], &[], None).await;
+    let mut ones = 0;
+    for _ in 0..20 {
+        ones += usize::from(proxy.get("/name").await.ends_with("one"));
+    }
+    assert!((8..=12).contains(&ones), "{ones} of 20");
+    proxy.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_waits_for_a_table_or_a_listening_upstream() {
     let (proxy, web) = (Proxy::start().await, Web::start("one").await);
     proxy.serve(8_000, &[], &[], None).await;
