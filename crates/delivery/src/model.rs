@@ -212,11 +212,7 @@ pub fn release_id(app: &AppName, new: &NewRelease) -> Result<ReleaseId, String> 
 
 /// A release in a line.
 pub fn brief(release: &Release) -> ReleaseBrief {
-    ReleaseBrief {
-        id: release.id.clone(),
-        digest: release.image.digest,
-        commit: release.provenance.commit.clone(),
-    }
+    ReleaseBrief { id: release.id.clone(), digest: release.image.digest, commit: release.provenance.commit.clone() }
 }
 
 /// Whether an environment runs on a host.
