@@ -3,42 +3,15 @@
 use std::time::Duration;
 
 use api::delivery::ImageAddress;
-use engine::{Labels, WantedContainer};
+use engine::{NetworkSpec, VolumeSpec, WantedContainer};
 
 use super::memory::Work;
-use super::names::ProjectKey;
-
-/// A network that a project needs on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedNetwork {
-    /// Its name on the engine.
-    pub name: String,
-    /// The project.
-    pub project: ProjectKey,
-    /// Its labels.
-    pub labels: Labels,
-    /// No way out to other networks.
-    pub internal: bool,
-}
-
-/// A volume that a container mounts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedStorage {
-    /// Its name on the engine.
-    pub name: String,
-    /// Its driver.
-    pub driver: String,
-    /// Its labels.
-    pub labels: Labels,
-    /// It must be there already.
-    pub external: bool,
-}
 
 /// Something to do now. Each can be done twice, or be interrupted anywhere, without harm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Makes a network.
-    NetworkEnsure(WantedNetwork),
+    NetworkEnsure(NetworkSpec),
     /// Removes a network that nothing uses.
     NetworkRemove {
         /// Its name on the engine.
@@ -51,7 +24,7 @@ pub enum Action {
         /// The image.
         image: ImageAddress,
         /// The volumes.
-        volumes: Vec<WantedStorage>,
+        volumes: Vec<VolumeSpec>,
     },
     /// Creates a container without starting it.
     Create {

@@ -201,7 +201,9 @@ impl Turn<'_> {
         let (mut current, mut others): (Vec<&Member>, Vec<&Member>) =
             self.members(&service.key).filter(here).partition(|member| service.is_current(member));
         // One container alone is the slot's; a second one can only be left over from a change that was changed back.
-        current.sort_by_key(|member| (self.memory.is_admitted(member.id()), member.is_running(), member.container.created));
+        current.sort_by_key(|member| {
+            (self.memory.is_admitted(member.id()), member.is_running(), member.container.created)
+        });
         let latest = current.pop();
         others.extend(current);
 
@@ -294,7 +296,10 @@ impl Turn<'_> {
                 }
                 let stays_down = matches!(service.restart, WantedRestart::No | WantedRestart::OnFailure(_));
                 if stays_down || container.error.is_some() || container.state == ContainerState::Dead {
-                    return Step::Do(autopsy(&work, &service.spec, member, how_it_ended(container)), format!("{name} ended"));
+                    return Step::Do(
+                        autopsy(&work, &service.spec, member, how_it_ended(container)),
+                        format!("{name} ended"),
+                    );
                 }
                 if let Some(at) = self.pause_after(container) {
                     self.wake_at(at);
@@ -310,7 +315,11 @@ impl Turn<'_> {
                         return step;
                     }
                 }
-                if container.is_ready() { Step::Done } else { Step::Wait(format!("{name} is not healthy{}", last_check(container))) }
+                if container.is_ready() {
+                    Step::Done
+                } else {
+                    Step::Wait(format!("{name} is not healthy{}", last_check(container)))
+                }
             }
             _ => {
                 if let Some(step) = self.clear_the_way(service, others) {
@@ -413,7 +422,9 @@ impl Turn<'_> {
             Some(member) => {
                 let container = &member.container;
                 match (container.state, container.exit_code) {
-                    (ContainerState::Created, _) => (Some(start(&work, member)), format!("starting {}", container.name)),
+                    (ContainerState::Created, _) => {
+                        (Some(start(&work, member)), format!("starting {}", container.name))
+                    }
                     (ContainerState::Exited | ContainerState::Dead, Some(0)) if container.error.is_none() => {
                         return Progress::Done;
                     }
@@ -427,7 +438,9 @@ impl Turn<'_> {
         };
         self.decision.actions.extend(action);
         match self.memory.retries.get(&work) {
-            Some(retry) => Progress::Working { detail: format!("{detail}; try {} failed: {}", retry.attempts, retry.error) },
+            Some(retry) => {
+                Progress::Working { detail: format!("{detail}; try {} failed: {}", retry.attempts, retry.error) }
+            }
             None => Progress::Working { detail },
         }
     }
@@ -457,7 +470,8 @@ impl Turn<'_> {
     /// What is not desired ends; volumes stay.
     fn undesired(&mut self, wanted: &Wanted) {
         let refused = wanted.refused.iter().filter_map(|refused| refused.service.as_ref());
-        let services: BTreeSet<&ServiceKey> = wanted.services.iter().map(|service| &service.key).chain(refused).collect();
+        let services: BTreeSet<&ServiceKey> =
+            wanted.services.iter().map(|service| &service.key).chain(refused).collect();
         let runs: BTreeSet<&str> = wanted.jobs.iter().map(|job| job.run.as_str()).collect();
         for member in &self.observed.members {
             match &member.role {
@@ -526,5 +540,7 @@ fn how_it_ended(container: &Container) -> String {
 
 fn last_check(container: &Container) -> String {
     let said = container.health_output.as_deref().map(str::trim).filter(|said| !said.is_empty());
-    said.map_or_else(String::new, |said| format!("; its last check said: {}", said.chars().take(200).collect::<String>()))
+    said.map_or_else(String::new, |said| {
+        format!("; its last check said: {}", said.chars().take(200).collect::<String>())
+    })
 }

@@ -76,6 +76,8 @@ impl Kept {
 /// When something that failed for a passing reason is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
+    /// What was desired then; another specification starts afresh.
+    pub spec: Option<String>,
     /// Since when it fails.
     pub since: Micros,
     /// How often it has.
@@ -88,11 +90,11 @@ pub struct Retry {
 
 impl Retry {
     /// The next try after one more failure: 1, 2, 4, … 30 seconds later.
-    pub fn after(previous: Option<&Self>, error: String, now: Micros) -> Self {
+    pub fn after(previous: Option<&Self>, spec: Option<String>, error: String, now: Micros) -> Self {
         let attempts = previous.map_or(0, |retry| retry.attempts).saturating_add(1);
         let pause = 1_i64.checked_shl(attempts.saturating_sub(1).min(16)).unwrap_or(RETRY_SECONDS_MAX);
         let since = previous.map_or(now, |retry| retry.since);
-        Self { since, attempts, at: now.plus_seconds(pause.min(RETRY_SECONDS_MAX)), error }
+        Self { spec, since, attempts, at: now.plus_seconds(pause.min(RETRY_SECONDS_MAX)), error }
     }
 }
 
@@ -125,7 +127,7 @@ mod tests {
         let mut retry: Option<Retry> = None;
         let mut pauses = Vec::new();
         for _ in 0..40 {
-            let next = Retry::after(retry.as_ref(), "x".into(), Micros(0));
+            let next = Retry::after(retry.as_ref(), None, "x".into(), Micros(0));
             pauses.push(next.at.seconds());
             retry = Some(next);
         }

@@ -33,10 +33,6 @@ pub const LABEL_SPEC: &str = "dev.longshore.spec";
 pub const LABEL_NAMES: &str = "dev.longshore.names";
 /// Label: how long a container may take to stop, in milliseconds.
 pub const LABEL_GRACE: &str = "dev.longshore.grace";
-/// Label: a network's name in the Compose file.
-pub const LABEL_NETWORK: &str = "dev.longshore.network";
-/// Label: a volume's name in the Compose file.
-pub const LABEL_VOLUME: &str = "dev.longshore.volume";
 
 /// How many digits of a hash tell two containers of one slot apart.
 const SUFFIX_DIGITS: usize = 10;
@@ -143,7 +139,9 @@ impl Member {
 /// Whether a container in this state may have processes.
 pub fn holds_volumes(state: ContainerState) -> bool {
     match state {
-        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting | ContainerState::Removing => true,
+        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting | ContainerState::Removing => {
+            true
+        }
         ContainerState::Created | ContainerState::Exited | ContainerState::Dead => false,
     }
 }

@@ -7,17 +7,17 @@ use std::time::Duration;
 use api::HostName;
 use api::agent::{Desired, DesiredJob, DesiredProject, DesiredService};
 use api::delivery::{ImageAddress, ReleaseId};
-use compose::{Mount, ServiceDefinition, UpdateOrder};
-use engine::wanted::{STOP_GRACE_DEFAULT, WantedRestart};
-use engine::{Labels, WantedContainer};
+use compose::ServiceDefinition;
+use compose::model::UpdateOrder;
+use engine::definition::{self, Identity, wanted_container, wanted_networks, wanted_volumes};
+use engine::wanted::WantedRestart;
+use engine::{EngineError, Labels, NetworkSpec, VolumeSpec, WantedContainer};
 
-use super::action::{WantedNetwork, WantedStorage};
 use super::decide::{DRAIN_SECONDS_DEFAULT, Observed};
 use super::memory::Work;
 use super::names::{
-    LABEL_DIGEST, LABEL_GRACE, LABEL_JOB, LABEL_NAMES, LABEL_NETWORK, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT,
-    LABEL_SPEC, LABEL_VOLUME, Member, ProjectKey, Role, ServiceKey, container_name, names_to_label, network_name,
-    project_labels, volume_name,
+    LABEL_DIGEST, LABEL_GRACE, LABEL_JOB, LABEL_NAMES, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT, LABEL_SPEC, Member,
+    ProjectKey, Role, ServiceKey, container_name, names_to_label, network_name, project_labels, volume_name,
 };
 use super::table::virtual_address;
 
@@ -62,7 +62,7 @@ pub struct WantedService {
     /// Networks it is on, by their name on the engine.
     pub networks: Vec<String>,
     /// Volumes it mounts.
-    pub volumes: Vec<WantedStorage>,
+    pub volumes: Vec<VolumeSpec>,
     /// Hash of all that its containers are.
     pub spec: String,
     needed: BTreeSet<String>,
@@ -81,7 +81,7 @@ pub struct WantedJob {
     /// Networks it is on, by their name on the engine.
     pub networks: Vec<String>,
     /// Volumes it mounts.
-    pub volumes: Vec<WantedStorage>,
+    pub volumes: Vec<VolumeSpec>,
     /// Hash of all that it is.
     pub spec: String,
     template: Template,
@@ -102,7 +102,7 @@ pub struct Refused {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wanted {
     /// Networks.
-    pub networks: Vec<WantedNetwork>,
+    pub networks: Vec<NetworkSpec>,
     /// Services.
     pub services: Vec<WantedService>,
     /// Jobs.
@@ -127,7 +127,7 @@ impl Wanted {
                     Err(error) => wanted.refused.push(Refused {
                         service: Some(context.service_key(&service.service)),
                         run: None,
-                        error,
+                        error: explain(&error),
                     }),
                 }
                 if service.definition.service.has_writable_volume()
@@ -143,7 +143,11 @@ impl Wanted {
                 match context.job(job) {
                     Ok(job) => wanted.jobs.push(job),
                     Err(error) => {
-                        wanted.refused.push(Refused { service: None, run: Some(job.run.clone()), error });
+                        wanted.refused.push(Refused {
+                            service: None,
+                            run: Some(job.run.clone()),
+                            error: explain(&error),
+                        });
                     }
                 }
             }
@@ -200,11 +204,18 @@ impl Template {
         made.labels.insert(LABEL_NAMES.to_owned(), names_to_label(&self.names));
         made.labels.insert(LABEL_GRACE.to_owned(), made.stop_grace.as_millis().to_string());
         for (name, address) in &self.names {
-            made.extra_hosts.entry(name.clone()).or_insert(*address);
+            made.extra_hosts.entry(name.clone()).or_insert_with(|| vec![address.to_string()]);
         }
         made.name = container_name(&self.host, &self.key, role, &made.hash());
         made.image = reference.to_owned();
         made
+    }
+}
+
+fn explain(error: &EngineError) -> String {
+    match &error.hint {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
     }
 }
 
@@ -228,25 +239,33 @@ impl Context<'_> {
     fn networks(&self, wanted: &mut Wanted) {
         let definitions = self.project.services.iter().map(|service| &service.definition);
         let definitions = definitions.chain(self.project.jobs.iter().map(|job| &job.definition));
-        let mut networks: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut networks: BTreeMap<String, NetworkSpec> = BTreeMap::new();
         for definition in definitions {
-            for name in definition.service.networks.keys() {
-                let internal = definition.networks.get(name).is_some_and(|network| network.internal);
-                *networks.entry(name).or_default() |= internal;
+            match wanted_networks(definition, &self.network_names(definition), &self.labels) {
+                Ok(specs) => networks.extend(specs.into_iter().map(|spec| (spec.name.clone(), spec))),
+                // Every service that is on it is refused with the same reason.
+                Err(error) => wanted.warnings.push(format!("{}: {error}", self.key)),
             }
         }
-        for (network, internal) in networks {
-            let mut labels = self.labels.clone();
-            labels.insert(LABEL_NETWORK.to_owned(), network.to_owned());
-            let name = network_name(self.host, &self.key, network);
-            wanted.networks.push(WantedNetwork { name, project: self.key.clone(), labels, internal });
-        }
+        wanted.networks.extend(networks.into_values());
     }
 
-    fn service(&self, service: &DesiredService) -> Result<WantedService, String> {
+    fn network_names(&self, definition: &ServiceDefinition) -> BTreeMap<String, String> {
+        let keys = definition.networks.keys().chain(definition.service.networks.keys());
+        keys.map(|key| (key.clone(), network_name(self.host, &self.key, key))).collect()
+    }
+
+    fn volume_names(&self, definition: &ServiceDefinition) -> BTreeMap<String, String> {
+        let given = |key: &str| definition.volumes.get(key).and_then(|volume| volume.name.clone());
+        let own = |key: &String| given(key).unwrap_or_else(|| volume_name(self.host, &self.key, key));
+        definition.volumes.keys().map(|key| (key.clone(), own(key))).collect()
+    }
+
+    fn service(&self, service: &DesiredService) -> Result<WantedService, EngineError> {
         let definition = &service.definition;
         let key = self.service_key(&service.service);
-        let template = self.template(&key, &service.release, &service.image, definition)?;
+        let role = definition::Role::Service;
+        let template = self.template(&key, &service.release, &service.image, definition, role)?;
         let order = match (definition.service.has_writable_volume(), order_of(service)) {
             (true, _) | (false, Some(UpdateOrder::StopFirst)) => Order::StopFirst,
             (false, Some(UpdateOrder::StartFirst) | None) => Order::StartFirst,
@@ -265,23 +284,22 @@ impl Context<'_> {
             restart: template.container.restart,
             drain,
             networks: template.container.networks.keys().cloned().collect(),
-            volumes: self.volumes(definition),
+            volumes: self.volumes(definition)?,
             spec: template.spec.clone(),
             needed: definition.service.depends_on.keys().cloned().collect(),
             template,
         })
     }
 
-    fn job(&self, job: &DesiredJob) -> Result<WantedJob, String> {
+    fn job(&self, job: &DesiredJob) -> Result<WantedJob, EngineError> {
         let key = self.service_key(&job.service);
-        let mut template = self.template(&key, &job.release, &job.image, &job.definition)?;
-        template.container.restart = WantedRestart::No;
+        let template = self.template(&key, &job.release, &job.image, &job.definition, definition::Role::Job)?;
         Ok(WantedJob {
             run: job.run.clone(),
             image: job.image.clone(),
             seconds_max: job.seconds_max,
             networks: template.container.networks.keys().cloned().collect(),
-            volumes: self.volumes(&job.definition),
+            volumes: self.volumes(&job.definition)?,
             spec: template.spec.clone(),
             template,
         })
@@ -293,21 +311,37 @@ impl Context<'_> {
         release: &ReleaseId,
         image: &ImageAddress,
         definition: &ServiceDefinition,
-    ) -> Result<Template, String> {
-        let mut container = self.convert(key, definition)?;
-        container.labels.insert(LABEL_SERVICE.to_owned(), key.service.to_string());
-        container.labels.insert(LABEL_RELEASE.to_owned(), release.to_string());
-        container.labels.insert(LABEL_DIGEST.to_owned(), image.digest.to_string());
-        if definition.service.stop_grace_period_micros.is_none() {
-            container.stop_grace = STOP_GRACE_DEFAULT;
-        }
-        if definition.service.restart_effective().is_none() {
-            container.restart = WantedRestart::UnlessStopped;
-        }
-        container.check().map_err(|error| error.to_string())?;
-        let spec = container.hash();
-        let names = self.names(definition);
-        Ok(Template { host: self.host.clone(), key: key.clone(), container, spec, names })
+        role: definition::Role,
+    ) -> Result<Template, EngineError> {
+        let mut labels = self.labels.clone();
+        labels.insert(LABEL_SERVICE.to_owned(), key.service.to_string());
+        labels.insert(LABEL_RELEASE.to_owned(), release.to_string());
+        labels.insert(LABEL_DIGEST.to_owned(), image.digest.to_string());
+        let identity = Identity {
+            name: key.to_string(),
+            image: String::new(),
+            labels,
+            networks: self.network_names(definition),
+            volumes: self.volume_names(definition),
+            aliases: vec![key.service.to_string()],
+            extra_hosts: BTreeMap::new(),
+            environment: BTreeMap::new(),
+            role,
+        };
+        let container = wanted_container(definition, &identity)?;
+        let nameless = WantedContainer { name: String::new(), ..container };
+        let spec = nameless.hash();
+        Ok(Template {
+            host: self.host.clone(),
+            key: key.clone(),
+            container: nameless,
+            spec,
+            names: self.names(definition),
+        })
+    }
+
+    fn volumes(&self, definition: &ServiceDefinition) -> Result<Vec<VolumeSpec>, EngineError> {
+        wanted_volumes(definition, &self.volume_names(definition), &self.labels)
     }
 
     /// Names of services on shared networks, and the virtual addresses that lead to them wherever they run.
@@ -325,23 +359,5 @@ impl Context<'_> {
             }
         }
         names
-    }
-
-    fn volumes(&self, definition: &ServiceDefinition) -> Vec<WantedStorage> {
-        let mut volumes = Vec::new();
-        for mount in &definition.service.volumes {
-            let Mount::Volume { source: Some(key), .. } = mount else { continue };
-            let volume = definition.volumes.get(key).cloned().unwrap_or_default();
-            let mut labels: Labels = volume.labels.clone();
-            labels.extend(self.labels.clone());
-            labels.insert(LABEL_VOLUME.to_owned(), key.clone());
-            volumes.push(WantedStorage {
-                name: volume.name.unwrap_or_else(|| volume_name(self.host, &self.key, key)),
-                driver: volume.driver.unwrap_or_else(|| "local".to_owned()),
-                labels,
-                external: volume.external,
-            });
-        }
-        volumes
     }
 }

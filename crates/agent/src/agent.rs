@@ -1,0 +1,378 @@
+//! The agent's process: identity, protocol, converge loop, the host's registry, and what holds them together.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::agent::{Desired, DesiredSeen, REPORT_SECONDS, Report};
+use api::{HostName, Micros};
+use base::folder::{self, FolderError};
+use engine::{Docker, Engine, EngineError, Labels};
+use rand::Rng as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::AgentConfig;
+use crate::edge::{HostEdge, ProxyProgram};
+use crate::host::converge::{Converge, Parts};
+use crate::host::report::Standing;
+use crate::host::table::Edges;
+use crate::hub::{HubClient, HubError, HubName};
+use crate::identity::{HostIdentity, IdentityError};
+use crate::proxy::table::Mesh;
+use crate::pull_through::{self, ListenError};
+use crate::routes;
+use crate::state::{StateError, Store};
+use crate::streams;
+
+/// The longest pause between two tries to reach the hub or the engine, in seconds.
+const AGAIN_SECONDS_MAX: u64 = 15;
+/// The shortest time between two reports, in milliseconds: changes come in bursts.
+const REPORT_MILLIS_MIN: u64 = 100;
+/// How often it is looked whether the certificate is to be renewed, in seconds.
+const RENEW_LOOK_SECONDS: u64 = 60;
+const PROXY_STATE_FILE: &str = "proxy.json";
+const PROXY_LOG_FILE: &str = "proxy.log";
+
+/// Why an agent did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The data folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// What is kept there.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Who this host is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The hub.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The host's registry.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The engine's address makes no sense, or the engine is too old.
+    #[error(transparent)]
+    Engine(EngineError),
+    /// The folder of the proxy's control socket cannot be made.
+    #[error("cannot make the folder of the proxy's control socket {}: {source}", path.display())]
+    Control {
+        /// The control socket.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// The agent of a host.
+#[derive(Debug)]
+pub struct Agent;
+
+impl Agent {
+    /// Runs until `shutdown`. What runs on the host, and the proxy, go on without it.
+    ///
+    /// Waits for a hub or an engine that cannot be reached; enrols on the first start. Without the hub it goes on with
+    /// what the hub said last.
+    ///
+    /// # Errors
+    /// Whatever a person has to see to: see [`AgentError`].
+    pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), AgentError> {
+        let name = HubName::parse(&config.hub)?;
+        let _lock = folder::lock(&config.data)?;
+        let store = Store::new(&config.data);
+        let last = store.desired_load()?;
+        let registry = pull_through::listen(config.registry).await?;
+        if let Some(parent) = config.control.parent() {
+            let failed = |source| AgentError::Control { path: config.control.clone(), source };
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        let Some(identity) = enrolled(&config, &name, &shutdown).await? else { return Ok(()) };
+        let hub = Arc::new(HubClient::new(&name, identity.shared())?);
+        let files = identity.files();
+        let mesh = Mesh { listen: config.mesh, certificate: files.certificate, key: files.key, ca: files.ca };
+        let (standing_in, standing) = watch::channel(Standing::unknown());
+        let (desired_in, desired) = watch::channel(last.map(Arc::new));
+        let notes = Notes::default();
+
+        let protocol = Protocol {
+            host: config.host.clone(),
+            mesh: config.mesh.to_string(),
+            hub: hub.clone(),
+            store: store.clone(),
+            notes: notes.clone(),
+        };
+        let _tasks = [
+            own(listen_to_hub(protocol.clone(), desired_in)),
+            own(report_to_hub(protocol.clone(), standing)),
+            own(renew(identity, hub.clone(), notes.clone())),
+        ];
+        let serving = pull_through::serve(registry, hub.clone(), shutdown.clone());
+        let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
+
+        let Some(docker) = reach_engine(&config, &standing_in, &shutdown).await? else { return Ok(()) };
+        let engine: Arc<dyn Engine> = Arc::new(docker);
+        prune_routes(engine.as_ref()).await;
+        let _streams =
+            own(streams::run(config.host.clone(), engine.clone(), hub.clone(), desired.clone(), shutdown.clone()));
+        let edge = HostEdge::new(ProxyProgram {
+            program: config.program.clone(),
+            control: config.control.clone(),
+            state: config.data.join(PROXY_STATE_FILE),
+            log: config.data.join(PROXY_LOG_FILE),
+        });
+        let converge = Converge::new(Parts {
+            host: config.host.clone(),
+            labels: config.docker_labels.clone(),
+            edges: Edges { publish: config.publish, mesh: Some(mesh) },
+            registry: config.registry.to_string(),
+            engine,
+            edge: Arc::new(edge),
+            store,
+            clock: Arc::new(Micros::now),
+            desired,
+            standing: standing_in,
+        })?;
+        converge.run(shutdown).await;
+        Ok(())
+    }
+}
+
+fn own(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// What the protocol's tasks want a person to know; each replaces what it said before.
+#[derive(Debug, Clone, Default)]
+struct Notes(Arc<Mutex<[Option<String>; 2]>>);
+
+#[derive(Debug, Clone, Copy)]
+enum Note {
+    Desired = 0,
+    Renewal = 1,
+}
+
+impl Notes {
+    fn set(&self, note: Note, text: Option<String>) {
+        if let Some(text) = &text {
+            tracing::warn!("{text}");
+        }
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = notes.get_mut(note as usize) {
+            *place = text;
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().cloned().collect()
+    }
+}
+
+/// Pauses between tries: twice as long each time, within a bound, and never the same for two hosts.
+#[derive(Debug, Default)]
+struct Backoff {
+    attempts: u32,
+}
+
+impl Backoff {
+    fn next(&mut self) -> Duration {
+        let seconds = 1_u64.checked_shl(self.attempts.min(8)).unwrap_or(AGAIN_SECONDS_MAX).min(AGAIN_SECONDS_MAX);
+        self.attempts = self.attempts.saturating_add(1);
+        Duration::from_secs(seconds).mul_f64(rand::rng().random_range(0.5..1.0))
+    }
+
+    fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
+
+/// The host's identity; `None` when the stop came first.
+async fn enrolled(
+    config: &AgentConfig,
+    hub: &HubName,
+    shutdown: &CancellationToken,
+) -> Result<Option<HostIdentity>, AgentError> {
+    let mut backoff = Backoff::default();
+    loop {
+        match HostIdentity::load_or_enrol(config, hub).await {
+            Ok(identity) => return Ok(Some(identity)),
+            Err(IdentityError::Hub(error)) if error.is_passing() => {
+                tracing::warn!(%error, "cannot enrol yet");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(backoff.next()) => {}
+        }
+    }
+}
+
+/// The engine; `None` when the stop came first.
+async fn reach_engine(
+    config: &AgentConfig,
+    standing: &watch::Sender<Standing>,
+    shutdown: &CancellationToken,
+) -> Result<Option<Docker>, AgentError> {
+    let mut backoff = Backoff::default();
+    loop {
+        match Docker::connect(config.engine.clone()).await {
+            Ok(docker) => return Ok(Some(docker)),
+            Err(error) if error.kind == engine::ErrorKind::Address => return Err(AgentError::Engine(error)),
+            Err(error) => {
+                tracing::warn!(%error, "the engine cannot be used");
+                standing.send_modify(|standing| {
+                    standing.engine = api::agent::EngineState::Down { error: error.to_string() };
+                });
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(backoff.next()) => {}
+        }
+    }
+}
+
+async fn prune_routes(engine: &dyn Engine) {
+    let subnets: BTreeSet<_> = match engine.network_list(&Labels::new()).await {
+        Ok(networks) => networks.into_iter().filter_map(|network| network.subnet).collect(),
+        Err(error) => return tracing::warn!(%error, "routes of networks that are gone may be left"),
+    };
+    if let Err(error) = routes::prune(&subnets).await {
+        tracing::warn!(%error, "routes of networks that are gone may be left");
+    }
+}
+
+#[derive(Clone)]
+struct Protocol {
+    host: HostName,
+    mesh: String,
+    hub: Arc<HubClient>,
+    store: Store,
+    notes: Notes,
+}
+
+/// Long-polls the desired state. What is accepted is on disk before it is acted upon.
+async fn listen_to_hub(protocol: Protocol, desired: watch::Sender<Option<Arc<Desired>>>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let known = desired.borrow().clone();
+        let seen = known.as_ref().map_or_else(DesiredSeen::default, |known| DesiredSeen {
+            number: known.number,
+            streams: known.streams.number,
+        });
+        let pause = match protocol.hub.desired(seen).await {
+            Ok(None) => None,
+            Ok(Some(said)) => match accept(&protocol, known.as_deref(), &said) {
+                Ok(()) => {
+                    protocol.notes.set(Note::Desired, None);
+                    desired.send_replace(Some(Arc::new(said)));
+                    None
+                }
+                Err(why) => {
+                    protocol.notes.set(Note::Desired, Some(why));
+                    Some(backoff.next())
+                }
+            },
+            Err(error) => {
+                tracing::warn!(%error, "going on with what the hub said last");
+                Some(backoff.next())
+            }
+        };
+        match pause {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => backoff.reset(),
+        }
+    }
+}
+
+fn accept(protocol: &Protocol, known: Option<&Desired>, said: &Desired) -> Result<(), String> {
+    if said.host != protocol.host {
+        return Err(format!(
+            "the hub speaks of host {}, and this is {}; nothing was changed",
+            said.host, protocol.host
+        ));
+    }
+    if let Some(known) = known {
+        if known.hub != said.hub {
+            return Err(format!(
+                "another hub ({}) answers in place of {}; nothing was changed; if that is meant, give the host a new data folder and enrol it there",
+                said.hub, known.hub
+            ));
+        }
+        if said.number < known.number {
+            return Err(format!(
+                "the hub says state {} after state {}, as one restored from a backup would; nothing was changed",
+                said.number, known.number
+            ));
+        }
+        if said.number == known.number {
+            return Ok(());
+        }
+    }
+    protocol.store.desired_save(said).map_err(|error| format!("what the hub says cannot be kept: {error}"))
+}
+
+/// Reports at once when something changed, and regularly when nothing did.
+async fn report_to_hub(protocol: Protocol, mut standing: watch::Receiver<Standing>) {
+    let mut backoff = Backoff::default();
+    let mut sent: Option<Standing> = None;
+    loop {
+        let now = standing.borrow_and_update().clone();
+        let report = Report {
+            number: now.number,
+            clock: Micros::now(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            mesh: protocol.mesh.clone(),
+            engine: now.engine.clone(),
+            instances: now.instances.clone(),
+            services: now.services.clone(),
+            jobs: now.jobs.clone(),
+            proxy: now.proxy.clone(),
+            warnings: protocol.notes.all().into_iter().chain(now.warnings.iter().cloned()).collect(),
+        };
+        if let Err(error) = protocol.hub.report(&report).await {
+            tracing::warn!(%error, "the hub was not told how the host stands");
+            tokio::time::sleep(backoff.next()).await;
+            continue;
+        }
+        backoff.reset();
+        sent.replace(now);
+        let next = Instant::now() + Duration::from_secs(REPORT_SECONDS);
+        tokio::time::sleep(Duration::from_millis(REPORT_MILLIS_MIN)).await;
+        loop {
+            if sent.as_ref().is_none_or(|sent| standing.borrow().differs(sent)) {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => break,
+                changed = standing.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+async fn renew(mut identity: HostIdentity, hub: Arc<HubClient>, notes: Notes) {
+    loop {
+        if Micros::now() >= identity.renew_at() {
+            match identity.renew(&hub).await {
+                Ok(()) => {
+                    notes.set(Note::Renewal, None);
+                    tracing::info!(expires_at = %identity.expires_at(), "the certificate was renewed");
+                    if let Err(error) = hub.reconnect() {
+                        tracing::warn!(%error, "old connections stay in use");
+                    }
+                }
+                Err(error) => {
+                    let until = identity.expires_at();
+                    let text = format!("the host's certificate, good until {until}, could not be renewed: {error}");
+                    notes.set(Note::Renewal, Some(text));
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(RENEW_LOOK_SECONDS)).await;
+    }
+}

@@ -1,0 +1,37 @@
+//! What an agent is told when it is started.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use api::HostName;
+use engine::{Address, Labels};
+
+/// What an agent is told when it is started.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// `HOST:PORT` of the hub's agent port.
+    pub hub: String,
+    /// Folder for identity, memory and the proxy's state; made if needed, for this process alone.
+    pub data: PathBuf,
+    /// One-time token; needed until the host is enrolled, not looked at afterwards.
+    pub token: Option<String>,
+    /// The host's name.
+    pub host: HostName,
+    /// What the host says of itself at enrolment; the token's labels win.
+    pub labels: BTreeMap<String, String>,
+    /// Where published ports are bound.
+    pub publish: IpAddr,
+    /// Where other hosts reach this host's proxy.
+    pub mesh: SocketAddr,
+    /// Where the host's own registry listens for its engine: loopback, since the engine trusts that without TLS.
+    pub registry: SocketAddr,
+    /// The container engine.
+    pub engine: Address,
+    /// Labels on everything that is made on the engine, beside Longshore's own.
+    pub docker_labels: Labels,
+    /// The `longshore` binary, to start the proxy with.
+    pub program: PathBuf,
+    /// The proxy's control socket.
+    pub control: PathBuf,
+}
