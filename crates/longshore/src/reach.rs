@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use api::client::HubClient;
 use api::{Problem, Result};
+use base::guard::TokenFile;
 use url::Url;
 
 /// Where a hub keeps its data unless told otherwise, for root.
@@ -35,16 +36,23 @@ impl Global {
         HubClient::new(self.hub.clone(), self.token()?)
     }
 
-    fn token(&self) -> Result<Option<String>> {
-        let file = self.data_folder().join(base::guard::TOKEN_FILE);
-        match std::fs::read_to_string(&file) {
-            Ok(token) => Ok(Some(token.trim().to_owned())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.data.is_none() => Ok(None),
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && self.data.is_none() => Ok(None),
-            Err(error) => Err(Problem::new(400, "token-unreadable", format!("The hub's token cannot be read from {}", file.display())).detail(error.to_string())
-            .hint("Name the hub's data folder with --data, or run as the user that the hub runs as.")),
+    fn token(&self) -> Result<Option<TokenFile>> {
+        let folder = self.data_folder();
+        match TokenFile::read(&folder) {
+            Ok(Some(token)) => Ok(Some(token)),
+            Ok(None) if self.data.is_none() => Ok(None),
+            // Only a folder that was named on purpose must have a token: reading needs none.
+            Err(_) if self.data.is_none() => Ok(None),
+            Ok(None) => Err(unreadable(&folder, "there is no token in it")),
+            Err(error) => Err(unreadable(&folder, &error.to_string())),
         }
     }
+}
+
+fn unreadable(folder: &Path, why: &str) -> Problem {
+    Problem::new(400, "token-unreadable", "The hub's token cannot be read")
+        .detail(format!("{}: {why}", folder.display()))
+        .hint("Name the hub's data folder with --data, or run as the user that the hub runs as.")
 }
 
 fn usual_data_folder(home: Option<&Path>) -> PathBuf {

@@ -1,5 +1,7 @@
 //! The command line: one file for each command, whose doc comment is its `--help`.
 
+use api::Problem;
+use base::telemetry::LogFormat;
 use clap::{Parser, Subcommand};
 
 use crate::reach::Global;
@@ -84,6 +86,20 @@ fn requested_by() -> String {
     let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{machine}")
+}
+
+/// Sets up the log of a process that serves.
+fn telemetry(json: bool) -> api::Result<()> {
+    let format = if json { LogFormat::Json } else { LogFormat::Text };
+    base::telemetry::init(format)
+        .map_err(|error| Problem::new(400, "log-setting", "The log cannot be set up").detail(error.to_string()))
+}
+
+/// The engine that was named, or that `DOCKER_HOST` names, or the usual socket.
+pub(crate) fn engine_address(given: Option<&str>) -> api::Result<engine::Address> {
+    given.map_or_else(engine::Address::from_environment, str::parse).map_err(|error| {
+        Problem::new(400, "engine-address", "The engine's address is not right").detail(error.to_string())
+    })
 }
 
 /// A list that a person reads: where it goes on.

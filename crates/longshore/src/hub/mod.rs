@@ -1,0 +1,111 @@
+//! The hub: wires contexts to one another and to their ports. The only place that knows them all.
+
+pub(crate) mod config;
+mod ports;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::access::Access;
+use api::delivery::{Delivery, Fleet};
+use api::pipeline::Pipeline;
+use api::registry::Registry;
+use api::{Micros, Problem, Result};
+use base::db::DatabaseConfig;
+use base::guard::TokenFile;
+use base::shutdown::{DRAIN_SECONDS, Shutdown};
+use base::tasks::Tasks;
+use engine::Engine;
+
+use config::Config;
+
+/// How many runs of the build server may wait.
+const BUILD_QUEUE_RUNS_MAX: u32 = 100;
+
+/// The contexts of a running hub, as ports see them.
+struct Hub {
+    access: Arc<dyn Access>,
+    delivery: Arc<delivery::Service>,
+    pipeline: Arc<pipeline::Service>,
+    registry: Arc<registry::Service>,
+    token: TokenFile,
+}
+
+/// Runs a hub until it is told to stop.
+pub(crate) async fn run(config: Config) -> Result<()> {
+    std::fs::create_dir_all(&config.data).map_err(|error| {
+        Problem::new(500, "data-folder", format!("The data folder {} cannot be made", config.data.display()))
+            .detail(error.to_string())
+            .hint("Name another with --data.")
+    })?;
+    let _lock = base::folder::lock(&config.data).map_err(|error| {
+        Problem::new(409, "data-folder-in-use", "The data folder cannot be used").detail(error.to_string())
+    })?;
+    // Ports first: a hub that cannot listen must not touch its data.
+    let listeners = ports::bind(&config).await?;
+    let shutdown = Shutdown::on_signals().map_err(|error| Problem::internal(&error))?;
+    let tasks = Tasks::new(shutdown.clone());
+    let (hub, tls) = open(&config, &tasks, &shutdown).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data = %config.data.display(),
+        "hub at http://{}, agents at {}",
+        config.listen,
+        config.agent_listen
+    );
+    ports::serve(listeners, &config, hub, tls, &shutdown);
+    shutdown.begun().await;
+    let left = shutdown.drain(Duration::from_secs(DRAIN_SECONDS)).await;
+    if left > 0 {
+        tracing::warn!(left, "stopped although work was still under way");
+    }
+    Ok(())
+}
+
+async fn open(config: &Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<(Hub, rustls::ServerConfig)> {
+    let now = Micros::now();
+    let database = match &config.database_url {
+        Some(url) => DatabaseConfig::Postgres { url: url.clone() },
+        None => DatabaseConfig::Sqlite { folder: config.data.clone() },
+    };
+    let token = TokenFile::create_or_read(&config.data)
+        .map_err(|error| Problem::new(500, "token-file", "The hub's token cannot be kept").detail(error.to_string()))?;
+
+    let mut hub_names = config.agent_names.clone();
+    hub_names.push(config.agent_listen.ip().to_string());
+    let access = access::Service::new(access::Config { hub_names }, &database, now).await.map_err(Problem::from)?;
+    let tls = access.server_config().map_err(Problem::from)?;
+    access.tasks_spawn(tasks);
+
+    let blobs = blobs::FileStore::open(config.data.join("registry")).await.map_err(storage)?;
+    let registry = registry::Service::new(registry::Config::default(), registry::Deps { blobs: Arc::new(blobs), database: database.clone() }).await?;
+    let registry = Arc::new(registry);
+    registry.tasks_spawn(tasks);
+
+    let deps = delivery::Deps { db: base::db::open(&database, "delivery", delivery::MIGRATIONS).await?, registry: registry.clone() };
+    let delivery = Arc::new(delivery::Service::new(delivery::Config { holder: holder() }, deps).await?);
+    delivery.tasks_spawn(tasks);
+
+    let address = crate::commands::engine_address(config.engine_address.as_deref())?;
+    let builder: Arc<dyn Engine> = Arc::new(engine::Docker::new(address));
+    let deps = pipeline::Deps {
+        db: base::db::open(&database, "pipeline", pipeline::MIGRATIONS).await?,
+        registry: registry.clone(),
+        delivery: delivery.clone(),
+        engine: builder,
+    };
+    let pipeline = pipeline::Service::new(
+        pipeline::Config {
+            data_folder: config.data.join("pipeline"),
+            registry_address: config.registry_address.clone(),
+            build_network: config.build_network.clone(),
+            builds_parallel: config.builds_parallel,
+            queue_runs_max: BUILD_QUEUE_RUNS_MAX,
+            image_labels: config.image_labels.clone(),
+            holder: holder(),
+        },
+        deps,
+    );
+    pipeline.tasks_spawn(tasks, shutdown);
+    Ok((Hub { access: Arc::new(access), delivery, pipeline: Arc::new(pipeline), registry, token }, tls))
+}

@@ -1,0 +1,7 @@
+//! End to end: the real binary, a real engine, real clients.
+
+mod clients;
+mod command_line;
+mod database;
+mod rollout;
+mod scene;

@@ -1,0 +1,132 @@
+//! Rollouts while everything around them is killed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use api::delivery::{PlanState, StepState};
+use rig::load::Load;
+
+use crate::scene::{LIMIT, Scene, folder, on_scene};
+
+/// The hub is killed at so many moments, spread over rollouts.
+const HUB_KILLS: u32 = 20;
+const HOSTS: [&str; 3] = ["host1", "host2", "host3"];
+
+/// Commits and builds version `number` of the test app.
+async fn version(scene: &Scene, number: u32) -> anyhow::Result<()> {
+    scene.repository.edit("web/server.py", &format!("VERSION = \"{}\"", number - 1), &format!("VERSION = \"{number}\""))?;
+    scene.repository.commit(&format!("Version {number}"))?;
+    scene.build().await?;
+    Ok(())
+}
+
+async fn first_release(scene: &Scene) -> anyhow::Result<Duration> {
+    scene.environments().await?;
+    scene.build().await?;
+    let plan = scene.promote("app", "prod").await?;
+    scene.stage.plan_success(&plan.id, LIMIT).await?;
+    version(scene, 2).await?;
+    let begun = Instant::now();
+    let plan = scene.promote("app", "prod").await?;
+    let plan = scene.stage.plan_success(&plan.id, LIMIT).await?;
+    ensure!(plan.waves.iter().filter(|wave| wave.steps.iter().any(|step| step.service.as_str() == "web")).count() == 3, "not one host at a time: {plan:#?}");
+    Ok(begun.elapsed())
+}
+
+fn loads(scene: &Scene) -> anyhow::Result<Load> {
+    let addresses = HOSTS.map(|host| scene.stage.published(host, 8080)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Load::begin(&addresses))
+}
+
+async fn unharmed(load: Load) -> anyhow::Result<()> {
+    for count in load.end().await {
+        ensure!(count.failed == 0, "{} of {} requests failed: {:#?}", count.failed, count.sent, count.failures);
+        ensure!(count.sent > 0, "no request was sent to {}", count.address);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_hub_killed_at_any_moment_of_a_rollout_goes_on_with_it() {
+    on_scene(folder("tests/app"), |mut scene| async move {
+        let result = hub_killed(&mut scene).await;
+        (scene, result)
+    });
+}
+
+async fn hub_killed(scene: &mut Scene) -> anyhow::Result<()> {
+    let usual = first_release(scene).await?;
+    for kill in 0..HUB_KILLS {
+        version(scene, 3 + kill).await?;
+        let load = loads(scene)?;
+        let begun = Instant::now();
+        let plan = scene.promote("app", "prod").await?;
+        let moment = usual.mul_f64(f64::from(kill) / f64::from(HUB_KILLS));
+        tokio::time::sleep(moment.saturating_sub(begun.elapsed())).await;
+        scene.stage.hub_kill()?;
+        scene.stage.hub_start().await?;
+        let plan = scene.stage.plan_success(&plan.id, LIMIT).await.with_context(|| format!("killed after {moment:?}"))?;
+        ensure!(plan.waves.iter().flat_map(|wave| &wave.steps).all(|step| step.state == StepState::Done), "{plan:#?}");
+        unharmed(load).await.with_context(|| format!("killed after {moment:?}"))?;
+        let instances = scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
+        let releases: Vec<_> = instances.iter().filter(|instance| instance.service.as_str() == "web").map(|instance| &instance.release).collect();
+        let wanted = plan.changes.iter().find(|change| change.service.as_str() == "web").and_then(|change| change.to.as_ref());
+        ensure!(releases.len() == 3 && releases.iter().all(|release| Some(*release) == wanted), "{instances:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn agents_killed_during_a_rollout_lose_no_request() {
+    on_scene(folder("tests/app"), |mut scene| async move {
+        let result = agents_killed(&mut scene).await;
+        (scene, result)
+    });
+}
+
+async fn agents_killed(scene: &mut Scene) -> anyhow::Result<()> {
+    let usual = first_release(scene).await?;
+    let rounds = [(0.1, "host1"), (0.25, "host1"), (0.45, "host2"), (0.6, "host2"), (0.8, "host3"), (0.95, "host3")];
+    for (number, (part, host)) in rounds.into_iter().enumerate() {
+        version(scene, 3 + u32::try_from(number)?).await?;
+        let load = loads(scene)?;
+        let plan = scene.promote("app", "prod").await?;
+        tokio::time::sleep(usual.mul_f64(part)).await;
+        scene.stage.agent_kill(host)?;
+        scene.stage.agent_start(host)?;
+        scene.stage.plan_success(&plan.id, LIMIT).await.with_context(|| format!("{host} killed at {part} of the rollout"))?;
+        unharmed(load).await.with_context(|| format!("{host} killed at {part} of the rollout"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_release_that_never_gets_healthy_leaves_the_old_one_serving() {
+    on_scene(folder("tests/app"), |scene| async move {
+        let result = never_healthy(&scene).await;
+        (scene, result)
+    });
+}
+
+async fn never_healthy(scene: &Scene) -> anyhow::Result<()> {
+    first_release(scene).await?;
+    let before = scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
+    scene.repository.edit("web/server.py", "server = Server", "raise SystemExit('the key of the safe is lost')\nserver = Server")?;
+    scene.repository.commit("A version that does not start")?;
+    scene.build().await?;
+    let load = loads(scene)?;
+    let plan = scene.promote("app", "prod").await?;
+    let plan = scene.stage.plan_end(&plan.id, LIMIT).await?;
+    unharmed(load).await?;
+    ensure!(plan.state == PlanState::Failed, "{plan:#?}");
+    let error = plan.error.context("a failed plan says why")?;
+    ensure!(error.detail.contains("the key of the safe is lost"), "the log is not in the error: {error:?}");
+    let after = scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
+    let containers = |instances: &[api::delivery::Instance]| {
+        let mut ids: Vec<String> = instances.iter().map(|instance| instance.container.clone()).collect();
+        ids.sort();
+        ids
+    };
+    ensure!(containers(&before) == containers(&after), "before {before:#?} after {after:#?}");
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! What end-to-end tests stand on: a stage of their own that is gone afterwards, whatever happened.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::client::HubClient;
+use api::delivery::{Plan, PromoteRequest};
+use api::pipeline::{BuildRequest, Run, RunState};
+use bollard::Docker;
+use futures::FutureExt;
+use rig::example::Repository;
+use rig::stage::{Options, Stage, free_block};
+
+/// How long anything that a test waits for may take.
+pub const LIMIT: Duration = Duration::from_secs(300);
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_longshore");
+
+/// A hub, three hosts, a repository.
+pub struct Scene {
+    pub stage: Stage,
+    pub docker: Docker,
+    pub label: String,
+    pub repository: Repository,
+}
+
+/// Runs a test on a scene whose repository holds a copy of `app`, and takes everything away afterwards.
+pub fn on_scene<F>(app: PathBuf, test: impl FnOnce(Scene) -> F)
+where
+    F: Future<Output = (Scene, anyhow::Result<()>)>,
+{
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let label = format!("dev.longshore.instance=test-{}", std::process::id());
+    let outcome = runtime.block_on(async {
+        let docker = rig::engine::ensure().await.unwrap();
+        let outcome = AssertUnwindSafe(async {
+            let scene = set(folder.path(), &app, docker.clone(), &label).await.unwrap();
+            let (mut scene, result) = test(scene).await;
+            if let Err(error) = result {
+                let logs: String = ["hub.log", "host1.log", "host2.log", "host3.log"].map(|log| scene.stage.log_end(log)).concat();
+                panic!("{error:#}\n{logs}");
+            }
+            scene.stage.end().await.unwrap();
+            scene.stage.registries()
+        })
+        .catch_unwind()
+        .await;
+        rig::stage::end_processes(folder.path(), &[]).await.unwrap();
+        let registries = outcome.as_ref().cloned().unwrap_or_default();
+        rig::engine::sweep(&docker, &label, &registries, false).await.unwrap();
+        outcome
+    });
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
+}
+
+async fn set(folder: &Path, app: &Path, docker: Docker, label: &str) -> anyhow::Result<Scene> {
+    let data = |value: &str| BTreeMap::from([("data".to_owned(), value.to_owned())]);
+    let options = Options {
+        binary: BINARY.into(),
+        folder: folder.join("stage"),
+        block: free_block([77, 0])?,
+        label: label.to_owned(),
+        hosts: vec![("host1", data("true")), ("host2", data("false")), ("host3", data("false"))],
+        host_network: true,
+    };
+    let stage = Stage::start(options).await?;
+    let repository = Repository::create(app, &folder.join("app"))?;
+    Ok(Scene { stage, docker, label: label.to_owned(), repository })
+}
+
+/// A folder of the tests or of the project.
+pub fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+impl Scene {
+    pub fn client(&self) -> &HubClient {
+        self.stage.client()
+    }
+
+    /// Applies the repository's environments.
+    pub async fn environments(&self) -> anyhow::Result<()> {
+        let text = std::fs::read_to_string(self.repository.folder().join("environments.yaml"))?;
+        self.client().env_apply(text, "environments.yaml", false).await.map_err(refused)?;
+        Ok(())
+    }
+
+    /// Builds what is committed.
+    pub async fn build(&self) -> anyhow::Result<Run> {
+        let run = self.build_end().await?;
+        anyhow::ensure!(run.state == RunState::Succeeded, "the build failed: {:?}", run.error);
+        Ok(run)
+    }
+
+    /// Builds what is committed, whether it succeeds or not.
+    pub async fn build_end(&self) -> anyhow::Result<Run> {
+        let request = BuildRequest {
+            repository: self.repository.folder().display().to_string(),
+            reference: "main".to_owned(),
+            folder: String::new(),
+            services: Vec::new(),
+        };
+        let run = self.client().run_create(&request).await.map_err(refused)?;
+        rig::until("the build does not end", LIMIT, || async {
+            let run = self.client().run_get(&run.id).await.ok()?;
+            matches!(run.state, RunState::Succeeded | RunState::Failed).then_some(run)
+        })
+        .await
+    }
+
+    /// Begins a promotion.
+    pub async fn promote(&self, app: &str, env: &str) -> anyhow::Result<Plan> {
+        let request = PromoteRequest {
+            address: app.parse()?,
+            to: env.parse()?,
+            force_reason: None,
+            requested_by: "test".to_owned(),
+        };
+        self.client().promote(&request).await.map_err(refused)
+    }
+}
+
+pub fn refused(problem: api::Problem) -> anyhow::Error {
+    anyhow::anyhow!("{problem}")
+}
