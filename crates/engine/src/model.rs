@@ -202,7 +202,8 @@ pub struct LogOptions {
     pub tail_lines: Option<u32>,
     /// Only lines since then.
     pub since: Option<Micros>,
-    /// Go on as new lines come, until the container ends.
+    /// Go on as new lines come, until the container ends. Engines before 23 can leave out what is written in its last
+    /// instant; reading again without following gives all of it.
     pub follow: bool,
 }
 

@@ -239,6 +239,11 @@ fn readable(message: &str) -> String {
     if message.contains("no active sessions") {
         return "a step needs a secret, an SSH key or a file of the client, and builds here have no session".to_owned();
     }
+    // The step's name says already which command it was.
+    let command = message.starts_with("executor failed running [") || message.starts_with("process \"");
+    if command && let Some((_, code)) = message.rsplit_once("exit code: ") {
+        return format!("the command ended with exit code {code}");
+    }
     message.to_owned()
 }
 
@@ -251,8 +256,8 @@ fn hint(message: &str, step: Option<&str>, line: Option<u32>) -> Option<String> 
         "name a stage that the Dockerfile has (`FROM … AS NAME`)"
     } else if message.contains("have no session") {
         "give the value at run time as configuration, or copy what the step needs into the context"
-    } else if step.is_some_and(|step| step.contains("load metadata for")) {
-        "check the name of the base image in FROM, and that the engine can reach its registry or has the image"
+    } else if step.is_some_and(|step| step.contains("load metadata for") || is_from(step)) {
+        "check the image's name, and that the engine can reach its registry or has the image"
     } else if step.is_some_and(|step| step.contains("resolve image config for")) {
         "remove the `# syntax=` line, or let the engine reach the registry that has that frontend"
     } else if step.is_some_and(|step| step.contains("RUN ")) {
@@ -261,4 +266,76 @@ fn hint(message: &str, step: Option<&str>, line: Option<u32>) -> Option<String> 
         return None;
     };
     Some(hint.to_owned())
+}
+
+/// Whether the step fetches an image: `[1/3] FROM …`, or `FROM …` for a `COPY --from` of an image.
+fn is_from(step: &str) -> bool {
+    step.starts_with("FROM ") || step.contains("] FROM ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::BuildLog;
+
+    fn step(digest: &str, name: &str, error: Option<&str>) -> BuildEvent {
+        BuildEvent::Step(BuildStep {
+            digest: digest.to_owned(),
+            name: name.to_owned(),
+            started: None,
+            completed: None,
+            cached: false,
+            error: error.map(str::to_owned),
+        })
+    }
+
+    fn log(digest: &str, text: &str) -> BuildEvent {
+        BuildEvent::Log(BuildLog { step: digest.to_owned(), stderr: false, at: None, text: text.to_owned() })
+    }
+
+    fn failure(events: &[BuildEvent], message: &str) -> BuildFailure {
+        let mut collector = FailureCollector::default();
+        events.iter().for_each(|event| collector.observe(event));
+        collector.failure(message)
+    }
+
+    /// What newer BuildKits say, of which there is no recording here.
+    #[test]
+    fn newer_words_are_understood() {
+        let syntax = failure(&[], "failed to solve: dockerfile parse error on line 7: unknown instruction: RUNN");
+        assert_eq!((syntax.line, syntax.message.as_str()), (Some(7), "unknown instruction: RUNN"));
+        let error = "process \"/bin/sh -c exit 3\" did not complete successfully: exit code: 3";
+        let events = [step("a", "[2/2] RUN exit 3", Some(error))];
+        let run = failure(&events, &format!("failed to solve: {error}"));
+        assert_eq!(run.to_string(), "the build failed at [2/2] RUN exit 3: the command ended with exit code 3");
+    }
+
+    #[test]
+    fn of_parallel_steps_the_one_that_failed_is_named() {
+        let events = [
+            step("a", "[x 1/1] RUN long", Some("process \"long\" did not complete: context canceled")),
+            log("a", "cut off\n"),
+            step("b", "[y 1/1] RUN bad", Some("exit code: 9")),
+            log("b", "half a "),
+            log("a", "still cut off\n"),
+            log("b", "line\r50%\r100%\nno end"),
+        ];
+        let found = failure(&events, "exit code: 9");
+        assert_eq!(found.step.as_deref(), Some("[y 1/1] RUN bad"));
+        assert_eq!(found.lines, ["100%", "no end"]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut collector = FailureCollector::default();
+        for number in 0..10_000 {
+            collector.observe(&step(&number.to_string(), "RUN x", None));
+            collector.observe(&log("0", &"\u{e4}".repeat(5000)));
+        }
+        collector.observe(&step("0", "RUN x", Some("bad")));
+        assert_eq!(collector.steps.len(), STEPS_MAX);
+        let failure = collector.failure("bad");
+        assert_eq!(failure.lines.len(), FAILURE_LINES_MAX);
+        assert!(failure.lines.iter().all(|line| line.len() <= FAILURE_LINE_BYTES_MAX));
+    }
 }

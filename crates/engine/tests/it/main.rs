@@ -1,0 +1,17 @@
+//! The engine against real Docker, against recordings of it, and against models.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking, helpers of tests too"
+)]
+
+mod builds;
+mod containers;
+mod conversion;
+mod differences;
+mod lab;
+mod networks;
+mod reach;
+mod registry;
+mod traces;
