@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Shared;
 use super::dial::{self, Reached, Unreachable};
 use super::exchange;
-use super::listeners::ListenerState;
+use super::listeners::Binding;
 use super::routes::{Purpose, Reach};
 use super::sniff::{Sniffed, sniff};
 use super::streams::{self, Prefixed};
@@ -30,13 +30,14 @@ const COPY_BUFFER_BYTES: usize = 64 * 1024;
 const FIRST_READ_BYTES: usize = 16 * 1024;
 /// Upstream connections closed in a row, before either side spoke, after which the client's is closed too.
 const SILENT_CLOSES_MAX: u32 = 3;
-/// Time a client that found no upstream has to turn out to speak HTTP, and so get an answer instead of a close.
+/// Time a client that found no upstream, or whose listener closes, has to turn out to speak HTTP, and so get an answer
+/// instead of a close.
 const LAST_WORD_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A client's connection to a published address.
 pub(crate) struct Published {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) listener: Arc<ListenerState>,
+    pub(crate) binding: Arc<Binding>,
     pub(crate) client: SocketAddr,
 }
 
@@ -52,10 +53,10 @@ type Reaching<'a> = Pin<Box<dyn Future<Output = Result<Reached, Unreachable>> + 
 /// Serves one connection until it is over or everything is cut.
 pub(crate) async fn serve(published: Published, mut client: TcpStream) {
     streams::tune(&client);
-    published.listener.counters.connections.fetch_add(1, Relaxed);
+    published.binding.listener().counters.connections.fetch_add(1, Relaxed);
     let cut = published.shared.cut.clone();
     let serving = async move {
-        let route = published.listener.route(&published.shared);
+        let route = published.binding.listener().route(&published.shared);
         match first_words(&published, &route, &mut client).await {
             First::Over => {}
             First::Http { client_bytes } => exchange::serve(published, client, client_bytes).await,
@@ -80,12 +81,13 @@ pub(crate) async fn serve(published: Published, mut client: TcpStream) {
 }
 
 fn refuse_opaque(published: &Published, error: &Unreachable) {
-    tracing::debug!(listener = published.listener.key, %error, "closed a connection");
-    published.listener.counters.connections_failed.fetch_add(1, Relaxed);
+    let listener = published.binding.listener();
+    tracing::debug!(listener = listener.key, %error, "closed a connection");
+    listener.counters.connections_failed.fetch_add(1, Relaxed);
 }
 
 async fn first_words(published: &Published, route: &RouteKey, client: &mut TcpStream) -> First {
-    let Published { shared, listener, .. } = published;
+    let Published { shared, binding, .. } = published;
     let reach = || -> Reaching<'_> { Box::pin(dial::reach(shared, route, Purpose::Connection, Reach::Everywhere)) };
     let mut changes = shared.routes.changes();
     let mut client_bytes = BytesMut::new();
@@ -95,6 +97,7 @@ async fn first_words(published: &Published, route: &RouteKey, client: &mut TcpSt
     let known_http = shared.routes.speaks_http(route);
     let mut reaching = if known_http { None } else { Some(reach()) };
     let mut deadline = known_http.then(|| Instant::now() + shared.limits.idle_time_max);
+    let mut closing = false;
     let mut unreachable: Option<Unreachable> = None;
     loop {
         tokio::select! {
@@ -146,7 +149,12 @@ async fn first_words(published: &Published, route: &RouteKey, client: &mut TcpSt
                     reaching = Some(reach());
                 }
             }
-            () = listener.closing.cancelled(), if client_bytes.is_empty() => return First::Over,
+            // A client that has just connected is about to speak: closing at once would reset its request.
+            () = binding.closing.cancelled(), if !closing => {
+                closing = true;
+                let last = Instant::now() + LAST_WORD_TIME_MAX;
+                deadline = Some(deadline.map_or(last, |d| d.min(last)));
+            }
             () = async { match deadline { Some(at) => sleep_until(at).await, None => std::future::pending().await } } => {
                 if let Some(error) = unreachable {
                     refuse_opaque(published, &error);

@@ -26,6 +26,7 @@ use super::dial::{self, Reached, Unreachable, UpstreamStream};
 use super::headers;
 use super::routes::{Busy, Purpose, Reach};
 use super::streams::{ClientStream, Phase};
+use super::table::RouteKey;
 
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Also the largest read of a response body.
@@ -39,7 +40,7 @@ const UPSTREAM_CLOSE_TIME_MAX: Duration = Duration::from_millis(500);
 pub(crate) async fn serve(published: Published, client: TcpStream, prefix: BytesMut) {
     let stream = ClientStream::new(prefix, client, published.shared.limits);
     let phase = stream.phase();
-    let closing = published.listener.closing.clone();
+    let closing = published.binding.closing.clone();
     let published = Arc::new(published);
     let service = service_fn(move |request| {
         phase.busy();
@@ -67,11 +68,12 @@ pub(crate) async fn serve(published: Published, client: TcpStream, prefix: Bytes
 
 /// Answers one request and sees to it that it is counted once.
 async fn answer(published: &Arc<Published>, request: Request<Incoming>, phase: Phase) -> Response<AnswerBody> {
-    let tally = Tally::new(published.listener.counters.clone());
-    match forward(published, request, &phase, tally).await {
+    let listener = published.binding.listener();
+    let tally = Tally::new(listener.counters.clone());
+    match forward(published, listener.route(&published.shared), request, &phase, tally).await {
         Ok(response) => response,
         Err(Refusal { tally, status, kind, detail }) => {
-            tracing::debug!(listener = published.listener.key, %status, detail, "answered a request myself");
+            tracing::debug!(listener = listener.key, %status, detail, "answered a request myself");
             if let Some(tally) = tally {
                 tally.failed();
             }
@@ -91,6 +93,7 @@ struct Refusal {
 
 async fn forward(
     published: &Arc<Published>,
+    route: RouteKey,
     mut request: Request<Incoming>,
     phase: &Phase,
     tally: Tally,
@@ -107,10 +110,9 @@ async fn forward(
         let detail = format!("the request's header is longer than {HEADER_BYTES_MAX} bytes; shorten it");
         return refuse(tally, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header-too-long", detail);
     }
-    if let Err(detail) = headers::prepare_request(&mut parts, published.client, published.listener.address) {
+    if let Err(detail) = headers::prepare_request(&mut parts, published.client, published.binding.address) {
         return refuse(tally, StatusCode::BAD_REQUEST, "bad-request", detail.into());
     }
-    let route = published.listener.route(&published.shared);
     let fault = BodyFault::default();
     let mut request =
         Request::from_parts(parts, RequestBody::new(body, fault.clone(), published.shared.limits.stall_time_max));

@@ -15,14 +15,11 @@ use super::counters::ListenerCounters;
 use super::status::ListenerStatus;
 use super::table::{RouteKey, Table};
 
-/// A listener of the table; its connections share it.
+/// A listener of the table.
 pub(crate) struct ListenerState {
     pub(crate) key: String,
     pub(crate) address: SocketAddr,
     pub(crate) counters: Arc<ListenerCounters>,
-    /// Cancelled when the listener leaves the table or the proxy stops: idle clients are closed, the others after their
-    /// request.
-    pub(crate) closing: CancellationToken,
     error: Mutex<Option<String>>,
     /// Where it led to when it was last in the table, for the clients it still has after.
     last_route: Mutex<RouteKey>,
@@ -31,14 +28,30 @@ pub(crate) struct ListenerState {
 impl ListenerState {
     /// Where its next request or connection goes.
     pub(crate) fn route(&self, shared: &Shared) -> RouteKey {
-        let current = shared.routes.route_of(&self.key);
+        let current = shared.routes.route_of(self.address);
         current.unwrap_or_else(|| self.last_route.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 }
 
-/// A bound socket. A new listener on the same address takes it over, so that no connection is refused in between.
+/// What the connections of one bound address share. A new listener on the same address takes all of it over, so that no
+/// connection is refused or closed in between.
+pub(crate) struct Binding {
+    pub(crate) address: SocketAddr,
+    /// Cancelled when the address leaves the table or the proxy stops: idle clients are closed, the others after their
+    /// request.
+    pub(crate) closing: CancellationToken,
+    listener: RwLock<Arc<ListenerState>>,
+}
+
+impl Binding {
+    /// The listener the address belongs to at this moment.
+    pub(crate) fn listener(&self) -> Arc<ListenerState> {
+        self.listener.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 struct Bound {
-    listener: Arc<RwLock<Arc<ListenerState>>>,
+    binding: Arc<Binding>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -71,7 +84,6 @@ impl Listeners {
                     key: wanted.key.clone(),
                     address: wanted.address,
                     counters: known.map(|state| state.counters.clone()).unwrap_or_default(),
-                    closing: CancellationToken::new(),
                     error: Mutex::default(),
                     last_route: Mutex::new(wanted.route_key()),
                 }),
@@ -80,17 +92,12 @@ impl Listeners {
         let wanted: HashMap<SocketAddr, &Arc<ListenerState>> = self.states.iter().map(|s| (s.address, s)).collect();
         for (address, bound) in &self.bound {
             if let Some(state) = wanted.get(address) {
-                *bound.listener.write().unwrap_or_else(PoisonError::into_inner) = (*state).clone();
+                *bound.binding.listener.write().unwrap_or_else(PoisonError::into_inner) = (*state).clone();
             }
         }
         let gone: Vec<Bound> =
             self.bound.extract_if(|address, _| !wanted.contains_key(address)).map(|(_, bound)| bound).collect();
         close(gone).await;
-        for state in before.into_values() {
-            if !self.states.iter().any(|s| Arc::ptr_eq(s, &state)) {
-                state.closing.cancel();
-            }
-        }
         self.bind_missing();
     }
 
@@ -119,9 +126,6 @@ impl Listeners {
     /// Frees all addresses and lets the clients finish.
     pub(crate) async fn stop(&mut self) {
         close(self.bound.drain().map(|(_, bound)| bound).collect()).await;
-        for state in &self.states {
-            state.closing.cancel();
-        }
     }
 
     pub(crate) fn status(&self) -> Vec<ListenerStatus> {
@@ -142,7 +146,7 @@ impl Listeners {
     }
 }
 
-/// Stops all at once and waits until each socket is closed.
+/// Stops all at once, waits until each socket is closed, and tells its clients.
 async fn close(gone: Vec<Bound>) {
     for bound in &gone {
         bound.stop.cancel();
@@ -151,20 +155,21 @@ async fn close(gone: Vec<Bound>) {
         if let Err(error) = bound.task.await {
             tracing::error!(%error, "a listener's task failed");
         }
+        bound.binding.closing.cancel();
     }
 }
 
 fn start(shared: Arc<Shared>, state: Arc<ListenerState>, socket: tokio::net::TcpListener) -> Bound {
-    let listener = Arc::new(RwLock::new(state));
+    let binding =
+        Arc::new(Binding { address: state.address, closing: CancellationToken::new(), listener: RwLock::new(state) });
     let stop = CancellationToken::new();
-    let (current, connections_max) = (listener.clone(), shared.limits.connections_max);
+    let (current, connections_max) = (binding.clone(), shared.limits.connections_max);
     let task = tokio::spawn(accept_loop(socket, connections_max, stop.clone(), move |stream, client, permit| {
-        let listener = current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let published = Published { shared: shared.clone(), listener, client };
+        let published = Published { shared: shared.clone(), binding: current.clone(), client };
         shared.tasks.spawn(async move {
             connection::serve(published, stream).await;
             drop(permit);
         });
     }));
-    Bound { listener, stop, task }
+    Bound { binding, stop, task }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Routes {
 #[derive(Default)]
 struct Live {
     number: u64,
-    listeners: HashMap<String, RouteKey>,
+    listeners: HashMap<SocketAddr, RouteKey>,
     routes: HashMap<RouteKey, LiveRoute>,
     /// Everything in the table, and what left it but was busy when the last table came.
     places: BTreeMap<Place, Arc<Load>>,
@@ -31,7 +31,10 @@ struct LiveRoute {
     hold: Duration,
     locals: Vec<(Place, Arc<Load>)>,
     remotes: Vec<(Place, Arc<Load>)>,
-    turn: AtomicUsize,
+    /// Whose turn it is among equals. Apart for each purpose: a connection that only waits for its client to turn out to
+    /// speak HTTP must not shift the turns of requests, or every second upstream would get none.
+    request_turn: AtomicUsize,
+    connection_turn: AtomicUsize,
 }
 
 /// Somewhere a request can go.
@@ -110,7 +113,8 @@ impl Routes {
                     hold: Duration::from_millis(route.hold_ms),
                     locals: locals.map(&mut entry).collect(),
                     remotes: remotes.map(&mut entry).collect(),
-                    turn: AtomicUsize::new(0),
+                    request_turn: AtomicUsize::new(0),
+                    connection_turn: AtomicUsize::new(0),
                 };
                 (key, route)
             })
@@ -122,15 +126,15 @@ impl Routes {
             }
         }
         live.places = places;
-        live.listeners = table.listeners.iter().map(|l| (l.key.clone(), l.route_key())).collect();
+        live.listeners = table.listeners.iter().map(|l| (l.address, l.route_key())).collect();
         live.number = table.number;
         drop(live);
         self.changes.send_modify(|n| *n += 1);
     }
 
-    /// Where the listener leads to, unless it left the table.
-    pub(crate) fn route_of(&self, listener_key: &str) -> Option<RouteKey> {
-        self.read().listeners.get(listener_key).cloned()
+    /// Where a published address leads to, unless it left the table.
+    pub(crate) fn route_of(&self, address: SocketAddr) -> Option<RouteKey> {
+        self.read().listeners.get(&address).cloned()
     }
 
     /// How long to wait for an upstream of the route; zero when there is no such route.
@@ -148,14 +152,19 @@ impl Routes {
     ) -> Option<(Place, Busy)> {
         let live = self.read();
         let route = live.routes.get(route)?;
-        let (place, load) = route.least_busy(route.turn.fetch_add(1, Relaxed), reach, tried)?;
+        let turn = match purpose {
+            Purpose::Request => &route.request_turn,
+            Purpose::Connection => &route.connection_turn,
+        };
+        let (place, load) = route.least_busy(turn.fetch_add(1, Relaxed), reach, tried)?;
         Some((place.clone(), Busy::new(load.clone(), purpose)))
     }
 
-    /// Whether the place that would be picked next has answered in HTTP before.
+    /// Whether the place that would be picked for the next request has answered in HTTP before.
     pub(crate) fn speaks_http(&self, route: &RouteKey) -> bool {
         let live = self.read();
-        let next = live.routes.get(route).and_then(|r| r.least_busy(r.turn.load(Relaxed), Reach::Everywhere, &[]));
+        let next =
+            live.routes.get(route).and_then(|r| r.least_busy(r.request_turn.load(Relaxed), Reach::Everywhere, &[]));
         next.is_some_and(|(_, load)| load.speaks_http.load(Relaxed))
     }
 

@@ -3,6 +3,7 @@
 use agent::proxy::client::ClientError;
 use agent::proxy::table::Table;
 use agent::proxy::{ProxyError, run};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -98,12 +99,17 @@ async fn an_address_is_handed_over_and_counters_stay_with_the_key() {
     let mut table = proxy.table(1, 0, std::slice::from_ref(&web.upstream));
     proxy.put(&table).await;
     proxy.get("/name").await;
+    let mut stayer = proxy.connect().await;
     for number in 2..20 {
         table.number = number;
         table.listeners[0].key = format!("key-{number}");
         let (status, answer) = tokio::join!(proxy.put(&table), proxy.get("/name"));
         assert!(status.listeners[0].bound);
         assert!(answer.ends_with("one"), "{answer}");
+        stayer.write_all(b"GET /name HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 1024];
+        let count = stayer.read(&mut answer).await.unwrap();
+        assert!(answer[..count].ends_with(b"one"), "a kept-alive client is handed over too");
     }
     let before = proxy.get("/name").await;
     assert!(before.ends_with("one"));
