@@ -7,8 +7,8 @@ use base::tls::{Fingerprint, Identity};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData as _, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
@@ -92,8 +92,8 @@ impl RequestedKey {
         if csr.len() > CSR_BYTES_MAX {
             return Err(AccessError::CsrInvalid(format!("it has more than {CSR_BYTES_MAX} bytes")));
         }
-        let request =
-            CertificateSigningRequestParams::from_pem(csr).map_err(|error| AccessError::CsrInvalid(error.to_string()))?;
+        let request = CertificateSigningRequestParams::from_pem(csr)
+            .map_err(|error| AccessError::CsrInvalid(error.to_string()))?;
         let strong = [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519];
         if !strong.contains(&request.public_key.algorithm()) {
             return Err(AccessError::CsrInvalid("its key is neither ECDSA P-256, P-384 nor Ed25519".to_owned()));
@@ -178,7 +178,8 @@ fn san(name: &str) -> Result<SanType, AccessError> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }
-    let name = name.try_into().map_err(|_| AccessError::Ca(format!("`{name}` is neither a host name nor an address")))?;
+    let name =
+        name.try_into().map_err(|_| AccessError::Ca(format!("`{name}` is neither a host name nor an address")))?;
     Ok(SanType::DnsName(name))
 }
 

@@ -137,7 +137,8 @@ impl From<base::tls::TlsError> for AccessError {
 }
 
 const HINT_TOKEN: &str = "make a new token on the hub with `longshore host token`";
-const HINT_ENROL: &str = "enrol the host again: `longshore host token --host NAME` on the hub, then `longshore agent --join TOKEN`";
+const HINT_ENROL: &str =
+    "enrol the host again: `longshore host token --host NAME` on the hub, then `longshore agent --join TOKEN`";
 
 impl AccessError {
     /// The kind of error.
@@ -168,21 +169,58 @@ impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
         use AccessErrorKind as K;
         let (status, kind, title, hint) = match error.kind() {
-            K::TokenInvalid => (400, "token-invalid", "The token is not valid", "copy the whole line that `longshore host token` printed"),
-            K::TokenForeign => (403, "token-foreign", "The token is of another hub", "use the address of the hub that made the token, or make a token on this one"),
+            K::TokenInvalid => (
+                400,
+                "token-invalid",
+                "The token is not valid",
+                "copy the whole line that `longshore host token` printed",
+            ),
+            K::TokenForeign => (
+                403,
+                "token-foreign",
+                "The token is of another hub",
+                "use the address of the hub that made the token, or make a token on this one",
+            ),
             K::TokenUnknown => (403, "token-unknown", "The token is unknown", HINT_TOKEN),
             K::TokenExpired => (403, "token-expired", "The token has expired", HINT_TOKEN),
             K::TokenSpent => (403, "token-spent", "The token was used already", HINT_TOKEN),
-            K::TokenHost => (403, "token-host", "The token is for another host", "use the host's own name, or make a token for this one with `longshore host token --host NAME`"),
-            K::TokenSeconds => (400, "token-seconds", "The token's life is not possible", "give a shorter or longer --ttl"),
-            K::LabelsInvalid => (400, "labels-invalid", "The labels are not valid", "use short keys and values without control characters"),
-            K::HostExists => (409, "host-exists", "The host's name is taken", "choose another name; to replace the machine, make a token for it with `longshore host token --host NAME`"),
-            K::CsrInvalid => (400, "csr-invalid", "The certificate request is not valid", "send a PKCS #10 request in PEM, signed by its own ECDSA or Ed25519 key"),
+            K::TokenHost => (
+                403,
+                "token-host",
+                "The token is for another host",
+                "use the host's own name, or make a token for this one with `longshore host token --host NAME`",
+            ),
+            K::TokenSeconds => {
+                (400, "token-seconds", "The token's life is not possible", "give a shorter or longer --ttl")
+            }
+            K::LabelsInvalid => (
+                400,
+                "labels-invalid",
+                "The labels are not valid",
+                "use short keys and values without control characters",
+            ),
+            K::HostExists => (
+                409,
+                "host-exists",
+                "The host's name is taken",
+                "choose another name; to replace the machine, make a token for it with `longshore host token --host NAME`",
+            ),
+            K::CsrInvalid => (
+                400,
+                "csr-invalid",
+                "The certificate request is not valid",
+                "send a PKCS #10 request in PEM, signed by its own ECDSA or Ed25519 key",
+            ),
             K::CertificateMissing => (401, "certificate-missing", "A host's certificate is needed", HINT_ENROL),
             K::CertificateUnknown => (401, "certificate-unknown", "The certificate is not a host's", HINT_ENROL),
             K::CertificateExpired => (401, "certificate-expired", "The certificate is out of its time", HINT_ENROL),
             K::CertificateRevoked => (403, "certificate-revoked", "The certificate was revoked", HINT_ENROL),
-            K::CertificateTooMany => (429, "certificate-too-many", "The host has too many certificates", "wait until some expire, or enrol the host again"),
+            K::CertificateTooMany => (
+                429,
+                "certificate-too-many",
+                "The host has too many certificates",
+                "wait until some expire, or enrol the host again",
+            ),
             K::Internal => {
                 return match error {
                     AccessError::Db(error) => error.into(),

@@ -179,7 +179,8 @@ pub(crate) fn labels_check(labels: &BTreeMap<String, String>) -> Result<(), Acce
         return Err(AccessError::LabelsInvalid(format!("{} labels are more than {LABELS_MAX}", labels.len())));
     }
     for (key, value) in labels {
-        let key_fine = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
+        let key_fine =
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte));
         let value_fine = !value.chars().any(char::is_control);
         if !key_fine || !value_fine || key.len() > LABEL_BYTES_MAX || value.len() > LABEL_BYTES_MAX {
             let shown: String = key.chars().filter(|c| !c.is_control()).take(40).collect();
@@ -189,4 +190,91 @@ pub(crate) fn labels_check(labels: &BTreeMap<String, String>) -> Result<(), Acce
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use base::tls::Fingerprint;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ca() -> Fingerprint {
+        Fingerprint::parse(&"ab".repeat(32)).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_token_is_read_back_from_its_text_and_from_nothing_near_it(index in 0usize..154, byte in any::<u8>()) {
+            let token = Token::generate(ca()).unwrap();
+            let text = token.text();
+            let padded = format!(" {text}\n");
+            prop_assert!(Token::parse(&padded).is_ok_and(|read| read == token));
+            let mut changed = text.clone().into_bytes();
+            let index = index.min(changed.len() - 1);
+            changed[index] = byte;
+            if let Ok(changed) = String::from_utf8(changed) {
+                prop_assert!(changed.trim() == text || Token::parse(&changed).map_or(true, |read| read != token));
+            }
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "\\PC*") {
+            let _ = Token::parse(&text);
+        }
+
+        /// All facts about an enrolment at once, against the rule in words: a good secret of the right host makes one
+        /// certificate while the token lives, and the same one again for the same key and host.
+        #[test]
+        fn enrolment_follows_the_rule(
+            known: bool, secret: bool, named: Option<bool>, spent: Option<(bool, bool)>, expired: bool, taken: bool,
+        ) {
+            let token = Token::generate(ca()).unwrap();
+            let (host, other): (HostName, HostName) = ("a".parse().unwrap(), "b".parse().unwrap());
+            let stored = StoredToken {
+                secret_sha256: if secret { token.secret_sha256() } else { sha256(b"else") },
+                host: named.map(|same| if same { host.clone() } else { other.clone() }),
+                labels: BTreeMap::new(),
+                expires_at: Micros(10),
+                spent: spent.map(|(same_host, same_key)| Spent {
+                    at: Micros(1),
+                    by: if same_host { host.clone() } else { other.clone() },
+                    key_sha256: if same_key { vec![1] } else { vec![2] },
+                    serial: "5".to_owned(),
+                }),
+            };
+            let now = if expired { Micros(10) } else { Micros(9) };
+            let found = enrolment(known.then_some(&stored), &token, &host, &[1], taken, now);
+            let entitled = known && secret && named != Some(false) && !expired;
+            match found {
+                Ok(Enrolment::New { replaces }) => {
+                    prop_assert!(entitled && spent.is_none() && (replaces || !taken));
+                    prop_assert_eq!(replaces, named.is_some());
+                }
+                Ok(Enrolment::Again { serial }) => {
+                    prop_assert!(entitled && spent == Some((true, true)));
+                    prop_assert_eq!(serial, "5");
+                }
+                Err(AccessError::HostExists(_)) => prop_assert!(entitled && taken && named.is_none()),
+                Err(_) => prop_assert!(!entitled || spent.is_some_and(|same| same != (true, true))),
+            }
+        }
+    }
+
+    #[test]
+    fn renewal_begins_at_two_thirds() {
+        assert_eq!(renew_at(Micros(100), Micros(400)), Micros(300));
+    }
+
+    #[test]
+    fn labels_are_bounded() {
+        let label = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        assert!(labels_check(&label("zone/a.b-c_d", "ä b=")).is_ok());
+        let long = "x".repeat(LABEL_BYTES_MAX + 1);
+        for (key, value) in [("", ""), ("a b", ""), ("a", "\n"), (long.as_str(), ""), ("a", long.as_str())] {
+            assert!(labels_check(&label(key, value)).is_err(), "{key}={value}");
+        }
+        let many = (0..=LABELS_MAX).map(|n| (n.to_string(), String::new())).collect();
+        assert!(labels_check(&many).is_err());
+    }
 }

@@ -174,7 +174,9 @@ impl Service {
         let (id, host) = (token.id.clone(), request.host.clone());
         let outcome = self.enrol_with(token, request, now).await;
         match &outcome {
-            Ok((certificate, _)) => tracing::info!(token = %id, %host, until = %certificate.expires_at, "host enrolled"),
+            Ok((certificate, _)) => {
+                tracing::info!(token = %id, %host, until = %certificate.expires_at, "host enrolled")
+            }
             Err(error) => tracing::warn!(token = %id, %host, %error, "enrolment refused"),
         }
         outcome
@@ -191,7 +193,8 @@ impl Service {
             return Err(AccessError::TokenForeign { token: token.ca.to_string(), hub: hub.to_string() });
         }
         let key = RequestedKey::parse(&request.csr)?;
-        let attempt = Arc::new(Attempt { key_sha256: key.sha256(), key, token, host: request.host, said: request.labels, now });
+        let attempt =
+            Arc::new(Attempt { key_sha256: key.sha256(), key, token, host: request.host, said: request.labels, now });
         // Strangers are refused by a read: only who has a good token gets a place in the queue of writers.
         attempt.decide(&self.inner.db).await?;
         let inner = Arc::clone(&self.inner);
@@ -323,9 +326,11 @@ impl Attempt {
         &self,
         on: &Q,
     ) -> Result<(Enrolment, BTreeMap<String, String>), AccessError> {
-        let stored = store::token_get(on, &self.token.id).await?;
-        // Expired certificates count, too: a machine that was off for long keeps its name.
+        // Expired certificates count, too: a machine that was off for long keeps its name. The name is looked at before
+        // the token, so that outside of a transaction a repeated request finds the token spent by itself and not its
+        // own name taken.
         let is_enrolled = store::certificate_count(on, &self.host, Micros(i64::MIN)).await? > 0;
+        let stored = store::token_get(on, &self.token.id).await?;
         let decision = enrolment(stored.as_ref(), &self.token, &self.host, &self.key_sha256, is_enrolled, self.now)?;
         let labels = labels_merged(self.said.clone(), &stored.map(|stored| stored.labels).unwrap_or_default())?;
         Ok((decision, labels))

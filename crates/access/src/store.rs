@@ -32,7 +32,10 @@ pub(crate) async fn authority(db: &Db, now: Micros) -> Result<Authority, AccessE
             async move {
                 let row = sql("SELECT certificate, private_key FROM authority WHERE id = 1").optional(tx).await?;
                 if let Some(row) = row {
-                    return Ok(StoredAuthority { certificate: row.get("certificate")?, private_key: row.get("private_key")? });
+                    return Ok(StoredAuthority {
+                        certificate: row.get("certificate")?,
+                        private_key: row.get("private_key")?,
+                    });
                 }
                 let made = Authority::generate(now)?;
                 sql("INSERT INTO authority (id, certificate, private_key, created_at) VALUES (1, $1, $2, $3)")
@@ -123,10 +126,12 @@ pub(crate) async fn certificate_get<Q: Queryable + ?Sized>(
     on: &Q,
     serial: &str,
 ) -> Result<Option<StoredCertificate>, AccessError> {
-    let row = sql("SELECT serial, host, certificate, issued_at, expires_at, revoked_at FROM host_certificate WHERE serial = $1")
-        .bind(serial)
-        .optional(on)
-        .await?;
+    let row = sql(
+        "SELECT serial, host, certificate, issued_at, expires_at, revoked_at FROM host_certificate WHERE serial = $1",
+    )
+    .bind(serial)
+    .optional(on)
+    .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(StoredCertificate {
         serial: row.get("serial")?,
@@ -139,12 +144,17 @@ pub(crate) async fn certificate_get<Q: Queryable + ?Sized>(
 }
 
 /// How many certificates of the host were not revoked and end after `end`.
-pub(crate) async fn certificate_count<Q: Queryable + ?Sized>(on: &Q, host: &HostName, end: Micros) -> Result<usize, AccessError> {
-    let row = sql("SELECT COUNT(*) AS n FROM host_certificate WHERE host = $1 AND expires_at > $2 AND revoked_at IS NULL")
-        .bind(host.as_str())
-        .bind(end)
-        .one(on)
-        .await?;
+pub(crate) async fn certificate_count<Q: Queryable + ?Sized>(
+    on: &Q,
+    host: &HostName,
+    end: Micros,
+) -> Result<usize, AccessError> {
+    let row =
+        sql("SELECT COUNT(*) AS n FROM host_certificate WHERE host = $1 AND expires_at > $2 AND revoked_at IS NULL")
+            .bind(host.as_str())
+            .bind(end)
+            .one(on)
+            .await?;
     Ok(usize::try_from(row.get::<u64>("n")?).unwrap_or(usize::MAX))
 }
 

@@ -94,7 +94,11 @@ async fn connection(
         return http(stream, Peer { address, certificate: None }, app, shutdown).await;
     };
     let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
-    match tokio::time::timeout(limit, acceptor.accept(stream)).await {
+    let handshake = tokio::select! {
+        () = shutdown.begun() => return,
+        handshake = tokio::time::timeout(limit, acceptor.accept(stream)) => handshake,
+    };
+    match handshake {
         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
         Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
         Ok(Ok(stream)) => {
@@ -105,7 +109,12 @@ async fn connection(
     }
 }
 
-async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, peer: Peer, app: Router, shutdown: Shutdown) {
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
+    app: Router,
+    shutdown: Shutdown,
+) {
     let address = peer.address;
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (app, peer) = (app.clone(), peer.clone());

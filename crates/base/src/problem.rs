@@ -69,7 +69,9 @@ impl From<DbError> for Problem {
         }
         tracing::warn!(%error, "the database is not available");
         let kind = if error.kind() == DbErrorKind::Unavailable { "database-unavailable" } else { "database-busy" };
-        Self::new(503, kind, "The database cannot do it now").detail(error.to_string()).hint(error.hint().unwrap_or("try again"))
+        Self::new(503, kind, "The database cannot do it now")
+            .detail(error.to_string())
+            .hint(error.hint().unwrap_or("try again"))
     }
 }
 

@@ -47,7 +47,13 @@ pub(super) async fn open(
             .with_hint("check that the folder exists, is writable and is on a local disk")
     };
     // SQLite gives its other files the rights of this one, and secrets may be in them.
-    File::options().create(true).truncate(false).write(true).mode(FILE_MODE).open(&path).map_err(|error| unavailable(error.into()))?;
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(FILE_MODE)
+        .open(&path)
+        .map_err(|error| unavailable(error.into()))?;
     let options = SqliteConnectOptions::new()
         .filename(&path)
         .foreign_keys(true)

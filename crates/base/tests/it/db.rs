@@ -211,3 +211,65 @@ async fn many_openers_at_once_migrate_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn waiting_jobs_share_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = db::DatabaseConfig::Sqlite { folder: folder.path().to_owned() };
+    let db = db::open(&config, "counters", COUNTERS).await.unwrap();
+    let log = folder.path().join("counters.sqlite-wal");
+    let frames_before = std::fs::metadata(&log).unwrap().len();
+    let write = |n: i64| {
+        let db = db.clone();
+        async move {
+            db.write::<_, DbError, _>(move |tx| async move { insert(tx, &format!("{n:04}"), n).await }.boxed())
+                .await
+                .unwrap()
+        }
+    };
+    join_all((0..200).map(write)).await;
+    let together = std::fs::metadata(&log).unwrap().len() - frames_before;
+    for n in 200..400 {
+        write(n).await;
+    }
+    let apart = std::fs::metadata(&log).unwrap().len() - frames_before - together;
+    // Every commit writes whole pages to the log, so its growth counts the commits.
+    assert!(together * 5 < apart, "{together} bytes for 200 jobs together, {apart} one after another");
+    assert_eq!(count(&db).await, 400);
+    db.close().await;
+}
+
+#[tokio::test]
+async fn a_job_nobody_waits_for_any_more_and_a_closed_database() {
+    for_each_database(|config| async move {
+        let db = db::open(&config, "counters", COUNTERS).await.unwrap();
+        let job = db.write(|tx| insert_owned(tx).boxed());
+        drop(tokio::time::timeout(std::time::Duration::ZERO, job).await);
+        db.close().await;
+        let error = db.write(|tx| insert_owned(tx).boxed()).await.unwrap_err();
+        assert_eq!(error.kind(), DbErrorKind::Unavailable);
+        // Cancelled half way it was done whole or not at all, and what holds on to nothing lets the next one in.
+        let db = db::open(&config, "counters", COUNTERS).await.unwrap();
+        assert!(count(&db).await <= 1);
+        db.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_had_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let inside_a_file = db::DatabaseConfig::Sqlite { folder: file.join("data") };
+    let nowhere = db::DatabaseConfig::Postgres {
+        url: format!("postgres://someone:secret@localhost/x?host={}", folder.path().display()),
+    };
+    std::fs::write(folder.path().join("damaged.sqlite"), [b'x'; 4096]).unwrap();
+    let damaged = db::DatabaseConfig::Sqlite { folder: folder.path().to_owned() };
+    for (config, context) in [(inside_a_file, "counters"), (nowhere, "counters"), (damaged, "damaged")] {
+        let error = db::open(&config, context, COUNTERS).await.err().unwrap();
+        assert_eq!(error.kind(), DbErrorKind::Unavailable, "{error}");
+        assert!(error.hint().is_some() && !format!("{error} {error:?} {config:?}").contains("secret"), "{error:?}");
+    }
+}
