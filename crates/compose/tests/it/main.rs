@@ -1,5 +1,7 @@
 //! Tests of the crate through its public face.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as loudly as tests")]
+
 mod corpus;
 mod meaning;
 
