@@ -31,6 +31,7 @@ mod why;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use api::delivery::{Host, Instance};
 use api::registry::Registry;
@@ -42,7 +43,7 @@ use futures::FutureExt as _;
 use crate::changes::{Changes, Watchers};
 use crate::error::Error;
 use crate::fleet::Entry;
-use crate::logs::Logs;
+use crate::logs::{LOG_CONNECT_SECONDS, Logs};
 use crate::model::{Project, Seen, is_up};
 use crate::promotion::SeenMap;
 pub use crate::store::MIGRATIONS;
@@ -119,7 +120,7 @@ impl Service {
                 executor_wake: Wake::default(),
                 watchers: Arc::clone(&watchers),
                 changes: Changes::new(),
-                logs: Logs::new(seed, watchers),
+                logs: Logs::new(seed, Duration::from_secs(LOG_CONNECT_SECONDS), watchers),
                 lease: tokio::sync::Mutex::default(),
             }),
         };

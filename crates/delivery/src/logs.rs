@@ -60,13 +60,15 @@ pub(crate) struct Logs {
     state: Mutex<State>,
     /// The first number of this process, so that an agent never takes a list of the process before for a current one.
     seed: u64,
+    /// How long the hosts have to begin.
+    connect: Duration,
     watchers: Arc<Watchers>,
 }
 
 impl Logs {
-    pub(crate) fn new(seed: u64, watchers: Arc<Watchers>) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, connect: Duration, watchers: Arc<Watchers>) -> Arc<Self> {
         let state = State { streams: BTreeMap::new(), numbers: BTreeMap::new() };
-        Arc::new(Self { state: Mutex::new(state), seed, watchers })
+        Arc::new(Self { state: Mutex::new(state), seed, connect, watchers })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,7 +119,7 @@ impl Logs {
         let reader = Reader {
             receiver,
             open: OpenGuard { logs: Arc::clone(self), id },
-            deadline: Some(Instant::now() + Duration::from_secs(LOG_CONNECT_SECONDS)),
+            deadline: Some(Instant::now() + self.connect),
             missing: Vec::new(),
         };
         Ok(stream::unfold(reader, Reader::next).boxed())
@@ -245,7 +247,7 @@ impl Reader {
                 Some(line) => Some((line, self)),
                 None if self.missing.is_empty() => None,
                 None => {
-                    let problem = not_connected(&std::mem::take(&mut self.missing));
+                    let problem = not_connected(&std::mem::take(&mut self.missing), self.open.logs.connect);
                     Some((Err(problem), self))
                 }
             };
@@ -253,13 +255,59 @@ impl Reader {
     }
 }
 
-fn not_connected(hosts: &[HostName]) -> Problem {
+fn not_connected(hosts: &[HostName], within: Duration) -> Problem {
     let names: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
     problem(
         504,
         "log-host-silent",
         "A host did not send its log",
-        &format!("no agent of {} connected within {LOG_CONNECT_SECONDS} s", names.join(", ")),
+        &format!("no agent of {} connected within {} s", names.join(", "), within.as_secs()),
         Some("See with `longshore host ls` whether its agent runs, and ask again.".to_owned()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn hosts_that_do_not_connect_are_named_and_do_not_hold_the_others() {
+        let logs = Logs::new(7, Duration::from_millis(50), Arc::default());
+        let request = |id: &str| LogStreamRequest {
+            id: id.to_owned(),
+            env: "prod".parse().unwrap(),
+            app: "shop".parse().unwrap(),
+            service: None,
+            follow: false,
+            tail_lines: 1,
+        };
+        let hosts: Vec<HostName> = vec!["a".parse().unwrap(), "b".parse().unwrap()];
+        let mut silent = logs.open(request("one"), &hosts).unwrap();
+        let problem = silent.next().await.unwrap().unwrap_err();
+        assert_eq!((problem.kind.as_str(), problem.detail.contains("a, b")), ("log-host-silent", true));
+        assert!(silent.next().await.is_none());
+
+        let mut half = logs.open(request("two"), &hosts).unwrap();
+        let line = LogLine {
+            host: hosts[0].clone(),
+            service: "web".parse().unwrap(),
+            slot: 0,
+            at: api::Micros(0),
+            stderr: false,
+            text: "x".to_owned(),
+        };
+        logs.send(&hosts[0], "two", stream::iter([Ok(line)]).boxed()).await.unwrap();
+        assert_eq!(half.next().await.unwrap().unwrap().text, "x");
+        assert!(half.next().await.unwrap().unwrap_err().detail.contains("agent of b connected"));
+
+        let before = logs.wanted(&hosts[0]);
+        drop((silent, half));
+        let after = logs.wanted(&hosts[0]);
+        assert!(after.wanted.is_empty() && after.number > before.number);
+        let open: Vec<_> =
+            (0..LOG_STREAMS_MAX).map(|id| logs.open(request(&id.to_string()), &hosts).unwrap()).collect();
+        assert_eq!(logs.open(request("more"), &hosts).err().unwrap().kind(), Some(ErrorKind::LogStreamsFull));
+        drop(open);
+        assert!(logs.open(request("more"), &hosts).is_ok());
+    }
 }

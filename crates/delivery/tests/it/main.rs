@@ -2,6 +2,8 @@
 //! scripted fleet.
 
 mod environments;
+mod http;
+mod hub;
 mod planner;
 mod rollout;
 mod service;

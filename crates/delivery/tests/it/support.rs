@@ -1,7 +1,6 @@
 //! What the tests are made of: services in short words, releases, agents that do as they are told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use api::agent::{
     DesiredProject, EngineState, InstanceState, JobReport, Progress, ProxyReport, Report, ReportedInstance,
@@ -320,5 +319,3 @@ impl Registry for FakeRegistry {
         Ok(None)
     }
 }
-
-pub(crate) type Verdict = Arc<dyn Fn(&HostName, &ServiceName, &ReleaseId) -> Outcome + Send + Sync>;
