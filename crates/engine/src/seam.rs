@@ -32,7 +32,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn image_list(&self, labels: &Labels) -> Result<Vec<Image>, EngineError>;
     /// Removes the reference, and the image with its last one. One that a container uses is a conflict.
     async fn image_remove(&self, image: &str) -> Result<(), EngineError>;
-    /// Builds an image from a tar of its context and returns its id, `sha256:…`. Dropping the future cancels the build.
+    /// Builds an image from a tar of its context and returns its id, `sha256:…`. Dropping the future cancels the build;
+    /// it has no time limit of its own.
     async fn image_build(
         &self,
         options: &BuildOptions,

@@ -133,7 +133,7 @@ impl FailureCollector {
         };
         let (line, message) = dockerfile_line(plain);
         let message = readable(message);
-        let hint = hint(&message, step.as_deref(), line);
+        let hint = Some(hint(&message, step.as_deref(), line));
         BuildFailure { step, line, lines, message, hint }
     }
 }
@@ -247,7 +247,7 @@ fn readable(message: &str) -> String {
     message.to_owned()
 }
 
-fn hint(message: &str, step: Option<&str>, line: Option<u32>) -> Option<String> {
+fn hint(message: &str, step: Option<&str>, line: Option<u32>) -> String {
     let hint = if line.is_some() {
         "correct that line of the Dockerfile"
     } else if message.contains("build context") {
@@ -262,10 +262,12 @@ fn hint(message: &str, step: Option<&str>, line: Option<u32>) -> Option<String> 
         "remove the `# syntax=` line, or let the engine reach the registry that has that frontend"
     } else if step.is_some_and(|step| step.contains("RUN ")) {
         "the command's own output above says why"
+    } else if message.contains("no build stage") || message.contains("cannot be empty") {
+        "begin the Dockerfile with `FROM IMAGE`"
     } else {
-        return None;
+        "the build's log says what came before"
     };
-    Some(hint.to_owned())
+    hint.to_owned()
 }
 
 /// Whether the step fetches an image: `[1/3] FROM …`, or `FROM …` for a `COPY --from` of an image.

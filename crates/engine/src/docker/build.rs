@@ -48,7 +48,7 @@ pub(super) async fn build(
             line: None,
             lines: Vec::new(),
             message: format!("the build context cannot be read: {why}"),
-            hint: None,
+            hint: Some("build again once the context can be read".to_owned()),
         }))),
         (result, _) => result,
     }

@@ -40,6 +40,8 @@ pub(super) struct RawClient {
 pub(super) struct Lines {
     body: Incoming,
     buffer: BytesMut,
+    /// How much of the buffer is known to have no line end.
+    searched: usize,
     what: String,
     ended: bool,
     _connection: AbortOnDropHandle<()>,
@@ -102,6 +104,7 @@ impl RawClient {
         let mut lines = Lines {
             body: response.into_body(),
             buffer: BytesMut::new(),
+            searched: 0,
             what: what.to_owned(),
             ended: false,
             _connection: connection,
@@ -163,16 +166,20 @@ impl Lines {
     /// The next line that is not empty; `None` at the end.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, EngineError> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+            let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+            if let Some(end) = found.map(|end| self.searched + end) {
                 let line = self.buffer.split_to(end);
                 self.buffer.advance(1);
+                self.searched = 0;
                 if !line.trim_ascii().is_empty() {
                     return self.parse(&line).map(Some);
                 }
             } else if self.ended {
                 let line = self.buffer.split();
+                self.searched = 0;
                 return if line.trim_ascii().is_empty() { Ok(None) } else { self.parse(&line).map(Some) };
             } else {
+                self.searched = self.buffer.len();
                 self.fill().await?;
             }
         }

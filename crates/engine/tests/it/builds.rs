@@ -120,7 +120,10 @@ async fn each_way_of_failing_is_readable() {
         ("no stage", "RUN true\n".to_owned()),
         ("nothing in it", String::new()),
         ("missing file", dockerfile("RUN true\nCOPY not/here.txt other /x/\n")),
-        ("failing command", dockerfile("RUN for n in $(seq 60); do echo \"line $n\"; done; echo why >&2; exit 3\n")),
+        (
+            "failing command",
+            dockerfile("RUN for n in $(seq 60); do echo \"line $n\"; done; sleep 0.5; echo why >&2; exit 3\n"),
+        ),
         ("missing program", dockerfile("RUN no-such-program --help\n")),
         ("secret", dockerfile("RUN --mount=type=secret,id=x,required cat /run/secrets/x\n")),
         ("unknown stage", dockerfile("COPY --from=nowhere-at-all:latest /x /x\n")),

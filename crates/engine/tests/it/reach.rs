@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use engine::{Address, Docker, Engine, ErrorKind};
+use engine::build::{BuildError, BuildOptions, TarBody};
+use engine::{Address, Docker, Engine, ErrorKind, Progress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
@@ -58,6 +59,18 @@ async fn an_engine_that_is_too_old_or_none_is_refused() {
     insta::assert_snapshot!(text.replace(&old.to_string(), "ADDRESS"));
     let error = Docker::connect(answering("<html>hello</html>").await).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Engine);
+}
+
+/// Answers that end early, without the line end that would close them, are told as what they are.
+#[tokio::test]
+async fn an_engine_that_breaks_off_is_told() {
+    let docker = Docker::connect(answering(r#"{"Version":"20.10.24","ApiVersion":"1.41"}"#).await).await.unwrap();
+    let error = docker.image_push("host/app:one", Progress::none()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Push, "{error}");
+    let context = TarBody::from_reader(std::io::empty());
+    let error = docker.image_build(&BuildOptions::default(), context, Progress::none()).await.unwrap_err();
+    let BuildError::Engine(error) = error else { panic!("{error:?}") };
+    assert_eq!(error.kind, ErrorKind::Engine, "{error}");
 }
 
 /// The real engine, through a TCP port that leads to its socket.
