@@ -1,1 +1,168 @@
-//! Placeholder until its first code lands.
+//! The registry: OCI distribution over a content-addressed store.
+//!
+//! Invariants:
+//! - Manifests are kept and served byte for byte.
+//! - Rows never come before bytes: a blob is linked to a repository after the store has acknowledged it, a manifest is
+//!   taken after everything that it needs is linked.
+//! - A blob is read through a repository that has it, and every path to one (mounts too) passes [`authorise`].
+//! - Nothing here removes a blob's bytes: unlinking is a row, so a push can never lose a race against a deletion.
+//! - What is pinned, or needed by an index, is not deleted.
+
+mod authorise;
+mod error;
+pub mod http;
+mod store;
+mod tasks;
+
+use std::sync::Arc;
+
+use api::Micros;
+use api::registry::{Pin, Registry, StoredManifest};
+use async_trait::async_trait;
+use base::db::Db;
+use base::tasks::Tasks;
+use blobs::{BlobStore, body_of};
+use bytes::Bytes;
+use futures::StreamExt;
+use oci::{Digest, Document, ManifestReference, RepositoryName, Tag};
+
+pub use error::Error;
+pub use store::MIGRATIONS;
+use store::{Store, TagWrite};
+
+/// The context's name, and that of its database.
+pub const CONTEXT: &str = "registry";
+/// The most items of a page of tags, repositories or referrers (a01).
+pub const PAGE_ITEMS_MAX: u32 = 1000;
+
+/// What the registry works with.
+pub struct Deps {
+    /// A database opened with [`MIGRATIONS`].
+    pub db: Db,
+    /// Where blobs are kept.
+    pub blobs: Arc<dyn BlobStore>,
+}
+
+/// The registry of a hub.
+pub struct Service {
+    store: Store,
+    blobs: Arc<dyn BlobStore>,
+}
+
+impl Service {
+    /// The registry over its store. Expired uploads are swept once [`Service::tasks_spawn`] was called.
+    pub fn new(deps: Deps) -> Self {
+        Self { store: Store::new(deps.db), blobs: deps.blobs }
+    }
+
+    /// Starts the background work.
+    pub fn tasks_spawn(self: &Arc<Self>, tasks: &Tasks) {
+        tasks::spawn(Arc::clone(self), tasks);
+    }
+
+    async fn manifest_find(
+        &self,
+        repository: &RepositoryName,
+        reference: &ManifestReference,
+    ) -> Result<Option<StoredManifest>, Error> {
+        match reference {
+            ManifestReference::Digest(digest) => self.store.manifest(repository, digest).await,
+            ManifestReference::Tag(tag) => self.store.manifest_tagged(repository, tag).await,
+        }
+    }
+
+    /// Takes a manifest: checked, with everything that it needs already there.
+    async fn manifest_take(
+        &self,
+        repository: &RepositoryName,
+        reference: &ManifestReference,
+        content_type: Option<&str>,
+        bytes: Bytes,
+    ) -> Result<Taken, Error> {
+        let document = Document::parse(&bytes, content_type)?;
+        let (digest, tag) = match reference {
+            ManifestReference::Digest(digest) if digest.matches(&bytes) => (*digest, TagWrite::None),
+            ManifestReference::Digest(digest) => return Err(Error::ManifestDigest { expected: *digest }),
+            ManifestReference::Tag(tag) => (Digest::sha256_of(&bytes), TagWrite::To(tag.clone())),
+        };
+        let subject = document.subject().map(|subject| subject.digest);
+        self.store.manifest_put(repository, digest, &document, bytes, tag, Micros::now()).await?;
+        Ok(Taken { digest, subject })
+    }
+
+    async fn blob_take(&self, repository: &RepositoryName, bytes: Bytes) -> Result<Digest, Error> {
+        let digest = Digest::sha256_of(&bytes);
+        let blob = self.blobs.put(&digest, body_of(bytes)).await?;
+        self.store.blob_link(repository, blob, Micros::now()).await?;
+        Ok(digest)
+    }
+
+    async fn blob_read(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        bytes_max: u64,
+    ) -> Result<Option<Bytes>, Error> {
+        let Some(size) = self.store.blob_size(repository, digest).await? else { return Ok(None) };
+        if size > bytes_max {
+            return Err(Error::BlobTooLong { digest: *digest, size, bytes_max });
+        }
+        let mut body = self.blobs.read(digest, None).await?.body;
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        while let Some(piece) = body.next().await {
+            bytes.extend_from_slice(&piece.map_err(|source| Error::BlobRead { digest: *digest, source })?);
+        }
+        Ok(Some(Bytes::from(bytes)))
+    }
+}
+
+/// A manifest that was taken.
+struct Taken {
+    digest: Digest,
+    subject: Option<Digest>,
+}
+
+#[async_trait]
+impl Registry for Service {
+    async fn pin(&self, pin: Pin) -> api::Result<()> {
+        Ok(self.store.pin(pin, Micros::now()).await?)
+    }
+
+    async fn unpin(&self, pin: Pin) -> api::Result<()> {
+        Ok(self.store.unpin(pin).await?)
+    }
+
+    async fn manifest_get(&self, repository: &RepositoryName, reference: &str) -> api::Result<Option<StoredManifest>> {
+        let reference = reference.parse().map_err(Error::Path)?;
+        Ok(self.manifest_find(repository, &reference).await?)
+    }
+
+    async fn manifest_put(
+        &self,
+        repository: &RepositoryName,
+        tag: Option<&str>,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> api::Result<Digest> {
+        let reference = match tag {
+            Some(tag) => {
+                ManifestReference::Tag(tag.parse::<Tag>().map_err(|error| Error::Path(oci::PathError::Tag(error)))?)
+            }
+            None => ManifestReference::Digest(Digest::sha256_of(&bytes)),
+        };
+        Ok(self.manifest_take(repository, &reference, Some(media_type), bytes).await?.digest)
+    }
+
+    async fn blob_put(&self, repository: &RepositoryName, bytes: Bytes) -> api::Result<Digest> {
+        Ok(self.blob_take(repository, bytes).await?)
+    }
+
+    async fn blob_get(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        bytes_max: u64,
+    ) -> api::Result<Option<Bytes>> {
+        Ok(self.blob_read(repository, digest, bytes_max).await?)
+    }
+}

@@ -1,0 +1,63 @@
+//! Blobs: whole or in ranges, through a repository that has them.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{StatusCode, header};
+use oci::{ByteRange, Digest, RepositoryName};
+
+use super::{Call, empty, set, set_digest};
+use crate::Error;
+
+/// What a blob's bytes are to a browser: nothing that it should show.
+const MEDIA_TYPE: &str = "application/octet-stream";
+
+pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<Response, Error> {
+    let size = size(call, repository, digest).await?;
+    // A range that is not one byte range is ignored, as RFC 9110 says.
+    let range = call.header(header::RANGE).and_then(|text| text.parse::<ByteRange>().ok());
+    let range = match range.map(|range| range.resolve(size)).transpose() {
+        Ok(range) => range,
+        Err(_) => return Err(Error::Blob(blobs::BlobError::RangeUnsatisfiable { digest: *digest, size })),
+    };
+    let partial = range.is_some();
+    let read = call.service.blobs.read(digest, range).await?;
+    let mut response = Response::new(Body::from_stream(read.body));
+    set(&mut response, header::CONTENT_LENGTH, read.range.end - read.range.start);
+    if partial {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let last = read.range.end.saturating_sub(1);
+        set(&mut response, header::CONTENT_RANGE, format_args!("bytes {}-{last}/{}", read.range.start, read.size));
+    }
+    describe(&mut response, digest);
+    Ok(response)
+}
+
+pub(super) async fn head(call: &Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<Response, Error> {
+    let size = size(call, repository, digest).await?;
+    let mut response = empty(StatusCode::OK);
+    set(&mut response, header::CONTENT_LENGTH, size);
+    describe(&mut response, digest);
+    Ok(response)
+}
+
+pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, digest: Digest) -> Result<Response, Error> {
+    if call.service.store.blob_unlink(repository, digest).await? {
+        Ok(empty(StatusCode::ACCEPTED))
+    } else {
+        Err(Error::BlobUnknown { repository: repository.clone(), digest })
+    }
+}
+
+async fn size(call: &Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<u64, Error> {
+    let size = call.service.store.blob_size(repository, digest).await?;
+    size.ok_or_else(|| Error::BlobUnknown { repository: repository.clone(), digest: *digest })
+}
+
+fn describe(response: &mut Response, digest: &Digest) {
+    set(response, header::CONTENT_TYPE, MEDIA_TYPE);
+    set(response, header::ACCEPT_RANGES, "bytes");
+    set(response, header::ETAG, format_args!("\"{digest}\""));
+    set(response, header::CACHE_CONTROL, "max-age=31536000, immutable");
+    set(response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set_digest(response, digest);
+}

@@ -1,0 +1,103 @@
+//! Lists: repositories, tags, referrers. Paged by `n` and `last`, with a `Link` to what follows; a larger `n` than is
+//! allowed is taken as the most that is (a01).
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{StatusCode, header};
+use oci::{Digest, Endpoint, RepositoryName, media};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{Call, empty, set};
+use crate::error::Code;
+use crate::store::Referrer;
+use crate::{Error, PAGE_ITEMS_MAX};
+
+pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, Error> {
+    let (limit, last) = page(call)?;
+    let mut names = call.service.store.repositories(last, limit + 1).await?;
+    let next = next(&mut names, limit, &Endpoint::Catalog);
+    Ok(answer(&json!({ "repositories": names }), "application/json", next))
+}
+
+pub(super) async fn tags(call: &Call<'_>, repository: &RepositoryName) -> Result<Response, Error> {
+    let (limit, last) = page(call)?;
+    let tags = call.service.store.tags(repository, last, limit + 1).await?;
+    let mut tags = tags.ok_or_else(|| Error::RepositoryUnknown { repository: repository.clone() })?;
+    let next = next(&mut tags, limit, &Endpoint::Tags { repository: repository.clone() });
+    Ok(answer(&json!({ "name": repository, "tags": tags }), "application/json", next))
+}
+
+pub(super) async fn referrers(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Response, Error> {
+    let (limit, last) = page(call)?;
+    let wanted = call.query.get("artifactType").filter(|wanted| !wanted.is_empty());
+    let mut referrers = call.service.store.referrers(repository, digest, wanted, last, limit + 1).await?;
+    let more = referrers.len() > limit as usize;
+    referrers.truncate(limit as usize);
+    let next = referrers.last().filter(|_| more).map(|last| {
+        let path = Endpoint::Referrers { repository: repository.clone(), digest: *digest };
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("n", &limit.to_string()).append_pair("last", &last.digest.to_string());
+        if let Some(wanted) = wanted {
+            query.append_pair("artifactType", wanted);
+        }
+        format!("<{path}?{}>; rel=\"next\"", query.finish())
+    });
+    let manifests: Vec<Value> = referrers.iter().map(descriptor).collect::<Result<_, Error>>()?;
+    let index = json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests });
+    let mut response = answer(&index, media::OCI_INDEX, next);
+    if wanted.is_some() {
+        set(&mut response, header::HeaderName::from_static("oci-filters-applied"), "artifactType");
+    }
+    Ok(response)
+}
+
+fn descriptor(referrer: &Referrer) -> Result<Value, Error> {
+    let damaged = |error: serde_json::Error| Error::Damaged { what: format!("annotations: {error}") };
+    let annotations: Box<RawValue> = serde_json::from_str(&referrer.annotations).map_err(damaged)?;
+    let mut descriptor = json!({ "mediaType": referrer.media_type, "digest": referrer.digest, "size": referrer.size });
+    if let Some(artifact_type) = &referrer.artifact_type {
+        descriptor["artifactType"] = json!(artifact_type);
+    }
+    if annotations.get() != "{}" {
+        descriptor["annotations"] = serde_json::to_value(annotations).map_err(damaged)?;
+    }
+    Ok(descriptor)
+}
+
+fn page<'a>(call: &'a Call<'_>) -> Result<(u32, &'a str), Error> {
+    let limit = match call.query.get("n") {
+        None => PAGE_ITEMS_MAX,
+        Some(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().map_or(PAGE_ITEMS_MAX, |n: u32| n.min(PAGE_ITEMS_MAX))
+        }
+        Some(_) => {
+            return Err(Error::Request { what: "n must be a whole number".to_owned(), code: Code::SizeInvalid });
+        }
+    };
+    Ok((limit, call.query.get("last").unwrap_or_default()))
+}
+
+/// Cuts a list that was asked for with one item more than its limit, and says where it goes on.
+fn next(items: &mut Vec<String>, limit: u32, path: &Endpoint) -> Option<String> {
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let last = items.last().filter(|_| more)?;
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("n", &limit.to_string()).append_pair("last", last);
+    Some(format!("<{path}?{}>; rel=\"next\"", query.finish()))
+}
+
+fn answer(document: &Value, media_type: &str, next: Option<String>) -> Response {
+    let mut response = empty(StatusCode::OK);
+    *response.body_mut() = Body::from(document.to_string());
+    set(&mut response, header::CONTENT_TYPE, media_type);
+    if let Some(next) = next {
+        set(&mut response, header::LINK, next);
+    }
+    response
+}

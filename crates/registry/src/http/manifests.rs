@@ -1,0 +1,69 @@
+//! Manifests, byte for byte.
+
+use axum::body::{Body, to_bytes};
+use axum::response::Response;
+use http::{StatusCode, header};
+use oci::{Endpoint, MANIFEST_BYTES_MAX, ManifestReference, RepositoryName};
+
+use super::{Call, empty, set, set_digest};
+use crate::Error;
+
+pub(super) async fn get(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    reference: &ManifestReference,
+    with_body: bool,
+) -> Result<Response, Error> {
+    let found = call.service.manifest_find(repository, reference).await?;
+    let Some(manifest) = found else { return Err(unknown(repository, reference)) };
+    let mut response = empty(StatusCode::OK);
+    set(&mut response, header::CONTENT_LENGTH, manifest.bytes.len());
+    set(&mut response, header::CONTENT_TYPE, &manifest.media_type);
+    set(&mut response, header::ETAG, format_args!("\"{}\"", manifest.digest));
+    set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set_digest(&mut response, &manifest.digest);
+    if with_body {
+        *response.body_mut() = Body::from(manifest.bytes);
+    }
+    Ok(response)
+}
+
+pub(super) async fn put(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    reference: &ManifestReference,
+    body: Body,
+) -> Result<Response, Error> {
+    // One byte more than is allowed: enough to know that it is too long (a02).
+    let bytes = to_bytes(body, MANIFEST_BYTES_MAX + 1).await.map_err(|error| {
+        let reason = error.to_string();
+        let too_long = reason.contains("length limit");
+        Error::ManifestBody { reason, too_long }
+    })?;
+    let taken = call.service.manifest_take(repository, reference, call.header(header::CONTENT_TYPE), bytes).await?;
+    let by_digest =
+        Endpoint::Manifest { repository: repository.clone(), reference: ManifestReference::Digest(taken.digest) };
+    let mut response = empty(StatusCode::CREATED);
+    set(&mut response, header::LOCATION, by_digest);
+    set_digest(&mut response, &taken.digest);
+    if let Some(subject) = taken.subject {
+        set(&mut response, header::HeaderName::from_static("oci-subject"), subject);
+    }
+    Ok(response)
+}
+
+pub(super) async fn delete(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    reference: &ManifestReference,
+) -> Result<Response, Error> {
+    let was_there = match reference {
+        ManifestReference::Tag(tag) => call.service.store.tag_delete(repository, tag).await?,
+        ManifestReference::Digest(digest) => call.service.store.manifest_delete(repository, *digest).await?,
+    };
+    if was_there { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(repository, reference)) }
+}
+
+fn unknown(repository: &RepositoryName, reference: &ManifestReference) -> Error {
+    Error::ManifestUnknown { repository: repository.clone(), reference: reference.clone() }
+}

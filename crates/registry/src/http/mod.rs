@@ -1,0 +1,156 @@
+//! `/v2/`: the OCI distribution protocol. Decodes, authorises, calls, encodes.
+
+mod blobs;
+mod lists;
+mod manifests;
+mod uploads;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use oci::{Digest, Endpoint, RepositoryName};
+
+use crate::authorise::{Action, Caller, authorise};
+use crate::{Error, Service};
+
+/// The header that names a manifest's or blob's digest.
+const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+
+#[derive(Clone)]
+struct Port {
+    service: Arc<Service>,
+    caller: Caller,
+}
+
+/// Routes for the hub's own port.
+pub fn routes(service: Arc<Service>) -> Router {
+    router(Port { service, caller: Caller::Port })
+}
+
+/// Routes for the agent port: hosts read.
+pub fn host_routes(service: Arc<Service>) -> Router {
+    router(Port { service, caller: Caller::Host })
+}
+
+fn router(port: Port) -> Router {
+    Router::new()
+        .route("/v2", any(dispatch))
+        .route("/v2/", any(dispatch))
+        .route("/v2/{*rest}", any(dispatch))
+        .with_state(port)
+}
+
+/// A request that was authorised, with what handlers need of it.
+struct Call<'a> {
+    service: &'a Service,
+    caller: Caller,
+    headers: &'a HeaderMap,
+    query: Query,
+}
+
+impl Call<'_> {
+    /// Every further repository that a call touches is authorised like the one in its path.
+    fn authorise(&self, action: Action, repository: &RepositoryName) -> Result<(), Error> {
+        authorise(self.caller, action, Some(repository))
+    }
+
+    fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// The parameters behind the question mark; of one given twice, the first counts.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Self {
+        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+}
+
+async fn dispatch(State(port): State<Port>, request: Request) -> Response {
+    match answer(&port, request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let endpoint = Endpoint::parse(parts.uri.path())?;
+    let action = match (&parts.method, &endpoint) {
+        (&Method::GET | &Method::HEAD, Endpoint::Upload { .. }) => Action::Push,
+        (&Method::GET | &Method::HEAD, _) => Action::Pull,
+        (&Method::DELETE, Endpoint::Upload { .. }) => Action::Push,
+        (&Method::DELETE, _) => Action::Delete,
+        _ => Action::Push,
+    };
+    authorise(port.caller, action, endpoint.repository())?;
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let call = Call { service: &port.service, caller: port.caller, headers: &parts.headers, query };
+    match (endpoint, parts.method) {
+        (Endpoint::Ping, Method::GET | Method::HEAD) => Ok(ping()),
+        (Endpoint::Catalog, Method::GET) => lists::catalog(&call).await,
+        (Endpoint::Tags { repository }, Method::GET) => lists::tags(&call, &repository).await,
+        (Endpoint::Referrers { repository, digest }, Method::GET) => {
+            lists::referrers(&call, &repository, &digest).await
+        }
+        (Endpoint::Manifest { repository, reference }, Method::GET) => {
+            manifests::get(&call, &repository, &reference, true).await
+        }
+        (Endpoint::Manifest { repository, reference }, Method::HEAD) => {
+            manifests::get(&call, &repository, &reference, false).await
+        }
+        (Endpoint::Manifest { repository, reference }, Method::PUT) => {
+            manifests::put(&call, &repository, &reference, body).await
+        }
+        (Endpoint::Manifest { repository, reference }, Method::DELETE) => {
+            manifests::delete(&call, &repository, &reference).await
+        }
+        (Endpoint::Blob { repository, digest }, Method::GET) => blobs::get(&call, &repository, &digest).await,
+        (Endpoint::Blob { repository, digest }, Method::HEAD) => blobs::head(&call, &repository, &digest).await,
+        (Endpoint::Blob { repository, digest }, Method::DELETE) => blobs::delete(&call, &repository, digest).await,
+        (Endpoint::Uploads { repository }, Method::POST) => uploads::create(&call, &repository, body).await,
+        (Endpoint::Upload { repository, upload }, Method::GET) => uploads::status(&call, &repository, &upload).await,
+        (Endpoint::Upload { repository, upload }, Method::PATCH) => {
+            uploads::append(&call, &repository, &upload, body).await
+        }
+        (Endpoint::Upload { repository, upload }, Method::PUT) => {
+            uploads::finish(&call, &repository, &upload, body).await
+        }
+        (Endpoint::Upload { repository, upload }, Method::DELETE) => uploads::cancel(&call, &repository, &upload).await,
+        (_, method) => Err(Error::Method { method: method.as_str().chars().take(16).collect() }),
+    }
+}
+
+fn ping() -> Response {
+    let version =
+        (header::HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
+    ([version, (header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], "{}").into_response()
+}
+
+/// Puts a header whose value is made of checked names and numbers.
+fn set(response: &mut Response, name: header::HeaderName, value: impl std::fmt::Display) {
+    if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn set_digest(response: &mut Response, digest: &Digest) {
+    set(response, header::HeaderName::from_static(DOCKER_CONTENT_DIGEST), digest);
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,529 @@
+//! The registry's rows: the only SQL of this context.
+
+use api::Micros;
+use api::registry::{Pin, StoredManifest};
+use base::db::{Db, DbError, Migration, Row, Tx, sql};
+use blobs::BlobInfo;
+use bytes::Bytes;
+use futures::FutureExt;
+use oci::{Digest, Document, RepositoryName, Tag, UploadName, media};
+
+use crate::Error;
+
+/// The schema, step by step.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { number: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql") }];
+
+/// What a manifest's push does to tags.
+#[derive(Debug, Clone)]
+pub(crate) enum TagWrite {
+    /// Nothing.
+    None,
+    /// The tag leads to it from now on.
+    To(Tag),
+}
+
+/// A manifest that says something about another, as the referrers API lists it.
+#[derive(Debug, Clone)]
+pub(crate) struct Referrer {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+    pub(crate) artifact_type: Option<String>,
+    /// The manifest's annotations as JSON.
+    pub(crate) annotations: String,
+}
+
+#[derive(Clone)]
+pub(crate) struct Store {
+    db: Db,
+}
+
+impl Store {
+    pub(crate) fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    pub(crate) async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<StoredManifest>, Error> {
+        let row = sql("SELECT digest, media_type, bytes FROM manifests WHERE repository = $1 AND digest = $2")
+            .bind(repository.as_str())
+            .bind(digest.to_string())
+            .optional(&self.db)
+            .await?;
+        row.map(stored_manifest).transpose()
+    }
+
+    pub(crate) async fn manifest_tagged(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<StoredManifest>, Error> {
+        let row = sql("SELECT m.digest AS digest, m.media_type AS media_type, m.bytes AS bytes FROM tags t \
+             JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest \
+             WHERE t.repository = $1 AND t.tag = $2")
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .optional(&self.db)
+        .await?;
+        row.map(stored_manifest).transpose()
+    }
+
+    /// Takes a manifest, its needs and its tag, all or nothing. Fails when something that it needs is not there.
+    pub(crate) async fn manifest_put(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        document: &Document,
+        bytes: Bytes,
+        tag: TagWrite,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let annotations = serde_json::to_string(document.annotations())
+            .map_err(|error| Error::Damaged { what: format!("annotations: {error}") })?;
+        let blobs = document.blobs().filter(|blob| !media::is_foreign_layer(&blob.media_type));
+        let put = Put {
+            repository: repository.clone(),
+            digest,
+            media_type: document.media_type,
+            bytes,
+            artifact_type: document.artifact_type().map(str::to_owned),
+            subject: document.subject().map(|subject| subject.digest),
+            annotations,
+            blobs: blobs.map(|blob| blob.digest).collect(),
+            manifests: document.manifests().iter().map(|manifest| manifest.digest).collect(),
+            tag,
+            now,
+        };
+        let put = std::sync::Arc::new(put);
+        self.db
+            .write(move |tx| {
+                let put = std::sync::Arc::clone(&put);
+                async move { put.write(tx).await }.boxed()
+            })
+            .await
+    }
+
+    /// Removes a manifest with its tags. Fails when it is pinned or an index needs it; none when it is not there.
+    pub(crate) async fn manifest_delete(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
+        let repository = repository.clone();
+        self.db
+            .write(move |tx| {
+                let repository = repository.clone();
+                async move {
+                    kept_check(tx, &repository, digest).await?;
+                    for text in [
+                        "DELETE FROM tags WHERE repository = $1 AND digest = $2",
+                        "DELETE FROM manifest_needs WHERE repository = $1 AND manifest = $2",
+                    ] {
+                        sql(text).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
+                    }
+                    let removed = sql("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+                        .bind(repository.as_str())
+                        .bind(digest.to_string())
+                        .execute(tx)
+                        .await?;
+                    Ok(removed > 0)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Removes a tag and nothing else.
+    pub(crate) async fn tag_delete(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
+        let (repository, tag) = (repository.clone(), tag.clone());
+        self.db
+            .write(move |tx| {
+                let (repository, tag) = (repository.clone(), tag.clone());
+                async move {
+                    let removed = sql("DELETE FROM tags WHERE repository = $1 AND tag = $2")
+                        .bind(repository.as_str())
+                        .bind(tag.as_str())
+                        .execute(tx)
+                        .await?;
+                    Ok(removed > 0)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Tags in lexical order, those after `after`; none when the repository does not exist.
+    pub(crate) async fn tags(
+        &self,
+        repository: &RepositoryName,
+        after: &str,
+        limit: u32,
+    ) -> Result<Option<Vec<String>>, Error> {
+        if !self.repository_exists(repository).await? {
+            return Ok(None);
+        }
+        let rows = sql("SELECT tag FROM tags WHERE repository = $1 AND tag > $2 ORDER BY tag LIMIT $3")
+            .bind(repository.as_str())
+            .bind(after)
+            .bind(limit)
+            .all(&self.db)
+            .await?;
+        Ok(Some(rows.iter().map(|row| row.get("tag")).collect::<Result<_, DbError>>()?))
+    }
+
+    /// Repositories in lexical order, those after `after`.
+    pub(crate) async fn repositories(&self, after: &str, limit: u32) -> Result<Vec<String>, Error> {
+        let rows = sql("SELECT name FROM repositories WHERE name > $1 ORDER BY name LIMIT $2")
+            .bind(after)
+            .bind(limit)
+            .all(&self.db)
+            .await?;
+        Ok(rows.iter().map(|row| row.get("name")).collect::<Result<_, DbError>>()?)
+    }
+
+    /// Manifests that say something about `subject`, by digest, those after `after`.
+    pub(crate) async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Referrer>, Error> {
+        let rows = sql("SELECT digest, media_type, size, artifact_type, annotations FROM manifests \
+             WHERE repository = $1 AND subject = $2 AND digest > $3 AND ($4 = '' OR artifact_type = $4) \
+             ORDER BY digest LIMIT $5")
+        .bind(repository.as_str())
+        .bind(subject.to_string())
+        .bind(after)
+        .bind(artifact_type.unwrap_or_default())
+        .bind(limit)
+        .all(&self.db)
+        .await?;
+        rows.iter().map(referrer).collect()
+    }
+
+    /// The size of a blob that the repository has.
+    pub(crate) async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, Error> {
+        let row = sql("SELECT size FROM repository_blobs WHERE repository = $1 AND digest = $2")
+            .bind(repository.as_str())
+            .bind(digest.to_string())
+            .optional(&self.db)
+            .await?;
+        row.map(|row| unsigned(&row, "size")).transpose()
+    }
+
+    /// Lets a repository have a blob whose bytes are kept.
+    pub(crate) async fn blob_link(
+        &self,
+        repository: &RepositoryName,
+        blob: BlobInfo,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let repository = repository.clone();
+        self.db
+            .write(move |tx| {
+                let repository = repository.clone();
+                async move { link(tx, &repository, blob, now).await }.boxed()
+            })
+            .await
+    }
+
+    /// Takes a blob from a repository. Fails while one of its manifests needs it; its bytes stay.
+    pub(crate) async fn blob_unlink(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
+        let repository = repository.clone();
+        self.db
+            .write(move |tx| {
+                let repository = repository.clone();
+                async move {
+                    kept_check(tx, &repository, digest).await?;
+                    let removed = sql("DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2")
+                        .bind(repository.as_str())
+                        .bind(digest.to_string())
+                        .execute(tx)
+                        .await?;
+                    Ok(removed > 0)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Remembers which repository an upload is for.
+    pub(crate) async fn upload_create(
+        &self,
+        repository: &RepositoryName,
+        upload: &UploadName,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let (repository, upload) = (repository.clone(), upload.clone());
+        self.db
+            .write(move |tx| {
+                let (repository, upload) = (repository.clone(), upload.clone());
+                async move {
+                    sql("INSERT INTO uploads (upload, repository, created_at) VALUES ($1, $2, $3)")
+                        .bind(upload.as_str())
+                        .bind(repository.as_str())
+                        .bind(now)
+                        .execute(tx)
+                        .await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Whether an upload was begun in this repository (a05).
+    pub(crate) async fn upload_is_of(&self, repository: &RepositoryName, upload: &UploadName) -> Result<bool, Error> {
+        let row = sql("SELECT 1 AS one FROM uploads WHERE upload = $1 AND repository = $2")
+            .bind(upload.as_str())
+            .bind(repository.as_str())
+            .optional(&self.db)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    /// Forgets an upload.
+    pub(crate) async fn upload_delete(&self, upload: &UploadName) -> Result<(), Error> {
+        let upload = upload.clone();
+        self.db
+            .write(move |tx| {
+                let upload = upload.clone();
+                async move {
+                    sql("DELETE FROM uploads WHERE upload = $1").bind(upload.as_str()).execute(tx).await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// An upload has become a blob of its repository.
+    pub(crate) async fn upload_done(
+        &self,
+        repository: &RepositoryName,
+        upload: &UploadName,
+        blob: BlobInfo,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let (repository, upload) = (repository.clone(), upload.clone());
+        self.db
+            .write(move |tx| {
+                let (repository, upload) = (repository.clone(), upload.clone());
+                async move {
+                    link(tx, &repository, blob, now).await?;
+                    sql("DELETE FROM uploads WHERE upload = $1").bind(upload.as_str()).execute(tx).await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    pub(crate) async fn pin(&self, pin: Pin, now: Micros) -> Result<(), Error> {
+        self.db
+            .write(move |tx| {
+                let pin = pin.clone();
+                async move {
+                    if !manifest_exists(tx, &pin.repository, &pin.digest).await? {
+                        let reference = oci::ManifestReference::Digest(pin.digest);
+                        return Err(Error::ManifestUnknown { repository: pin.repository, reference });
+                    }
+                    sql("INSERT INTO pins (holder, repository, digest, pinned_at) VALUES ($1, $2, $3, $4) \
+                         ON CONFLICT (holder, repository, digest) DO NOTHING")
+                    .bind(pin.holder.as_str())
+                    .bind(pin.repository.as_str())
+                    .bind(pin.digest.to_string())
+                    .bind(now)
+                    .execute(tx)
+                    .await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    pub(crate) async fn unpin(&self, pin: Pin) -> Result<(), Error> {
+        self.db
+            .write(move |tx| {
+                let pin = pin.clone();
+                async move {
+                    sql("DELETE FROM pins WHERE holder = $1 AND repository = $2 AND digest = $3")
+                        .bind(pin.holder.as_str())
+                        .bind(pin.repository.as_str())
+                        .bind(pin.digest.to_string())
+                        .execute(tx)
+                        .await?;
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    async fn repository_exists(&self, repository: &RepositoryName) -> Result<bool, Error> {
+        let row = sql("SELECT 1 AS one FROM repositories WHERE name = $1")
+            .bind(repository.as_str())
+            .optional(&self.db)
+            .await?;
+        Ok(row.is_some())
+    }
+}
+
+/// A manifest on its way into the rows. A transaction may run more than once.
+struct Put {
+    repository: RepositoryName,
+    digest: Digest,
+    media_type: &'static str,
+    bytes: Bytes,
+    artifact_type: Option<String>,
+    subject: Option<Digest>,
+    annotations: String,
+    blobs: Vec<Digest>,
+    manifests: Vec<Digest>,
+    tag: TagWrite,
+    now: Micros,
+}
+
+impl Put {
+    async fn write(&self, tx: &mut Tx) -> Result<(), Error> {
+        let missing = |digest: &Digest| Error::NeedMissing { repository: self.repository.clone(), digest: *digest };
+        for blob in &self.blobs {
+            let row = sql("SELECT 1 AS one FROM repository_blobs WHERE repository = $1 AND digest = $2")
+                .bind(self.repository.as_str())
+                .bind(blob.to_string())
+                .optional(tx)
+                .await?;
+            row.ok_or_else(|| missing(blob))?;
+        }
+        for manifest in &self.manifests {
+            if !manifest_exists(tx, &self.repository, manifest).await? {
+                return Err(missing(manifest));
+            }
+        }
+        repository_make(tx, &self.repository, self.now).await?;
+        sql("INSERT INTO manifests (repository, digest, media_type, bytes, size, artifact_type, subject, annotations, pushed_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type, pushed_at = excluded.pushed_at")
+        .bind(self.repository.as_str())
+        .bind(self.digest.to_string())
+        .bind(self.media_type)
+        .bind(self.bytes.as_ref())
+        .bind(i64::try_from(self.bytes.len()).unwrap_or(i64::MAX))
+        .bind(self.artifact_type.clone())
+        .bind(self.subject.map(|subject| subject.to_string()))
+        .bind(self.annotations.as_str())
+        .bind(self.now)
+        .execute(tx)
+        .await?;
+        for need in self.blobs.iter().chain(&self.manifests) {
+            sql("INSERT INTO manifest_needs (repository, manifest, digest) VALUES ($1, $2, $3) \
+                 ON CONFLICT (repository, manifest, digest) DO NOTHING")
+            .bind(self.repository.as_str())
+            .bind(self.digest.to_string())
+            .bind(need.to_string())
+            .execute(tx)
+            .await?;
+        }
+        if let TagWrite::To(tag) = &self.tag {
+            sql("INSERT INTO tags (repository, tag, digest, updated_at) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (repository, tag) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at")
+            .bind(self.repository.as_str())
+            .bind(tag.as_str())
+            .bind(self.digest.to_string())
+            .bind(self.now)
+            .execute(tx)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+async fn repository_make(tx: &mut Tx, repository: &RepositoryName, now: Micros) -> Result<(), Error> {
+    sql("INSERT INTO repositories (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        .bind(repository.as_str())
+        .bind(now)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+async fn link(tx: &mut Tx, repository: &RepositoryName, blob: BlobInfo, now: Micros) -> Result<(), Error> {
+    repository_make(tx, repository, now).await?;
+    let size = i64::try_from(blob.size).map_err(|_| Error::Damaged { what: format!("the size of {}", blob.digest) })?;
+    sql("INSERT INTO repository_blobs (repository, digest, size, linked_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (repository, digest) DO UPDATE SET linked_at = excluded.linked_at")
+    .bind(repository.as_str())
+    .bind(blob.digest.to_string())
+    .bind(size)
+    .bind(now)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn manifest_exists(tx: &mut Tx, repository: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+    let row = sql("SELECT 1 AS one FROM manifests WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .optional(tx)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Fails when something is pinned or needed by a manifest of its repository.
+async fn kept_check(tx: &mut Tx, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
+    let pin = sql("SELECT holder FROM pins WHERE repository = $1 AND digest = $2 ORDER BY holder LIMIT 1")
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .optional(tx)
+        .await?;
+    if let Some(row) = pin {
+        let holder: String = row.get("holder")?;
+        return Err(Error::Kept { digest, reason: format!("{holder} holds it") });
+    }
+    let need =
+        sql("SELECT manifest FROM manifest_needs WHERE repository = $1 AND digest = $2 ORDER BY manifest LIMIT 1")
+            .bind(repository.as_str())
+            .bind(digest.to_string())
+            .optional(tx)
+            .await?;
+    match need {
+        Some(row) => {
+            let manifest: String = row.get("manifest")?;
+            Err(Error::Kept { digest, reason: format!("manifest {manifest} needs it; delete that first") })
+        }
+        None => Ok(()),
+    }
+}
+
+fn stored_manifest(row: Row) -> Result<StoredManifest, Error> {
+    let bytes: Vec<u8> = row.get("bytes")?;
+    Ok(StoredManifest {
+        digest: digest(&row, "digest")?,
+        media_type: row.get("media_type")?,
+        bytes: Bytes::from(bytes),
+    })
+}
+
+fn referrer(row: &Row) -> Result<Referrer, Error> {
+    Ok(Referrer {
+        digest: digest(row, "digest")?,
+        media_type: row.get("media_type")?,
+        size: unsigned(row, "size")?,
+        artifact_type: row.get("artifact_type")?,
+        annotations: row.get("annotations")?,
+    })
+}
+
+fn digest(row: &Row, column: &'static str) -> Result<Digest, Error> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| Error::Damaged { what: format!("{column}: {error}") })
+}
+
+fn unsigned(row: &Row, column: &'static str) -> Result<u64, Error> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| Error::Damaged { what: format!("{column} is {number}") })
+}
