@@ -30,7 +30,7 @@ pub enum AccessErrorKind {
     CertificateMissing,
     /// The certificate was not issued by this hub to a host.
     CertificateUnknown,
-    /// The certificate's time is over, or has not begun.
+    /// The certificate's time is over.
     CertificateExpired,
     /// The certificate was revoked.
     CertificateRevoked,
@@ -213,7 +213,7 @@ impl From<AccessError> for Problem {
             ),
             K::CertificateMissing => (401, "certificate-missing", "A host's certificate is needed", HINT_ENROL),
             K::CertificateUnknown => (401, "certificate-unknown", "The certificate is not a host's", HINT_ENROL),
-            K::CertificateExpired => (401, "certificate-expired", "The certificate is out of its time", HINT_ENROL),
+            K::CertificateExpired => (401, "certificate-expired", "The certificate has expired", HINT_ENROL),
             K::CertificateRevoked => (403, "certificate-revoked", "The certificate was revoked", HINT_ENROL),
             K::CertificateTooMany => (
                 429,

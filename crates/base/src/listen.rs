@@ -27,8 +27,15 @@ pub const CONNECTIONS_MAX: usize = 4096;
 pub const HANDSHAKE_SECONDS_MAX: u64 = 10;
 /// How long the head of an HTTP/1 request may take to arrive; also how long a connection may be idle between requests.
 pub const HEADER_SECONDS_MAX: u64 = 75;
-/// Bytes of all headers of a request.
+/// Bytes that are read at once, and so of all headers of an HTTP/1 request. Large, because bodies in small pieces cost
+/// many times the CPU.
+pub const BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of all headers of an HTTP/2 request.
 pub const HEADER_BYTES_MAX: u32 = 64 * 1024;
+/// Bytes of one HTTP/2 stream that may be under way unread.
+pub const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of one HTTP/2 connection that may be under way unread.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Headers of a request.
 pub const HEADERS_MAX: usize = 128;
 /// Requests at once on one HTTP/2 connection.
@@ -130,12 +137,15 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(HEADER_SECONDS_MAX))
         .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_BYTES_MAX as usize);
+        .max_buf_size(BUFFER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(BUFFER_BYTES_MAX)
         .keep_alive_interval(Duration::from_secs(PING_SECONDS))
         .keep_alive_timeout(Duration::from_secs(PING_SECONDS));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

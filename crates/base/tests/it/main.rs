@@ -8,5 +8,6 @@
 
 mod crash;
 mod db;
+mod listen;
 mod outbox_lease;
 mod tls;
