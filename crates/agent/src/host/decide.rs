@@ -234,11 +234,18 @@ impl Turn<'_> {
         if best.is_running() {
             return Step::Failed;
         }
+        let detail = format!("starting {} again, which ran before", best.container.name);
         match self.pause_after(&best.container) {
-            Some(at) => self.wake_at(at),
-            None => self.decision.actions.push(start(work, best)),
+            Some(at) => {
+                self.wake_at(at);
+                Step::Wait(detail)
+            }
+            None if self.memory.retries.contains_key(work) => {
+                self.decision.actions.push(start(work, best));
+                Step::Failed
+            }
+            None => Step::Do(start(work, best), detail),
         }
-        Step::Failed
     }
 
     /// There is no container for the slot yet.

@@ -1,6 +1,11 @@
 //! Tests of the agent's parts over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail loudly")]
 
+mod converge;
+mod converge_rig;
+mod fake_hub;
+mod host;
+mod host_rig;
 mod proxy_attacks;
 mod proxy_control;
 mod proxy_http;
