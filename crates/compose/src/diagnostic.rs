@@ -8,6 +8,8 @@ use crate::yaml::Mark;
 
 /// Findings kept; more of them help nobody.
 const FINDINGS_MAX: usize = 100;
+/// Longest account of what is wrong; values of the file stand in it.
+const WHAT_CHARACTERS_MAX: usize = 600;
 
 /// One finding, with the place it was found at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,11 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// Whether nothing more will be kept, so that nobody need look for it.
+    pub(crate) fn full(&self) -> bool {
+        self.errors.len() >= FINDINGS_MAX
+    }
+
     pub(crate) fn failed(&self) -> bool {
         !self.errors.is_empty()
     }
@@ -100,13 +107,17 @@ impl<'a> Findings<'a> {
     }
 
     fn push(&mut self, mark: Mark, path: &str, what: String, hint: Option<String>) {
-        if self.errors.len() < FINDINGS_MAX {
+        if !self.full() {
             let diagnostic = self.diagnostic(mark, path, what, hint);
             self.errors.push((mark, diagnostic));
         }
     }
 
     fn diagnostic(&self, mark: Mark, path: &str, what: String, hint: Option<String>) -> Diagnostic {
+        let what = match what.char_indices().nth(WHAT_CHARACTERS_MAX) {
+            Some((end, _)) => format!("{}…", what.get(..end).unwrap_or_default()),
+            None => what,
+        };
         let file = self.files.get(usize::from(mark.file)).copied().unwrap_or_default().to_owned();
         Diagnostic { file, line: mark.line, column: mark.column, path: path.to_owned(), what, hint }
     }

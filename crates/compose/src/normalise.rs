@@ -15,6 +15,9 @@ use crate::model::{DEFAULT_NETWORK, Network, Project, Volume};
 /// Longest name of a service, network or volume.
 const NAME_BYTES_MAX: usize = 63;
 
+/// Services of one project; what is checked among them grows with the square.
+const SERVICES_MAX: usize = 500;
+
 /// The project that a tree describes; what is wrong is left out and told.
 pub(crate) fn project(root: &Field<'_>, environment: Environment<'_>, findings: &mut Findings<'_>) -> Project {
     if let Some(version) = root.get("version") {
@@ -23,7 +26,12 @@ pub(crate) fn project(root: &Field<'_>, environment: Environment<'_>, findings: 
     }
     let name = root.get("name").and_then(|field| field.read(findings, |text| name(text).map(|()| text.to_owned())));
     let mut services = BTreeMap::new();
-    for (key, field) in named(root, "services", findings) {
+    let entries = named(root, "services", findings);
+    if entries.len() > SERVICES_MAX {
+        let what = format!("these are {} services; a project has at most {SERVICES_MAX}", entries.len());
+        findings.error(root.node.mark, "services", what);
+    }
+    for (key, field) in entries.into_iter().take(SERVICES_MAX) {
         services.insert(key.to_owned(), service::service(&field, environment, findings));
     }
     let mut networks: BTreeMap<_, _> = named(root, "networks", findings)

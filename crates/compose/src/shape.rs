@@ -94,6 +94,9 @@ pub(crate) fn check(node: &Node, kind: Kind, path: &str, findings: &mut Findings
 
 fn check_keys(map: &Map, keys: &'static [Key], path: &str, findings: &mut Findings<'_>) {
     for (name, entry) in map {
+        if findings.full() {
+            return;
+        }
         let path = child(path, name);
         match schema::kind_of(keys, name) {
             Some(Kind::Refused(hint)) => {

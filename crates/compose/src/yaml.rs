@@ -15,6 +15,8 @@ pub(crate) const TEXT_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const NODES_MAX: usize = 100_000;
 /// Bytes of one file's scalars, aliases written out.
 pub(crate) const SCALAR_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one key: paths in messages are made of keys.
+pub(crate) const KEY_BYTES_MAX: usize = 512;
 /// Collections within collections, aliases written out.
 pub(crate) const DEPTH_MAX: usize = 48;
 
@@ -219,6 +221,9 @@ impl Builder {
             Open::List(items) => items.push(node),
             Open::Map { map, key, merged } => match key.take() {
                 None => match node.value {
+                    Value::Scalar(text) if text.len() > KEY_BYTES_MAX => {
+                        return Err((node.mark, format!("this key is longer than {KEY_BYTES_MAX} bytes")));
+                    }
                     Value::Scalar(text) => *key = Some((text, node.mark)),
                     _ => return Err((node.mark, format!("{} cannot be a key", node.kind()))),
                 },

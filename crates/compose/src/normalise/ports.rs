@@ -9,7 +9,7 @@ use crate::model::{Port, Protocol};
 use crate::scalar;
 
 /// Ports that one service publishes or exposes.
-const PORTS_MAX: usize = 1024;
+const PORTS_MAX: usize = 256;
 
 pub(super) fn ports(section: &mut Section<'_, '_, '_, '_>) -> Vec<Port> {
     let mut ports = BTreeSet::new();

@@ -142,6 +142,26 @@ fn aliases_cannot_explode() {
 }
 
 #[test]
+fn large_files_are_read_or_refused_soon() {
+    let started = std::time::Instant::now();
+    let chain: String = (0..10_000).map(|n| format!("  s{n}: {{image: x, depends_on: [s{}]}}\n", n + 1)).collect();
+    let said = load(&[&format!("services:\n{chain}")]).unwrap_err().to_string();
+    assert!(said.contains("at most 500"), "{said}");
+    let unknown: String = (0..40_000).map(|n| format!("    environmen{n}: x\n")).collect();
+    assert_eq!(load(&[&format!("services:\n  web:\n{unknown}")]).unwrap_err().diagnostics.len(), 100);
+    let many: String = (0..500)
+        .map(|n| format!("  s{n}: {{image: x, ports: ['127.0.{}.{}:1-200:1-200']}}\n", n / 200, n % 200 + 1))
+        .collect();
+    assert_eq!(load(&[&format!("services:\n{many}")]).unwrap().project.services.len(), 500);
+    let long = "k".repeat(100_000);
+    assert!(load(&[&format!("services: {{{long}: {{}}}}")]).unwrap_err().to_string().contains("longer than 512"));
+    let said =
+        load(&[&format!("services: {{web: {{image: x, user: a, read_only: {long}}}}}")]).unwrap_err().to_string();
+    assert!(said.len() < 2000, "{} bytes", said.len());
+    assert!(started.elapsed().as_secs() < 20, "took {:?}", started.elapsed());
+}
+
+#[test]
 fn profiles_select_services() {
     let text = "services: {web: {image: x}, debug: {image: x, profiles: [debug], depends_on: [web]}}";
     let project = load(&[text]).unwrap().project;
