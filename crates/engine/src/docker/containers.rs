@@ -11,7 +11,7 @@ use bollard::query_parameters::{
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::{Docker, body, failed, images, label_filters, networks};
+use super::{Connection, body, failed, images, label_filters, networks};
 use crate::{Container, ContainerState, EngineError, ErrorKind, Health, Labels, WantedContainer};
 
 /// Containers looked at side by side while listing.
@@ -23,7 +23,7 @@ const HEALTH_OUTPUT_CHARS_MAX: usize = 2000;
 /// A wait for a container's end may take as long as the container runs.
 const WAIT_SECONDS_MAX: u64 = 7 * 24 * 3600;
 
-pub(super) async fn create(docker: &Docker, wanted: &WantedContainer) -> Result<String, EngineError> {
+pub(super) async fn create(docker: &Connection, wanted: &WantedContainer) -> Result<String, EngineError> {
     wanted.check()?;
     let what = format!("cannot create container {}", wanted.name);
     let mut request = body::create_body(wanted);
@@ -44,7 +44,7 @@ pub(super) async fn create(docker: &Docker, wanted: &WantedContainer) -> Result<
     Ok(created.id)
 }
 
-pub(super) async fn start(docker: &Docker, container: &str) -> Result<(), EngineError> {
+pub(super) async fn start(docker: &Connection, container: &str) -> Result<(), EngineError> {
     let options = None::<bollard::query_parameters::StartContainerOptions>;
     docker
         .client
@@ -53,20 +53,20 @@ pub(super) async fn start(docker: &Docker, container: &str) -> Result<(), Engine
         .map_err(|error| failed(&format!("cannot start container {container}"), error))
 }
 
-pub(super) async fn stop(docker: &Docker, container: &str, grace: Duration) -> Result<(), EngineError> {
+pub(super) async fn stop(docker: &Connection, container: &str, grace: Duration) -> Result<(), EngineError> {
     let seconds = i32::try_from(body::seconds_up(grace)).unwrap_or(i32::MAX);
     let options = StopContainerOptionsBuilder::default().t(seconds).build();
     let result = docker.patient(grace).stop_container(container, Some(options)).await;
     done_if_gone(result, &format!("cannot stop container {container}"))
 }
 
-pub(super) async fn kill(docker: &Docker, container: &str, signal: &str) -> Result<(), EngineError> {
+pub(super) async fn kill(docker: &Connection, container: &str, signal: &str) -> Result<(), EngineError> {
     let options = KillContainerOptionsBuilder::default().signal(signal).build();
     let what = format!("cannot send {signal} to container {container}");
     docker.client.kill_container(container, Some(options)).await.map_err(|error| failed(&what, error))
 }
 
-pub(super) async fn remove(docker: &Docker, container: &str) -> Result<(), EngineError> {
+pub(super) async fn remove(docker: &Connection, container: &str) -> Result<(), EngineError> {
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
     let result = docker.client.remove_container(container, Some(options)).await;
     match done_if_gone(result, &format!("cannot remove container {container}")) {
@@ -82,7 +82,7 @@ fn done_if_gone(result: Result<(), Error>, what: &str) -> Result<(), EngineError
     }
 }
 
-pub(super) async fn wait(docker: &Docker, container: &str) -> Result<i64, EngineError> {
+pub(super) async fn wait(docker: &Connection, container: &str) -> Result<i64, EngineError> {
     let what = format!("cannot wait for container {container}");
     let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
     let client = docker.patient(Duration::from_secs(WAIT_SECONDS_MAX));
@@ -96,7 +96,7 @@ pub(super) async fn wait(docker: &Docker, container: &str) -> Result<i64, Engine
     }
 }
 
-pub(super) async fn inspect(docker: &Docker, container: &str) -> Result<Option<Container>, EngineError> {
+pub(super) async fn inspect(docker: &Connection, container: &str) -> Result<Option<Container>, EngineError> {
     match docker.client.inspect_container(container, None::<InspectContainerOptions>).await {
         Ok(found) => Ok(Some(container_of(found))),
         Err(error) => {
@@ -106,7 +106,7 @@ pub(super) async fn inspect(docker: &Docker, container: &str) -> Result<Option<C
     }
 }
 
-pub(super) async fn list(docker: &Docker, labels: &Labels) -> Result<Vec<Container>, EngineError> {
+pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<Container>, EngineError> {
     let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
     let found = docker
         .client

@@ -5,11 +5,11 @@ use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures::stream::{BoxStream, StreamExt};
 
-use super::{Docker, failed, label_filters};
+use super::{Connection, failed, label_filters};
 use crate::{EngineError, EngineEvent, EventKind, Health, Labels};
 
 pub(super) async fn events(
-    docker: &Docker,
+    docker: &Connection,
     labels: &Labels,
 ) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {
     let mut filters = label_filters(labels);

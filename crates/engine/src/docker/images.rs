@@ -8,14 +8,14 @@ use futures::StreamExt;
 use http_body_util::{BodyExt, Empty};
 use serde::Deserialize;
 
-use super::{Docker, failed, label_filters};
+use super::{Connection, failed, label_filters};
 use crate::{EngineError, ErrorKind, Image, Labels, Progress, PullProgress};
 
 /// Images looked at in a list; a host with more has a problem of another kind.
 const IMAGES_MAX: usize = 10_000;
 
 pub(super) async fn pull(
-    docker: &Docker,
+    docker: &Connection,
     reference: &str,
     progress: Progress<PullProgress>,
 ) -> Result<(), EngineError> {
@@ -72,7 +72,7 @@ struct PushAux {
 }
 
 pub(super) async fn push(
-    docker: &Docker,
+    docker: &Connection,
     reference: &str,
     progress: Progress<PullProgress>,
 ) -> Result<String, EngineError> {
@@ -104,14 +104,14 @@ pub(super) async fn push(
     digest.ok_or_else(|| EngineError::new(ErrorKind::Push, what, "the engine ended the push without a digest"))
 }
 
-pub(super) async fn tag(docker: &Docker, image: &str, reference: &str) -> Result<(), EngineError> {
+pub(super) async fn tag(docker: &Connection, image: &str, reference: &str) -> Result<(), EngineError> {
     let what = format!("cannot tag {image} as {reference}");
     let (name, tag) = tag_split(reference);
     let options = TagImageOptionsBuilder::default().repo(name).tag(tag.unwrap_or("latest")).build();
     docker.client.tag_image(image, Some(options)).await.map_err(|error| failed(&what, error))
 }
 
-pub(super) async fn inspect(docker: &Docker, image: &str) -> Result<Option<Image>, EngineError> {
+pub(super) async fn inspect(docker: &Connection, image: &str) -> Result<Option<Image>, EngineError> {
     let found = match docker.client.inspect_image(image).await {
         Ok(found) => found,
         Err(error) => {
@@ -137,7 +137,7 @@ pub(super) async fn inspect(docker: &Docker, image: &str) -> Result<Option<Image
     }))
 }
 
-pub(super) async fn list(docker: &Docker, labels: &Labels) -> Result<Vec<Image>, EngineError> {
+pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<Image>, EngineError> {
     let options = ListImagesOptionsBuilder::default().filters(&label_filters(labels)).build();
     let found =
         docker.client.list_images(Some(options)).await.map_err(|error| failed("cannot list the images", error))?;
@@ -149,7 +149,7 @@ pub(super) async fn list(docker: &Docker, labels: &Labels) -> Result<Vec<Image>,
     Ok(images)
 }
 
-pub(super) async fn remove(docker: &Docker, image: &str) -> Result<(), EngineError> {
+pub(super) async fn remove(docker: &Connection, image: &str) -> Result<(), EngineError> {
     let options = RemoveImageOptionsBuilder::default().build();
     match docker.client.remove_image(image, Some(options), None).await {
         Ok(_deleted) => Ok(()),

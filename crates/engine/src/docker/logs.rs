@@ -6,14 +6,14 @@ use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures::stream::{self, BoxStream, StreamExt};
 
-use super::{Docker, containers, failed};
+use super::{Connection, containers, failed};
 use crate::{EngineError, ErrorKind, LogLine, LogOptions, LogStream};
 
 /// A line that is longer is cut into several: one without an end must not fill the memory.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 pub(super) async fn logs(
-    docker: &Docker,
+    docker: &Connection,
     container: &str,
     options: LogOptions,
 ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError> {

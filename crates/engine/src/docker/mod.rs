@@ -13,10 +13,12 @@ mod raw;
 mod volumes;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tokio::sync::OnceCell;
 
 pub use address::Address;
 
@@ -32,23 +34,53 @@ const API_OLDEST: (usize, usize) = (1, 41);
 /// How long an ordinary call may take until its answer begins. Creating a container on a busy disk is the slowest.
 const CALL_SECONDS: u64 = 120;
 
-/// A Docker engine at one address.
+/// A Docker engine at one address. Nothing is asked of it until it is used, so that a process can start before its
+/// engine does.
 #[derive(Debug, Clone)]
 pub struct Docker {
-    client: bollard::Docker,
-    raw: raw::RawClient,
     address: Address,
+    connection: Arc<OnceCell<Connection>>,
 }
 
 impl Docker {
-    /// Reaches the engine and agrees on an API version: the newest that both sides know.
+    /// The engine at this address.
+    pub fn new(address: Address) -> Self {
+        Self { address, connection: Arc::default() }
+    }
+
+    /// The engine at this address, which must answer now.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Unreachable`], [`ErrorKind::Forbidden`], or [`ErrorKind::TooOld`] for an engine older than 20.10.
     pub async fn connect(address: Address) -> Result<Self, EngineError> {
+        let docker = Self::new(address);
+        docker.connection().await?;
+        Ok(docker)
+    }
+
+    /// Where this engine is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Agrees on an API version with the first call: the newest that both sides know.
+    async fn connection(&self) -> Result<&Connection, EngineError> {
+        self.connection.get_or_try_init(|| Connection::open(&self.address)).await
+    }
+}
+
+/// An engine that has answered.
+#[derive(Debug, Clone)]
+struct Connection {
+    client: bollard::Docker,
+    raw: raw::RawClient,
+}
+
+impl Connection {
+    async fn open(address: &Address) -> Result<Self, EngineError> {
         let what = format!("cannot reach the container engine at {address}");
-        let client = match &address {
+        let client = match address {
             Address::Unix(path) => {
                 bollard::Docker::connect_with_unix(&path.to_string_lossy(), CALL_SECONDS, bollard::API_DEFAULT_VERSION)
             }
@@ -77,12 +109,7 @@ impl Docker {
         let client = client.negotiate_version().await.map_err(|error| failed(&what, error))?;
         let agreed = client.client_version();
         let api = format!("{}.{}", agreed.major_version, agreed.minor_version);
-        Ok(Self { client, raw: raw::RawClient::new(address.clone(), Some(api)), address })
-    }
-
-    /// Where this engine is.
-    pub fn address(&self) -> &Address {
-        &self.address
+        Ok(Self { client, raw: raw::RawClient::new(address.clone(), Some(api)) })
     }
 
     /// The client for a call whose answer takes up to `extra` longer than usual.
@@ -176,8 +203,9 @@ fn transport_error(what: &str, error: &(dyn std::error::Error + 'static)) -> Eng
 impl crate::Engine for Docker {
     async fn version(&self) -> Result<EngineVersion, EngineError> {
         let what = format!("cannot ask the container engine at {} for its version", self.address);
-        let version = self.client.version().await.map_err(|error| failed(&what, error))?;
-        let agreed = self.client.client_version();
+        let connection = self.connection().await?;
+        let version = connection.client.version().await.map_err(|error| failed(&what, error))?;
+        let agreed = connection.client.client_version();
         Ok(EngineVersion {
             engine: version.version.unwrap_or_default(),
             api: format!("{}.{}", agreed.major_version, agreed.minor_version),
@@ -187,27 +215,27 @@ impl crate::Engine for Docker {
     }
 
     async fn image_pull(&self, reference: &str, progress: Progress<PullProgress>) -> Result<(), EngineError> {
-        images::pull(self, reference, progress).await
+        images::pull(self.connection().await?, reference, progress).await
     }
 
     async fn image_push(&self, reference: &str, progress: Progress<PullProgress>) -> Result<String, EngineError> {
-        images::push(self, reference, progress).await
+        images::push(self.connection().await?, reference, progress).await
     }
 
     async fn image_tag(&self, image: &str, reference: &str) -> Result<(), EngineError> {
-        images::tag(self, image, reference).await
+        images::tag(self.connection().await?, image, reference).await
     }
 
     async fn image_inspect(&self, image: &str) -> Result<Option<Image>, EngineError> {
-        images::inspect(self, image).await
+        images::inspect(self.connection().await?, image).await
     }
 
     async fn image_list(&self, labels: &Labels) -> Result<Vec<Image>, EngineError> {
-        images::list(self, labels).await
+        images::list(self.connection().await?, labels).await
     }
 
     async fn image_remove(&self, image: &str) -> Result<(), EngineError> {
-        images::remove(self, image).await
+        images::remove(self.connection().await?, image).await
     }
 
     async fn image_build(
@@ -216,35 +244,35 @@ impl crate::Engine for Docker {
         context: TarBody,
         progress: Progress<BuildEvent>,
     ) -> Result<String, BuildError> {
-        build::build(&self.raw, options, context, progress).await
+        build::build(&self.connection().await?.raw, options, context, progress).await
     }
 
     async fn container_create(&self, wanted: &WantedContainer) -> Result<String, EngineError> {
-        containers::create(self, wanted).await
+        containers::create(self.connection().await?, wanted).await
     }
 
     async fn container_start(&self, container: &str) -> Result<(), EngineError> {
-        containers::start(self, container).await
+        containers::start(self.connection().await?, container).await
     }
 
     async fn container_stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
-        containers::stop(self, container, grace).await
+        containers::stop(self.connection().await?, container, grace).await
     }
 
     async fn container_kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
-        containers::kill(self, container, signal).await
+        containers::kill(self.connection().await?, container, signal).await
     }
 
     async fn container_remove(&self, container: &str) -> Result<(), EngineError> {
-        containers::remove(self, container).await
+        containers::remove(self.connection().await?, container).await
     }
 
     async fn container_inspect(&self, container: &str) -> Result<Option<Container>, EngineError> {
-        containers::inspect(self, container).await
+        containers::inspect(self.connection().await?, container).await
     }
 
     async fn container_list(&self, labels: &Labels) -> Result<Vec<Container>, EngineError> {
-        containers::list(self, labels).await
+        containers::list(self.connection().await?, labels).await
     }
 
     async fn container_logs(
@@ -252,53 +280,53 @@ impl crate::Engine for Docker {
         container: &str,
         options: LogOptions,
     ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError> {
-        logs::logs(self, container, options).await
+        logs::logs(self.connection().await?, container, options).await
     }
 
     async fn container_wait(&self, container: &str) -> Result<i64, EngineError> {
-        containers::wait(self, container).await
+        containers::wait(self.connection().await?, container).await
     }
 
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
-        networks::create(self, spec).await
+        networks::create(self.connection().await?, spec).await
     }
 
     async fn network_inspect(&self, network: &str) -> Result<Option<Network>, EngineError> {
-        networks::inspect(self, network).await
+        networks::inspect(self.connection().await?, network).await
     }
 
     async fn network_list(&self, labels: &Labels) -> Result<Vec<Network>, EngineError> {
-        networks::list(self, labels).await
+        networks::list(self.connection().await?, labels).await
     }
 
     async fn network_remove(&self, network: &str) -> Result<(), EngineError> {
-        networks::remove(self, network).await
+        networks::remove(self.connection().await?, network).await
     }
 
     async fn network_connect(&self, network: &str, container: &str, aliases: &[String]) -> Result<(), EngineError> {
-        networks::connect(self, network, container, aliases).await
+        networks::connect(self.connection().await?, network, container, aliases).await
     }
 
     async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
-        volumes::create(self, name, driver, labels).await
+        volumes::create(self.connection().await?, name, driver, labels).await
     }
 
     async fn volume_inspect(&self, name: &str) -> Result<Option<Volume>, EngineError> {
-        volumes::inspect(self, name).await
+        volumes::inspect(self.connection().await?, name).await
     }
 
     async fn volume_list(&self, labels: &Labels) -> Result<Vec<Volume>, EngineError> {
-        volumes::list(self, labels).await
+        volumes::list(self.connection().await?, labels).await
     }
 
     async fn volume_remove(&self, name: &str) -> Result<(), EngineError> {
-        volumes::remove(self, name).await
+        volumes::remove(self.connection().await?, name).await
     }
 
     async fn events(
         &self,
         labels: &Labels,
     ) -> Result<BoxStream<'static, Result<EngineEvent, EngineError>>, EngineError> {
-        events::events(self, labels).await
+        events::events(self.connection().await?, labels).await
     }
 }

@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use bollard::models::{Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
 
-use super::{Docker, body, failed, label_filters};
+use super::{Connection, body, failed, label_filters};
 use crate::{EngineError, ErrorKind, Labels, Network, NetworkSpec};
 
-pub(super) async fn create(docker: &Docker, spec: &NetworkSpec) -> Result<String, EngineError> {
+pub(super) async fn create(docker: &Connection, spec: &NetworkSpec) -> Result<String, EngineError> {
     let what = format!("cannot create network {}", spec.name);
     // Engines before API 1.44 make a second network of the same name without a word.
     if inspect(docker, &spec.name).await?.is_some() {
@@ -36,7 +36,7 @@ pub(super) async fn create(docker: &Docker, spec: &NetworkSpec) -> Result<String
     Ok(created.id)
 }
 
-pub(super) async fn inspect(docker: &Docker, network: &str) -> Result<Option<Network>, EngineError> {
+pub(super) async fn inspect(docker: &Connection, network: &str) -> Result<Option<Network>, EngineError> {
     let found = match docker.client.inspect_network(network, None::<InspectNetworkOptions>).await {
         Ok(found) => found,
         Err(error) => {
@@ -49,7 +49,7 @@ pub(super) async fn inspect(docker: &Docker, network: &str) -> Result<Option<Net
     Ok(Some(network))
 }
 
-pub(super) async fn list(docker: &Docker, labels: &Labels) -> Result<Vec<Network>, EngineError> {
+pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<Network>, EngineError> {
     let options = ListNetworksOptionsBuilder::default().filters(&label_filters(labels)).build();
     let found =
         docker.client.list_networks(Some(options)).await.map_err(|error| failed("cannot list the networks", error))?;
@@ -61,7 +61,7 @@ pub(super) async fn list(docker: &Docker, labels: &Labels) -> Result<Vec<Network
     Ok(networks)
 }
 
-pub(super) async fn remove(docker: &Docker, network: &str) -> Result<(), EngineError> {
+pub(super) async fn remove(docker: &Connection, network: &str) -> Result<(), EngineError> {
     match docker.client.remove_network(network).await {
         Ok(()) => Ok(()),
         Err(error) => {
@@ -72,7 +72,7 @@ pub(super) async fn remove(docker: &Docker, network: &str) -> Result<(), EngineE
 }
 
 pub(super) async fn connect(
-    docker: &Docker,
+    docker: &Connection,
     network: &str,
     container: &str,
     aliases: &[String],

@@ -3,10 +3,10 @@
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions};
 
-use super::{Docker, failed, label_filters};
+use super::{Connection, failed, label_filters};
 use crate::{EngineError, ErrorKind, Labels, Volume};
 
-pub(super) async fn create(docker: &Docker, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
+pub(super) async fn create(docker: &Connection, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
     let request = VolumeCreateRequest {
         name: Some(name.to_owned()),
         driver: Some(driver.to_owned()),
@@ -17,7 +17,7 @@ pub(super) async fn create(docker: &Docker, name: &str, driver: &str, labels: &L
     docker.client.create_volume(request).await.map(|_volume| ()).map_err(|error| failed(&what, error))
 }
 
-pub(super) async fn inspect(docker: &Docker, name: &str) -> Result<Option<Volume>, EngineError> {
+pub(super) async fn inspect(docker: &Connection, name: &str) -> Result<Option<Volume>, EngineError> {
     match docker.client.inspect_volume(name).await {
         Ok(volume) => Ok(Some(volume_of(volume))),
         Err(error) => {
@@ -27,7 +27,7 @@ pub(super) async fn inspect(docker: &Docker, name: &str) -> Result<Option<Volume
     }
 }
 
-pub(super) async fn list(docker: &Docker, labels: &Labels) -> Result<Vec<Volume>, EngineError> {
+pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<Volume>, EngineError> {
     let options = ListVolumesOptionsBuilder::default().filters(&label_filters(labels)).build();
     let found =
         docker.client.list_volumes(Some(options)).await.map_err(|error| failed("cannot list the volumes", error))?;
@@ -36,7 +36,7 @@ pub(super) async fn list(docker: &Docker, labels: &Labels) -> Result<Vec<Volume>
     Ok(volumes)
 }
 
-pub(super) async fn remove(docker: &Docker, name: &str) -> Result<(), EngineError> {
+pub(super) async fn remove(docker: &Connection, name: &str) -> Result<(), EngineError> {
     match docker.client.remove_volume(name, None::<RemoveVolumeOptions>).await {
         Ok(()) => Ok(()),
         Err(error) => {
