@@ -71,14 +71,22 @@ impl Disk {
         }
     }
 
+    /// A process or mount namespace that something else is just starting may hold the dead file system for a moment, and
+    /// with it the loop device: then the next mount would find it dead still.
     fn power_on(&self) {
-        // A child that another test is just starting may hold our files for a moment.
         let deadline = Instant::now() + UNMOUNT_TIME_MAX;
-        while !Command::new("umount").arg(self.mounted()).output().unwrap().status.success() {
+        loop {
+            let unmounted = Command::new("umount").arg(self.mounted()).output().unwrap().status.success();
+            if unmounted {
+                self.mount();
+                let probe = self.mounted().join("probe");
+                if std::fs::write(&probe, "").and_then(|()| std::fs::remove_file(&probe)).is_ok() {
+                    return;
+                }
+            }
             assert!(Instant::now() < deadline, "the file system stays busy");
             std::thread::yield_now();
         }
-        self.mount();
     }
 }
 
