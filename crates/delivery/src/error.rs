@@ -38,6 +38,8 @@ pub enum ErrorKind {
     NoHost,
     /// A host that the plan needs does not report.
     HostDown,
+    /// The engine of a host that the plan needs does not answer.
+    EngineDown,
     /// No host was enrolled under this name.
     HostUnknown,
     /// No host satisfies a service's placement constraints.
@@ -86,6 +88,7 @@ impl ErrorKind {
             Self::PlanUnknown => (404, "plan-unknown", "There is no such plan"),
             Self::NoHost => (409, "no-host", "The environment has no host"),
             Self::HostDown => (409, "host-down", "A host of the environment is down"),
+            Self::EngineDown => (409, "engine-down", "The engine of a host does not answer"),
             Self::HostUnknown => (404, "host-unknown", "There is no such host"),
             Self::NoHostMatches => (409, "no-host-matches", "No host may run the service"),
             Self::VolumeHostExcluded => (409, "volume-host-excluded", "A service would have to leave its volume"),

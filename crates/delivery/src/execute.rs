@@ -13,6 +13,9 @@ use api::{HostName, Micros, Problem, ServiceName};
 use crate::error::problem;
 use crate::model::{Placed, PlanRecord, Seen, StepRecord, Undo, is_up};
 
+/// The most characters that are kept of what an agent says went wrong, its log not included.
+const ERROR_CHARS_MAX: usize = 4096;
+
 /// A placement that changes with a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacementChange {
@@ -284,7 +287,9 @@ fn progress(progress: &Progress) -> Standing {
     match progress {
         Progress::Waiting { detail } | Progress::Working { detail } => Standing::Open(detail.clone()),
         Progress::Done => Standing::Done,
-        Progress::Failed { error, log } => Standing::Failed { error: error.clone(), log: log.clone() },
+        Progress::Failed { error, log } => {
+            Standing::Failed { error: error.chars().take(ERROR_CHARS_MAX).collect(), log: log.clone() }
+        }
     }
 }
 

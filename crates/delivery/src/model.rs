@@ -52,6 +52,8 @@ pub struct HostView {
     pub seen_at: Option<Micros>,
     /// Where other hosts reach its proxy.
     pub mesh: Option<String>,
+    /// Why its engine does not answer, if its last report says so.
+    pub engine_error: Option<String>,
 }
 
 impl HostView {

@@ -362,8 +362,18 @@ fn hosts_check(input: &Input<'_>, planned: &Planned) -> Result<(), Error> {
     for record in &planned.steps {
         let host = &record.step.host;
         let view = input.hosts_known.get(host);
-        if view.is_some_and(|view| view.is_up(input.now)) {
-            continue;
+        if let Some(view) = view.filter(|view| view.is_up(input.now)) {
+            let Some(error) = &view.engine_error else { continue };
+            return Err(Error::new(
+                ErrorKind::EngineDown,
+                format!(
+                    "the engine of host {host} does not answer, and {} has to change there: {error}",
+                    record.step.service
+                ),
+                format!(
+                    "Start the container engine of {host} again, and try again when `longshore host ls` shows it up."
+                ),
+            ));
         }
         let since = match view.and_then(|view| view.seen_at) {
             Some(seen) => format!("has not reported since {seen}"),

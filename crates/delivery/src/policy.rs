@@ -168,7 +168,9 @@ pub fn claims(project: &Project, services: &[(&ServiceName, &ServiceDefinition, 
             let Some(port) = *published else { continue };
             claims.extend(hosts.iter().map(|host| claim(host, Resource::Port { address: *host_ip, port })));
         }
-        for name in definition.volumes.values().filter_map(|volume| volume.name.as_ref()) {
+        for (key, volume) in &definition.volumes {
+            // An external volume without a name of its own has its key's.
+            let Some(name) = volume.name.as_ref().or(volume.external.then_some(key)) else { continue };
             claims.extend(own_hosts.iter().map(|host| claim(host, Resource::Volume(name.clone()))));
         }
     }

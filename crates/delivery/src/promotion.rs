@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::agent::EngineState;
 use api::delivery::{Environment, PlanKind, PlanState, Release, ReleaseId};
 use api::{HostName, Micros, ServiceAddress, ServiceName};
 use base::db::{Queryable, Tx};
@@ -227,8 +228,12 @@ pub(crate) fn under_way(other: &PlanRecord) -> Error {
 
 /// A stored host with what is known of it since.
 pub(crate) fn latest(view: HostView, seen: &BTreeMap<HostName, Seen>) -> HostView {
-    let seen_at = seen.get(&view.name).map(|seen| seen.at).max(view.seen_at);
-    HostView { seen_at, ..view }
+    let last = seen.get(&view.name);
+    let engine_error = last.and_then(|seen| match &seen.report.engine {
+        EngineState::Up { .. } => None,
+        EngineState::Down { error } => Some(error.clone()),
+    });
+    HostView { seen_at: last.map(|seen| seen.at).max(view.seen_at), engine_error, ..view }
 }
 
 async fn claims_others<Q: Queryable>(on: &Q, project: &Project) -> Result<Vec<Claim>, Error> {

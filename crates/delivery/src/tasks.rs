@@ -74,6 +74,7 @@ impl Service {
         let Some(fence) = self.lease().await? else { return Ok(Progress::Done) };
         let seen = self.seen_refreshed().await?;
         let mut progress = Progress::Done;
+        let mut failed = None;
         for id in under_way {
             let now = self.now();
             let known = plans::get(&self.inner.db, &id).await?;
@@ -87,7 +88,16 @@ impl Service {
                 *self.inner.lease.lock().await = None;
                 return Ok(Progress::Done);
             }
-            if let Some(transition) = transition? {
+            let transition = match transition {
+                Ok(transition) => transition,
+                // One plan that cannot be taken further must not hold up the others.
+                Err(error) => {
+                    tracing::error!(plan = %id, %error, "a plan cannot be taken further");
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
+            if let Some(transition) = transition {
                 for host in &transition.hosts {
                     self.inner.watchers.wake(host);
                 }
@@ -95,7 +105,7 @@ impl Service {
                 progress = Progress::More;
             }
         }
-        Ok(progress)
+        failed.map_or(Ok(progress), Err)
     }
 
     async fn transition(

@@ -127,6 +127,11 @@ impl Service {
             Some(at) => format!("Warning: host {} is down; it reported last at {at}.", host.name),
             None => format!("Warning: host {} has never reported.", host.name),
         }));
+        let silent = known.iter().filter(|host| target_matches(target, &host.name, &host.labels));
+        reasons.extend(silent.filter_map(|host| {
+            let error = host.engine_error.as_ref()?;
+            Some(format!("Warning: the engine of host {} does not answer: {error}", host.name))
+        }));
         Ok(reasons)
     }
 }

@@ -30,6 +30,7 @@ fn host(row: &Row) -> Result<HostRow, Error> {
             labels: document(row, "labels")?,
             seen_at: row.get("seen_at")?,
             mesh: (!mesh.is_empty()).then_some(mesh),
+            engine_error: None,
         },
         enrolled_at: row.get("enrolled_at")?,
         number: row.get("number")?,

@@ -37,7 +37,7 @@ fn a_file_is_read_in_its_order_and_compared_with_what_holds() {
         applied_at: Micros(0),
     };
     let same = held(&parsed.environments[0].1);
-    let changes = compare(&parsed, &[same.clone()], "f").unwrap();
+    let changes = compare(&parsed, std::slice::from_ref(&same), "f").unwrap();
     assert_eq!(changes.len(), 1);
     assert_eq!((changes[0].name.as_str(), changes[0].from.is_none()), ("prod", true));
     assert_eq!(changes[0].to.rollout.step_seconds_max, 300);

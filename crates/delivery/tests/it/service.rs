@@ -393,3 +393,45 @@ async fn output_of_all_hosts_comes_together_and_ends_with_its_reader() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn environments_that_share_a_host_may_not_share_a_port() {
+    for_each_database(|config| async move {
+        let mut hub = Hub::with_hosts(config).await;
+        let lab = "environments:\n  lab:\n    target: {docker: {hosts: [q1]}}\n";
+        hub.service.env_apply(lab, "lab.yaml", false).await.unwrap();
+        hub.build(1, &[Spec::new("web").publish(8080, 80)]).await;
+        let plan = hub.promote("shop", "qa").await.unwrap();
+        // Refused already while the other is only planned.
+        let refusal = hub.promote("shop", "lab").await.unwrap_err();
+        assert_eq!(refusal.kind, "port-taken");
+        assert!(
+            refusal.detail.contains("shop/web in qa and shop/web in lab both want port 8080 of host q1"),
+            "{refusal}"
+        );
+        hub.finish(&plan.id, false, |_, _, _| Outcome::Works).await;
+        assert_eq!(kind(hub.promote("shop", "lab").await), "port-taken");
+        hub.build(2, &[Spec::new("web").publish(8080, 80).publish_in("lab", 9090, 80)]).await;
+        hub.deploy("lab").await;
+        let desired = hub.service.desired(&name("q1"), DesiredSeen::default(), 0).await.unwrap();
+        let ports: Vec<u16> = desired
+            .projects
+            .iter()
+            .flat_map(|project| &project.routes[0].published)
+            .map(|port| port.published)
+            .collect();
+        assert_eq!(ports, [9090, 8080]);
+
+        let host: HostName = name("q1");
+        let mut report = hub.agents[&host].report(&host, Micros(0));
+        report.engine = api::agent::EngineState::Down { error: "no such socket".to_owned() };
+        hub.service.report(&host, report).await.unwrap();
+        let refusal = hub.promote("shop", "qa").await.unwrap_err();
+        assert_eq!(refusal.kind, "engine-down");
+        assert!(refusal.detail.contains("no such socket"), "{refusal}");
+        let why = hub.service.why(&name("shop"), &name("qa")).await.unwrap();
+        assert!(why.reasons.iter().any(|reason| reason.contains("no such socket")), "{why:?}");
+        hub.close().await;
+    })
+    .await;
+}

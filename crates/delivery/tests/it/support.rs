@@ -36,6 +36,7 @@ pub(crate) fn host(named: &str, labels: &[(&str, &str)], now: Micros) -> HostVie
         labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
         seen_at: Some(now),
         mesh: Some(format!("{named}:5200")),
+        engine_error: None,
     }
 }
 
