@@ -291,11 +291,7 @@ impl Mirror {
 
     async fn tree(&self, commit: &str, folder: &str, arguments: &[&str]) -> Result<Vec<Entry>, GitError> {
         let tree = if folder.is_empty() { format!("{commit}^{{tree}}") } else { format!("{commit}:{folder}") };
-        if self
-            .ask(&["rev-parse", "--verify", "--quiet", "--end-of-options"], &format!("{tree}^{{tree}}"))
-            .await?
-            .is_none()
-        {
+        if self.ask(&["cat-file", "-t"], &tree).await?.as_deref() != Some("tree") {
             return Err(GitError::FolderUnknown { folder: folder.to_owned() });
         }
         let listing = self.run("ls-tree", arguments, &[&tree]).await?;

@@ -144,16 +144,19 @@ async fn hub_base(hub: &Hub) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_of_others_is_pinned_and_kept() {
     let hub = Hub::start().await;
+    let image = format!("127.0.0.1:1/{}:1", hub.name());
+    hub.docker_build(&image, "FROM scratch\nCOPY Dockerfile /\nEXPOSE 6379\n").await;
     let repository = Repository::new();
-    repository.commit(&[("compose.yaml", &format!("name: pinned\nservices: {{base: {{image: '{BASE_IMAGE}'}}}}"))]);
+    repository.commit(&[("compose.yaml", &format!("name: pinned\nservices: {{base: {{image: '{image}'}}}}"))]);
     let run = hub.build(&repository, "main").await;
     let [(service, BuildOutcome::Pinned, reason)] = outcomes(&run)[..] else { panic!("{run:?}") };
     let digest = run.builds[0].digest.unwrap();
-    assert_eq!((service, reason), ("base", format!("{BASE_IMAGE} is {digest}").as_str()));
+    assert_eq!((service, reason), ("base", format!("{image} is {digest}").as_str()));
     let repository_name = "pinned/base".parse().unwrap();
     let kept =
         api::registry::Registry::manifest_get(&*hub.registry, &repository_name, &digest.to_string()).await.unwrap();
     assert!(kept.is_some());
+    assert_eq!(hub.deliveries.0.lock().unwrap()[0].releases[0].ports, [6379]);
     let again = hub.build(&repository, "main").await;
     assert_eq!(again.builds[0].digest, Some(digest));
 }

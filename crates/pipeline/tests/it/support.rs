@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use base::db::DatabaseConfig;
 use base::shutdown::Shutdown;
 use base::tasks::Tasks;
+use engine::build::{BuildOptions, TarBody};
 use engine::{Address, Docker, Engine};
 use futures::stream::BoxStream;
 use oci::{Digest, RepositoryName};
@@ -54,10 +55,6 @@ impl Repository {
 
     pub(crate) fn write(&self, path: &str, text: &str) {
         std::fs::write(self.file(path), text).unwrap();
-    }
-
-    pub(crate) fn remove(&self, path: &str) {
-        std::fs::remove_file(self.file(path)).unwrap();
     }
 
     pub(crate) fn executable(&self, path: &str) {
@@ -126,14 +123,20 @@ impl MemoryRegistry {
 
 async fn serve(State(registry): State<Arc<MemoryRegistry>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    // An engine that is told to stop breaks its push off.
+    let Ok(body) = axum::body::to_bytes(body, usize::MAX).await else { return StatusCode::BAD_REQUEST.into_response() };
     let mut contents = registry.0.lock().unwrap();
     let path = parts.uri.path().trim_start_matches("/v2/").to_owned();
     let last = path.rsplit('/').next().unwrap_or_default().to_owned();
     let cut = ["/blobs/", "/manifests/"].iter().find_map(|cut| Some(path.split_once(cut)?.0.to_owned()));
     let name = cut.unwrap_or_default();
-    let uploading = |id: &str| {
-        (StatusCode::ACCEPTED, [(header::LOCATION, format!("/v2/{name}/blobs/uploads/{id}"))]).into_response()
+    let uploading = |id: &str, length: usize| {
+        let headers = [
+            ("location", format!("/v2/{name}/blobs/uploads/{id}")),
+            ("docker-upload-uuid", id.to_owned()),
+            ("range", format!("0-{}", length.saturating_sub(1))),
+        ];
+        (StatusCode::ACCEPTED, headers).into_response()
     };
     if path.is_empty() {
         return StatusCode::OK.into_response();
@@ -142,11 +145,12 @@ async fn serve(State(registry): State<Arc<MemoryRegistry>>, request: Request) ->
         Method::POST => {
             let id = uuid::Uuid::now_v7().to_string();
             contents.uploads.insert(id.clone(), Vec::new());
-            uploading(&id)
+            uploading(&id, 0)
         }
         Method::PATCH => {
-            contents.uploads.get_mut(&last).unwrap().extend_from_slice(&body);
-            uploading(&last)
+            let upload = contents.uploads.get_mut(&last).unwrap();
+            upload.extend_from_slice(&body);
+            uploading(&last, upload.len())
         }
         Method::PUT if path.contains("/blobs/uploads/") => {
             let mut bytes = contents.uploads.remove(&last).unwrap();
@@ -316,6 +320,11 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) async fn start() -> Self {
+        Self::start_with(2).await
+    }
+
+    /// With so many builds at once.
+    pub(crate) async fn start_with(builds_parallel: usize) -> Self {
         let registry = Arc::new(MemoryRegistry::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -323,7 +332,7 @@ impl Hub {
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let id = uuid::Uuid::now_v7().simple().to_string();
         let data = Arc::new(tempfile::tempdir().unwrap());
-        Self::on(format!("lst-{}", &id[16..]), data, address, registry, Arc::default()).await
+        Self::on(format!("lst-{}", &id[16..]), data, address, builds_parallel, registry, Arc::default()).await
     }
 
     /// The same hub, as if it had been killed and started again.
@@ -332,13 +341,14 @@ impl Hub {
         self.shutdown.drain(Duration::from_secs(20)).await;
         let (name, data, address) = (self.name.clone(), Arc::clone(&self.data), self.address.clone());
         let (registry, deliveries) = (Arc::clone(&self.registry), Arc::clone(&self.deliveries));
-        Self::on(name, data, address, registry, deliveries).await
+        Self::on(name, data, address, 2, registry, deliveries).await
     }
 
     async fn on(
         name: String,
         data: Arc<TempDir>,
         address: String,
+        builds_parallel: usize,
         registry: Arc<MemoryRegistry>,
         deliveries: Arc<Deliveries>,
     ) -> Self {
@@ -350,7 +360,7 @@ impl Hub {
             data_folder: data.path().to_owned(),
             registry_address: address.clone(),
             build_network: Some("host".to_owned()),
-            builds_parallel: 2,
+            builds_parallel,
             queue_runs_max: 10,
             image_labels: BTreeMap::from([(LABEL.to_owned(), name.clone())]),
             holder: name.clone(),
@@ -392,6 +402,28 @@ impl Hub {
             assert!(Instant::now() < deadline, "not in time: {run:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// What all that this hub builds is labelled with.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// An image on the engine that no registry has.
+    pub(crate) async fn docker_build(&self, tag: &str, dockerfile: &'static str) {
+        let options = BuildOptions {
+            labels: BTreeMap::from([(LABEL.to_owned(), self.name.clone())]),
+            tags: vec![tag.to_owned()],
+            ..BuildOptions::default()
+        };
+        let context = TarBody::from_writer(move |writer| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(dockerfile.len() as u64);
+            let mut archive = tar::Builder::new(writer);
+            archive.append_data(&mut header, "Dockerfile", dockerfile.as_bytes())?;
+            archive.finish()
+        });
+        self.docker.image_build(&options, context, engine::Progress::none()).await.unwrap();
     }
 
     pub(crate) fn mirrors(&self) -> std::path::PathBuf {
