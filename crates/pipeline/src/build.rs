@@ -7,6 +7,7 @@ use api::delivery::{Delivery, ImageAddress, NewRelease, NewReleases, ReleaseId};
 use api::pipeline::{Build, BuildOutcome, Provenance, Run, RunState};
 use api::registry::{Registry, StoredManifest};
 use api::{AppName, Micros, Problem, ServiceName};
+use client::Client;
 use engine::build::{BuildError, BuildOptions};
 use engine::{Engine, EngineVersion, Progress};
 use futures::FutureExt as _;
@@ -45,6 +46,7 @@ pub(crate) struct Runner {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) delivery: Arc<dyn Delivery>,
     pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) client: Client,
     pub(crate) git: Git,
     pub(crate) builds: Semaphore,
     /// Runs of one app go one after the other, so that the second finds what the first built.

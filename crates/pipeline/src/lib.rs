@@ -91,6 +91,8 @@ pub struct Deps {
     pub delivery: Arc<dyn Delivery>,
     /// What builds.
     pub engine: Arc<dyn Engine>,
+    /// What copies images of others, with credentials for their registries.
+    pub client: client::Client,
 }
 
 /// The pipeline of a hub.
@@ -113,6 +115,7 @@ impl Service {
             registry: deps.registry,
             delivery: deps.delivery,
             engine: deps.engine,
+            client: deps.client,
             apps: std::sync::Mutex::default(),
             changes,
         };

@@ -157,8 +157,19 @@ async fn an_image_of_others_is_pinned_and_kept() {
         api::registry::Registry::manifest_get(&*hub.registry, &repository_name, &digest.to_string()).await.unwrap();
     assert!(kept.is_some());
     assert_eq!(hub.deliveries.0.lock().unwrap()[0].releases[0].ports, [6379]);
-    let again = hub.build(&repository, "main").await;
-    assert_eq!(again.builds[0].digest, Some(digest));
+    let lines: Vec<_> =
+        hub.client.run_log(&run.id, 0, true).await.unwrap().map(|line| line.unwrap().text).collect().await;
+    assert!(lines.iter().any(|line| line.contains("as the build engine has it")), "{lines:#?}");
+
+    // The same image where its registry answers: copied from there, not from the engine.
+    let origin = format!("{}/pinned/base:{}", hub.address(), hub.registry.tag("pinned/base"));
+    repository.commit(&[("compose.yaml", &format!("name: copied\nservices: {{base: {{image: '{origin}'}}}}"))]);
+    let copied = hub.build(&repository, "main").await;
+    assert_eq!(outcomes(&copied)[0].1, BuildOutcome::Pinned);
+    assert_eq!(copied.builds[0].digest, Some(digest));
+    let release = hub.deliveries.0.lock().unwrap().pop().unwrap().releases.pop().unwrap();
+    assert_eq!(release.provenance.builder, format!("copied from {origin}"));
+    assert_eq!(release.image.repository.as_str(), "copied/base");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,6 +116,13 @@ impl MemoryRegistry {
             .collect()
     }
 
+    /// A tag of a repository.
+    pub(crate) fn tag(&self, repository: &str) -> String {
+        let contents = self.0.lock().unwrap();
+        let mut tags = contents.manifests.keys().filter(|(name, key)| name == repository && !key.contains(':'));
+        tags.next().unwrap().1.clone()
+    }
+
     pub(crate) fn forget(&self, repository: &str) {
         self.0.lock().unwrap().manifests.retain(|(name, _), _| name != repository);
     }
@@ -370,6 +377,7 @@ impl Hub {
             registry: Arc::clone(&registry) as Arc<dyn Registry>,
             delivery: Arc::clone(&deliveries) as Arc<dyn Delivery>,
             engine: Arc::new(docker.clone()),
+            client: client::Client::new(client::ClientConfig::default()).unwrap(),
         };
         let service = Arc::new(Service::new(config, deps));
         let shutdown = Shutdown::new();
@@ -424,6 +432,11 @@ impl Hub {
             archive.finish()
         });
         self.docker.image_build(&options, context, engine::Progress::none()).await.unwrap();
+    }
+
+    /// Where the hub's registry is.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     pub(crate) fn mirrors(&self) -> std::path::PathBuf {
