@@ -125,6 +125,16 @@ proptest! {
         };
         let check = |world: &World, plan: &PlanRecord| {
             assert!(worked_on(plan).len() <= usize::try_from(budget).unwrap(), "over budget: {plan:#?}");
+            for record in &plan.steps {
+                let unconfirmed = record.step.detail.as_ref().is_some_and(|detail| detail.contains("not confirmed"));
+                let over = match record.undo {
+                    Undo::No => record.step.state == StepState::Done,
+                    Undo::Active(_) => false,
+                    Undo::Done => !unconfirmed,
+                };
+                let number = world.agents[&record.step.host].number;
+                assert!(!over || number >= record.told, "believed over before the host knew: {record:#?}");
+            }
             for (service, hosts) in volume_hosts(world, &wanted) {
                 if let Some(home) = homes.get(&service) {
                     assert!(hosts.is_subset(home) || home.len() < hosts.len(), "{service} moved from its volume");
