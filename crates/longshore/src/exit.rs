@@ -3,22 +3,22 @@
 use api::Problem;
 
 /// Something else went wrong.
-pub const OTHER: u8 = 1;
+pub(crate) const OTHER: u8 = 1;
 /// The command line, or a file that it names, is not right.
-pub const INPUT: u8 = 2;
+pub(crate) const INPUT: u8 = 2;
 /// What was named does not exist.
-pub const UNKNOWN: u8 = 3;
+pub(crate) const UNKNOWN: u8 = 3;
 /// Refused as things stand.
-pub const REFUSED: u8 = 4;
+pub(crate) const REFUSED: u8 = 4;
 /// The hub, the engine or another machine cannot be reached.
-pub const UNREACHABLE: u8 = 5;
+pub(crate) const UNREACHABLE: u8 = 5;
 /// A build failed.
-pub const BUILD: u8 = 6;
+pub(crate) const BUILD: u8 = 6;
 /// A rollout failed; the environment kept its releases.
-pub const ROLLOUT: u8 = 7;
+pub(crate) const ROLLOUT: u8 = 7;
 
 /// The table that `--help` shows.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 Exit codes:
   0  done
   1  something else went wrong
@@ -30,7 +30,7 @@ Exit codes:
   7  a rollout failed; the environment kept its releases";
 
 /// The exit code for a problem.
-pub fn code(problem: &Problem) -> u8 {
+pub(crate) fn code(problem: &Problem) -> u8 {
     match (problem.kind.as_str(), problem.status) {
         ("build-failed", _) => BUILD,
         ("step-failed" | "step-timed-out" | "rollout-failed", _) => ROLLOUT,
@@ -48,18 +48,11 @@ mod tests {
 
     #[test]
     fn every_code_in_the_help_can_be_reached_and_none_is_missing() {
-        let reached: Vec<u8> = [
-            ("x", 500),
-            ("x", 422),
-            ("x", 404),
-            ("x", 409),
-            ("x", 503),
-            ("build-failed", 422),
-            ("step-failed", 409),
-        ]
-        .iter()
-        .map(|(kind, status)| code(&Problem::new(*status, kind, "")))
-        .collect();
+        let reached: Vec<u8> =
+            [("x", 500), ("x", 422), ("x", 404), ("x", 409), ("x", 503), ("build-failed", 422), ("step-failed", 409)]
+                .iter()
+                .map(|(kind, status)| code(&Problem::new(*status, kind, "")))
+                .collect();
         assert_eq!(reached, [1, 2, 3, 4, 5, 6, 7]);
         for code in reached {
             assert!(HELP.contains(&format!("\n  {code}  ")), "{code} is not in the help");

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output::problem(&api::Problem::new(500, "runtime", "The process cannot be set up").detail(error.to_string()));
+            output::problem(
+                &api::Problem::new(500, "runtime", "The process cannot be set up").detail(error.to_string()),
+            );
             return ExitCode::from(exit::OTHER);
         }
     };

@@ -9,15 +9,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// Prints data as JSON.
-pub fn json(data: &impl Serialize) -> api::Result<()> {
-    let text = serde_json::to_string_pretty(data)
-        .map_err(|error| Problem::new(500, "output", "The answer cannot be written as JSON").detail(error.to_string()))?;
+pub(crate) fn json(data: &impl Serialize) -> api::Result<()> {
+    let text = serde_json::to_string_pretty(data).map_err(|error| {
+        Problem::new(500, "output", "The answer cannot be written as JSON").detail(error.to_string())
+    })?;
     line(&text);
     Ok(())
 }
 
 /// Prints a line of data. A reader that has gone away ends the process quietly, as `head` expects.
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
@@ -25,7 +26,7 @@ pub fn line(text: &str) {
 }
 
 /// Prints rows under headings, aligned; the last column is as long as it is.
-pub fn table(headings: &[&str], rows: &[Vec<String>]) {
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
     for row in table_lines(headings, rows) {
         line(&row);
     }
@@ -48,17 +49,17 @@ fn table_lines(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
 }
 
 /// Says something that is not data.
-pub fn note(text: &str) {
+pub(crate) fn note(text: &str) {
     eprintln!("{text}");
 }
 
 /// Says what went wrong, why, and what to do next.
-pub fn problem(problem: &Problem) {
+pub(crate) fn problem(problem: &Problem) {
     eprintln!("{}", problem_text(problem));
 }
 
 /// The same for programs.
-pub fn problem_json(problem: &Problem) {
+pub(crate) fn problem_json(problem: &Problem) {
     match serde_json::to_string(problem) {
         Ok(text) => eprintln!("{text}"),
         Err(_) => self::problem(problem),
@@ -81,13 +82,13 @@ fn problem_text(problem: &Problem) -> String {
 }
 
 /// A long piece of work: a spinner on a terminal, silence elsewhere. Lines written through it stay.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     /// Begins.
-    pub fn begin(what: &str) -> Self {
+    pub(crate) fn begin(what: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
@@ -101,14 +102,14 @@ impl Progress {
     }
 
     /// What is being done now.
-    pub fn now(&self, what: &str) {
+    pub(crate) fn now(&self, what: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(what.to_owned());
         }
     }
 
     /// Writes a line that stays.
-    pub fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
@@ -125,7 +126,7 @@ impl Drop for Progress {
 }
 
 /// How long ago something was: `12 s`, `3 min`, `5 h`, `2 d`.
-pub fn ago(then: Micros, now: Micros) -> String {
+pub(crate) fn ago(then: Micros, now: Micros) -> String {
     let seconds = (now.0 - then.0).max(0) / 1_000_000;
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -136,19 +137,19 @@ pub fn ago(then: Micros, now: Micros) -> String {
 }
 
 /// A span in seconds with one digit: `3.2 s`.
-pub fn span(from: Micros, to: Micros) -> String {
+pub(crate) fn span(from: Micros, to: Micros) -> String {
     format!("{:.1} s", (to.0 - from.0).max(0) as f64 / 1e6)
 }
 
 /// The first 12 digits of a digest's hash, as people compare them.
-pub fn short(digest: &oci::Digest) -> String {
+pub(crate) fn short(digest: &oci::Digest) -> String {
     let text = digest.to_string();
     let hash = text.split_once(':').map_or(text.as_str(), |(_, hash)| hash);
     hash.chars().take(12).collect()
 }
 
 /// The first 12 digits of a commit.
-pub fn short_commit(commit: &str) -> String {
+pub(crate) fn short_commit(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
@@ -164,7 +165,9 @@ mod tests {
 
     #[test]
     fn a_problem_says_what_why_and_what_next() {
-        let problem = Problem::new(404, "env-unknown", "No environment \"prdo\"").detail("known: qa, prod").hint("Did you mean prod?");
+        let problem = Problem::new(404, "env-unknown", "No environment \"prdo\"")
+            .detail("known: qa, prod")
+            .hint("Did you mean prod?");
         assert_eq!(
             problem_text(&problem),
             "error: No environment \"prdo\"\n  known: qa, prod\n\nhint: Did you mean prod?"

@@ -8,31 +8,31 @@ use base::guard::TokenFile;
 use url::Url;
 
 /// Where a hub keeps its data unless told otherwise, for root.
-pub const DATA_FOLDER_ROOT: &str = "/var/lib/longshore";
+pub(crate) const DATA_FOLDER_ROOT: &str = "/var/lib/longshore";
 
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// The hub's address
     #[arg(long, global = true, env = "LONGSHORE_HUB", default_value = "http://127.0.0.1:5000", value_name = "URL")]
-    pub hub: Url,
+    pub(crate) hub: Url,
     /// The hub's data folder, whose token allows changes [default: /var/lib/longshore, or ~/.local/share/longshore if not root]
     #[arg(long, global = true, env = "LONGSHORE_DATA", value_name = "FOLDER")]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Print data, and problems, as JSON
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 impl Global {
     /// The data folder that was named, or the usual one.
-    pub fn data_folder(&self) -> PathBuf {
+    pub(crate) fn data_folder(&self) -> PathBuf {
         self.data.clone().unwrap_or_else(|| usual_data_folder(std::env::var_os("HOME").map(PathBuf::from).as_deref()))
     }
 
     /// A client. The token is read from the data folder; without one, reading still works and the hub says why it
     /// refuses changes.
-    pub fn client(&self) -> Result<HubClient> {
+    pub(crate) fn client(&self) -> Result<HubClient> {
         HubClient::new(self.hub.clone(), self.token()?)
     }
 

@@ -68,13 +68,17 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         data,
     };
     let shutdown = Shutdown::on_signals().map_err(|error| Problem::internal(&error))?;
-    Agent::run(config, shutdown).await.map_err(Problem::from)
+    Agent::run(config, shutdown.token())
+        .await
+        .map_err(|error| Problem::new(500, "agent-failed", "The agent cannot run").detail(error.to_string()))
 }
 
 fn machine_name() -> api::Result<HostName> {
     let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
     let name = name.split('.').next().unwrap_or_default().to_owned();
     name.parse().map_err(|error: api::InvalidName| {
-        Problem::new(400, "name-missing", "The host needs a name").detail(error.to_string()).hint("Give one with --name.")
+        Problem::new(400, "name-missing", "The host needs a name")
+            .detail(error.to_string())
+            .hint("Give one with --name.")
     })
 }

@@ -93,7 +93,9 @@ fn show(run: &Run) {
         .iter()
         .map(|build| {
             let took = match (build.outcome, build.started_at, build.finished_at) {
-                (BuildOutcome::Built | BuildOutcome::Pinned | BuildOutcome::Failed, Some(from), Some(to)) => output::span(from, to),
+                (BuildOutcome::Built | BuildOutcome::Pinned | BuildOutcome::Failed, Some(from), Some(to)) => {
+                    output::span(from, to)
+                }
                 _ => "-".to_owned(),
             };
             vec![

@@ -114,9 +114,8 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
 }
 
 fn read(file: &PathBuf) -> api::Result<String> {
-    let unreadable = |why: String| {
-        Problem::new(400, "file-unreadable", format!("{} cannot be read", file.display())).detail(&why)
-    };
+    let unreadable =
+        |why: String| Problem::new(400, "file-unreadable", format!("{} cannot be read", file.display())).detail(&why);
     let length = std::fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
     if length > FILE_BYTES_MAX {
         return Err(unreadable("it is longer than 1 MiB".to_owned()));

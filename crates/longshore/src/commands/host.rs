@@ -77,7 +77,9 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
                 .collect();
             output::table(&["HOST", "STATE", "SEEN", "CONTAINERS", "ENGINE", "LABELS"], &rows);
             if rows.is_empty() {
-                output::note("\nNo hosts yet. `longshore host token` makes a token; `longshore agent --join TOKEN` uses it.");
+                output::note(
+                    "\nNo hosts yet. `longshore host token` makes a token; `longshore agent --join TOKEN` uses it.",
+                );
             }
             super::more(page.next.as_ref(), "longshore host ls --after");
             Ok(())

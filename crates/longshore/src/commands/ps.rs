@@ -42,7 +42,10 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         .collect();
     output::table(&["SERVICE", "HOST", "STATE", "SINCE", "RELEASE", "DIGEST", "CONTAINER"], &rows);
     if rows.is_empty() {
-        output::note(&format!("\nNothing of {app} runs in {}. `longshore why {app} --env {}` says why.", args.env, args.env));
+        output::note(&format!(
+            "\nNothing of {app} runs in {}. `longshore why {app} --env {}` says why.",
+            args.env, args.env
+        ));
     }
     Ok(())
 }

@@ -144,7 +144,8 @@ pub(super) async fn follow(global: &Global, client: &HubClient, plan: Plan, deta
 }
 
 fn tell(plan: &Plan, told: &mut BTreeMap<u32, StepState>, progress: &Progress) {
-    for (wave, step) in plan.waves.iter().enumerate().flat_map(|(n, wave)| wave.steps.iter().map(move |step| (n, step))) {
+    for (wave, step) in plan.waves.iter().enumerate().flat_map(|(n, wave)| wave.steps.iter().map(move |step| (n, step)))
+    {
         let before = told.insert(step.number, step.state);
         let first_word = before.is_none() && step.state == StepState::Waiting;
         if step.state == StepState::Active {
@@ -162,13 +163,28 @@ fn step_line(wave: usize, step: &Step) -> String {
         (Some(from), Some(to)) => output::span(from, to),
         _ => String::new(),
     };
-    format!("  wave {:<2} {:<10} {:<8} {:<12} {:<8} {took}", wave + 1, step.host, word(&step.action), step.service, word(&step.state))
-        .trim_end()
-        .to_owned()
+    format!(
+        "  wave {:<2} {:<10} {:<8} {:<12} {:<8} {took}",
+        wave + 1,
+        step.host,
+        word(&step.action),
+        step.service,
+        word(&step.state)
+    )
+    .trim_end()
+    .to_owned()
 }
 
 fn headline(plan: &Plan) -> String {
-    format!("{} of {} to {}: {} steps in {} waves (plan {})", word(&plan.kind), changed(plan), plan.env, steps(plan).count(), plan.waves.len(), plan.id)
+    format!(
+        "{} of {} to {}: {} steps in {} waves (plan {})",
+        word(&plan.kind),
+        changed(plan),
+        plan.env,
+        steps(plan).count(),
+        plan.waves.len(),
+        plan.id
+    )
 }
 
 fn changed(plan: &Plan) -> String {
@@ -240,7 +256,11 @@ pub(super) async fn address_of(client: &HubClient, given: ServiceAddress) -> api
         return Ok(given);
     }
     let overview = client.overview().await?;
-    if overview.apps.iter().any(|app| app.app == given.app && app.services.iter().all(|s| s.service.as_str() != given.app.as_str())) {
+    if overview
+        .apps
+        .iter()
+        .any(|app| app.app == given.app && app.services.iter().all(|s| s.service.as_str() != given.app.as_str()))
+    {
         return Ok(given);
     }
     let service: Result<ServiceName, _> = given.app.as_str().parse();

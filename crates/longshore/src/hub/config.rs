@@ -91,11 +91,16 @@ impl Config {
         };
         let address = |text: &str| text.parse::<SocketAddr>().map_err(|error| invalid(format!("{text}: {error}")));
         let listen = flags.listen.or(file.listen).map_or_else(|| address(LISTEN_DEFAULT), Ok)?;
-        let agent_listen = flags.agent_listen.or(file.agent_listen).map_or_else(|| address(AGENT_LISTEN_DEFAULT), Ok)?;
+        let agent_listen =
+            flags.agent_listen.or(file.agent_listen).map_or_else(|| address(AGENT_LISTEN_DEFAULT), Ok)?;
         if !listen.ip().is_loopback() && !flags.insecure {
-            return Err(Problem::new(400, "listen-insecure", format!("The hub does not listen on {listen} without TLS and sign-in"))
-                .detail("whoever reaches that address could push images")
-                .hint("Listen on 127.0.0.1 behind a proxy that does both, or say --insecure in a network you trust."));
+            return Err(Problem::new(
+                400,
+                "listen-insecure",
+                format!("The hub does not listen on {listen} without TLS and sign-in"),
+            )
+            .detail("whoever reaches that address could push images")
+            .hint("Listen on 127.0.0.1 behind a proxy that does both, or say --insecure in a network you trust."));
         }
         let data = flags.data.or(file.data).unwrap_or(data_default);
         let data = std::path::absolute(&data).map_err(|error| invalid(format!("{}: {error}", data.display())))?;

@@ -7,15 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::access::Access;
-use api::delivery::{Delivery, Fleet};
-use api::pipeline::Pipeline;
-use api::registry::Registry;
 use api::{Micros, Problem, Result};
 use base::db::DatabaseConfig;
 use base::guard::TokenFile;
 use base::shutdown::{DRAIN_SECONDS, Shutdown};
 use base::tasks::Tasks;
-use engine::Engine;
+use blobs::FileStore;
 
 use config::Config;
 
@@ -53,7 +50,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         config.listen,
         config.agent_listen
     );
-    ports::serve(listeners, &config, hub, tls, &shutdown);
+    ports::serve(listeners, &config, &hub, tls, &shutdown);
     shutdown.begun().await;
     let left = shutdown.drain(Duration::from_secs(DRAIN_SECONDS)).await;
     if left > 0 {
@@ -63,49 +60,58 @@ pub(crate) async fn run(config: Config) -> Result<()> {
 }
 
 async fn open(config: &Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<(Hub, rustls::ServerConfig)> {
-    let now = Micros::now();
     let database = match &config.database_url {
         Some(url) => DatabaseConfig::Postgres { url: url.clone() },
         None => DatabaseConfig::Sqlite { folder: config.data.clone() },
     };
     let token = TokenFile::create_or_read(&config.data)
         .map_err(|error| Problem::new(500, "token-file", "The hub's token cannot be kept").detail(error.to_string()))?;
+    let replica = replica();
 
     let mut hub_names = config.agent_names.clone();
     hub_names.push(config.agent_listen.ip().to_string());
-    let access = access::Service::new(access::Config { hub_names }, &database, now).await.map_err(Problem::from)?;
-    let tls = access.server_config().map_err(Problem::from)?;
+    let access = access::Service::new(access::Config { hub_names }, &database, Micros::now()).await?;
+    let tls = access.server_config()?;
     access.tasks_spawn(tasks);
 
-    let blobs = blobs::FileStore::open(config.data.join("registry")).await.map_err(storage)?;
-    let registry = registry::Service::new(registry::Config::default(), registry::Deps { blobs: Arc::new(blobs), database: database.clone() }).await?;
-    let registry = Arc::new(registry);
+    let blobs = FileStore::open(config.data.join("registry")).await.map_err(|error| {
+        Problem::new(500, "blob-store", "The store of images cannot be opened").detail(error.to_string())
+    })?;
+    let db = base::db::open(&database, registry::CONTEXT, registry::MIGRATIONS).await?;
+    let registry = Arc::new(registry::Service::new(registry::Deps { db, blobs: Arc::new(blobs) }));
     registry.tasks_spawn(tasks);
 
-    let deps = delivery::Deps { db: base::db::open(&database, "delivery", delivery::MIGRATIONS).await?, registry: registry.clone() };
-    let delivery = Arc::new(delivery::Service::new(delivery::Config { holder: holder() }, deps).await?);
+    let deps = delivery::Deps {
+        registry: registry.clone(),
+        db: base::db::open(&database, delivery::CONTEXT, delivery::MIGRATIONS).await?,
+        clock: Arc::new(Micros::now),
+    };
+    let delivery = Arc::new(delivery::Service::new(delivery::Config { replica: replica.clone() }, deps).await?);
     delivery.tasks_spawn(tasks);
 
     let address = crate::commands::engine_address(config.engine_address.as_deref())?;
-    let builder: Arc<dyn Engine> = Arc::new(engine::Docker::new(address));
     let deps = pipeline::Deps {
         db: base::db::open(&database, "pipeline", pipeline::MIGRATIONS).await?,
         registry: registry.clone(),
         delivery: delivery.clone(),
-        engine: builder,
+        engine: Arc::new(engine::Docker::new(address)),
     };
-    let pipeline = pipeline::Service::new(
-        pipeline::Config {
-            data_folder: config.data.join("pipeline"),
-            registry_address: config.registry_address.clone(),
-            build_network: config.build_network.clone(),
-            builds_parallel: config.builds_parallel,
-            queue_runs_max: BUILD_QUEUE_RUNS_MAX,
-            image_labels: config.image_labels.clone(),
-            holder: holder(),
-        },
-        deps,
-    );
+    let settings = pipeline::Config {
+        data_folder: config.data.join("pipeline"),
+        registry_address: config.registry_address.clone(),
+        build_network: config.build_network.clone(),
+        builds_parallel: config.builds_parallel,
+        queue_runs_max: BUILD_QUEUE_RUNS_MAX,
+        image_labels: config.image_labels.clone(),
+        holder: replica,
+    };
+    let pipeline = Arc::new(pipeline::Service::new(settings, deps));
     pipeline.tasks_spawn(tasks, shutdown);
-    Ok((Hub { access: Arc::new(access), delivery, pipeline: Arc::new(pipeline), registry, token }, tls))
+    Ok((Hub { access: Arc::new(access), delivery, pipeline, registry, token }, tls))
+}
+
+/// The name of this hub among those that share a database: the same after a restart, so that it takes up at once what it
+/// held before.
+fn replica() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

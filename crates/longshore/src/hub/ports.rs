@@ -1,0 +1,88 @@
+//! The hub's two ports: one for people, tools and registry clients, one for agents.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use api::delivery::Fleet;
+use api::{Problem, Result};
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use base::guard::{HostGuard, changes_need_token, host_check};
+use base::shutdown::Shutdown;
+use futures::FutureExt;
+use tokio::net::TcpListener;
+
+use super::Hub;
+use super::config::Config;
+
+/// Both ports, bound.
+pub(crate) struct Listeners {
+    main: TcpListener,
+    agents: TcpListener,
+}
+
+/// Binds both ports, or says who may hold them.
+pub(crate) async fn bind(config: &Config) -> Result<Listeners> {
+    Ok(Listeners {
+        main: listener(config.listen, "--listen").await?,
+        agents: listener(config.agent_listen, "--agent-listen").await?,
+    })
+}
+
+async fn listener(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let in_use = error.kind() == std::io::ErrorKind::AddrInUse;
+        let kind = if in_use { "port-in-use" } else { "port-unusable" };
+        let mut hint = format!("Choose another with {flag}.");
+        if in_use && address.port() == 5000 && cfg!(target_os = "macos") {
+            hint.push_str(
+                " On macOS the AirPlay receiver holds port 5000: it can be switched off in the system settings.",
+            );
+        }
+        if in_use {
+            hint.push_str(&format!(" `ss -ltnp 'sport = :{}'` says who holds it.", address.port()));
+        }
+        Problem::new(409, kind, format!("The hub cannot listen on {address}")).detail(error.to_string()).hint(hint)
+    })
+}
+
+/// Serves both ports until the stop.
+pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: rustls::ServerConfig, shutdown: &Shutdown) {
+    let main = base::listen::serve(listeners.main, None, main_routes(config, hub), shutdown.clone());
+    let agents = base::listen::serve(listeners.agents, Some(Arc::new(tls)), agent_routes(hub), shutdown.clone());
+    shutdown.spawn(main);
+    shutdown.spawn(agents);
+}
+
+/// `/v2/` for anyone on loopback; `/api/v1/` with the token for changes; pages for the rest.
+fn main_routes(config: &Config, hub: &Hub) -> Router {
+    let api = Router::new()
+        .merge(access::http::api_routes(hub.access.clone()))
+        .merge(hub.delivery.http())
+        .merge(pipeline::http::router(hub.pipeline.clone()))
+        .layer(from_fn_with_state(hub.token.clone(), changes_need_token));
+    let own = config.listen.ip().to_string();
+    let names = ["localhost", "127.0.0.1", "[::1]", &own];
+    Router::new()
+        .merge(registry::http::routes(hub.registry.clone()))
+        .merge(api)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .merge(web::Pages::new(hub.delivery.clone()).router())
+        .layer(from_fn_with_state(HostGuard::new(names), host_check))
+}
+
+/// What agents ask: enrolment without a certificate, everything else with one.
+fn agent_routes(hub: &Hub) -> Router {
+    let fleet = hub.delivery.clone();
+    let on_enrolled: access::http::OnEnrolled = Arc::new(move |host, labels| {
+        let fleet = fleet.clone();
+        async move { fleet.host_enrolled(&host, labels).await }.boxed()
+    });
+    let hosts = hub
+        .delivery
+        .agent_http()
+        .merge(registry::http::host_routes(hub.registry.clone()))
+        .layer(from_fn_with_state(hub.access.clone(), access::http::host_required));
+    Router::new().merge(access::http::agent_routes(hub.access.clone(), on_enrolled)).merge(hosts)
+}
