@@ -55,6 +55,13 @@ impl World {
         }
     }
 
+    pub(crate) fn host_add(&mut self, named: &str) {
+        let added = host(named, &[], self.now);
+        self.agents.insert(added.name.clone(), Agent::default());
+        self.numbers.insert(added.name.clone(), 1);
+        self.hosts.push(added);
+    }
+
     pub(crate) fn planned(&self, wanted: &BTreeMap<ServiceName, Release>) -> Result<Planned, Error> {
         let scope: BTreeSet<ServiceName> = wanted.keys().chain(self.current.keys()).cloned().collect();
         let hosts_known = self.hosts.iter().map(|host| (host.name.clone(), host.clone())).collect();

@@ -46,7 +46,9 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn spec(index: usize, shape: &Shape, hosts: u32, version: u32) -> Spec {
     let mut spec = Spec::new(&format!("s{index}")).version(version);
-    spec = match shape.mode {
+    // What changes and has no volume also changes how many of it run where.
+    let mode = if shape.volume { shape.mode } else { (shape.mode + version - 1) % 4 };
+    spec = match mode {
         0 => spec.global(),
         replicas => spec.replicas(if shape.volume { replicas.min(hosts) } else { replicas }),
     };
@@ -102,6 +104,7 @@ proptest! {
         gone in prop::collection::vec(prop::bool::weighted(0.1), 6),
         failing in prop::collection::btree_set((0usize..6, 0usize..4), 0..3),
         events in prop::collection::vec(event(), 0..120),
+        grows in any::<bool>(),
     ) {
         let names: Vec<String> = (0..hosts).map(|index| format!("h{index}")).collect();
         let labelled: Vec<(&str, &[(&str, &str)])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
@@ -116,6 +119,9 @@ proptest! {
             .map(|(index, shape)| spec(index, shape, count, if changed[index] { 2 } else { 1 })).collect();
         let wanted = releases(&new);
         let before = world.placements.clone();
+        if grows {
+            world.host_add("h9");
+        }
         let homes = volume_hosts(&world, &releases(&old));
         let Ok(mut plan) = world.begin(&wanted) else { return Ok(()) };
         let is_new: BTreeSet<ReleaseId> = plan.changes.iter().filter_map(|change| change.to.clone()).collect();
