@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::access::{EnrolRequest, HostCertificate, RenewRequest};
 use api::agent::{BODY_BYTES_MAX, Desired, DesiredSeen, PROTOCOL_HEADER, PROTOCOL_VERSION, Report, WAIT_SECONDS_MAX};
 use api::{Problem, lines};
-use base::tls::{Fingerprint, SharedIdentity, TlsError, client_config_pinned};
+use base::tls::{Fingerprint, ForeignCa, SharedIdentity, TlsError, client_config_pinned};
 use bytes::Bytes;
 use futures::Stream;
 use http::{HeaderMap, Method, StatusCode};
@@ -269,14 +269,14 @@ impl HubClient {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> HubError {
+        if ForeignCa::find(error).is_some() {
+            return HubError::ForeignCa;
+        }
+        // The innermost cause says it best; what lies around it is the HTTP library's.
         let mut why = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
             why = cause.to_string();
-            // The verifier's own error is deep inside, and only its text comes through every layer.
-            if format!("{cause:?}").contains("ForeignCa") {
-                return HubError::ForeignCa;
-            }
             source = cause.source();
         }
         HubError::Unreachable { hub: self.hub.to_string(), why }

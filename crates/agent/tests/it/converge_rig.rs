@@ -126,11 +126,10 @@ impl Rig {
 
     pub(crate) fn violations(&self) -> Vec<String> {
         let mut violations = self.world().violations.clone();
-        for volume in ["longshore-h1-prod-vote-data"] {
-            let most = self.engine.volume_holders_most(volume);
-            if most > 1 {
-                violations.push(format!("{most} containers held {volume} at once"));
-            }
+        let volume = "longshore-h1-prod-vote-data";
+        let most = self.engine.volume_holders_most(volume);
+        if most > 1 {
+            violations.push(format!("{most} containers held {volume} at once"));
         }
         violations
     }

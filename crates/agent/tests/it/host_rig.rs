@@ -221,6 +221,7 @@ impl HostRig {
     }
 }
 
+#[allow(clippy::print_stderr, reason = "the logs of a test that failed are for whoever reads its output")]
 impl Drop for HostRig {
     fn drop(&mut self) {
         if let Some(mut agent) = self.agent.take() {
