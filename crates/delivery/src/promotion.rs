@@ -51,7 +51,7 @@ pub(crate) async fn wanted<Q: Queryable>(on: &Q, asked: &Asked) -> Result<Wanted
         return Err(Error::new(
             ErrorKind::EnvironmentNotForApp,
             format!("{env} is for {} and not for {app}", apps.join(", ")),
-            format!("Add {app} to `apps` of {env} in the environments file and apply it: `longshore env apply FILE`."),
+            format!("Add {app} to `apps` of {env} in the environments file and apply it: `longshore env apply -f FILE`."),
         ));
     }
     let current = releases::current(on, &asked.project).await?;
@@ -126,7 +126,7 @@ async fn rolled_back<Q: Queryable>(
 ) -> Result<Wanted, Error> {
     let Project { env, .. } = &asked.project;
     let nothing = |why: String| {
-        let hint = format!("See what was promoted with `longshore rollout ls --env {env}`.");
+        let hint = format!("See what was promoted with `longshore rollout status --env {env}`.");
         Err(Error::new(ErrorKind::NothingToRollBack, why, hint))
     };
     let Some(last) = plans::last_succeeded(on, &asked.project, asked.service.as_ref()).await? else {

@@ -211,7 +211,7 @@ impl Service {
         let known = plan.clone();
         if !plan.state.is_final() {
             for record in &mut plan.steps {
-                record.step.detail = detail(&known, record, seen, self.now());
+                record.step.detail = detail(&known, record, &self.view(seen, self.now()));
             }
         }
         plan.to_plan()
@@ -397,7 +397,7 @@ impl Delivery for Service {
         let plan = plans::get(&self.inner.db, id).await?;
         let plan = plan.ok_or_else(|| {
             let shown: String = id.chars().take(64).collect();
-            let hint = "List plans with `longshore rollout ls`.";
+            let hint = "List plans with `longshore rollout status`.";
             Error::new(ErrorKind::PlanUnknown, format!("no plan has the id {shown:?}"), hint)
         })?;
         Ok(self.plan_shown(plan, &self.seen()))

@@ -33,10 +33,10 @@ pub(crate) async fn get<Q: Queryable>(on: &Q, env: &EnvName) -> Result<Environme
         return Ok(found.clone());
     }
     let hint = if all.is_empty() {
-        "Declare environments in a file and apply it: `longshore env apply environments.yaml`.".to_owned()
+        "Declare environments in a file and apply it: `longshore env apply -f environments.yaml`.".to_owned()
     } else {
         let names: Vec<&str> = all.iter().map(|environment| environment.name.as_str()).collect();
-        format!("There are: {}. Declare others with `longshore env apply FILE`.", names.join(", "))
+        format!("There are: {}. Declare others with `longshore env apply -f FILE`.", names.join(", "))
     };
     Err(Error::new(ErrorKind::EnvironmentUnknown, format!("{env} is not an environment of this hub"), hint))
 }
