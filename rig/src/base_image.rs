@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bollard::Docker;
-use bollard::query_parameters::CreateImageOptionsBuilder;
+use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions};
 use futures::StreamExt;
 use tokio_util::io::ReaderStream;
 
@@ -14,14 +14,17 @@ use crate::engine;
 
 /// The image's name.
 pub const NAME: &str = "debian:bookworm-slim";
+/// Marks an image that was made here. Images built on it inherit the label, so it says nothing about them.
+const MADE_LABEL: (&str, &str) = ("dev.longshore.base-image", "made-from-packages");
+const ARCHIVE: &str = "debian-bookworm-slim.tar";
 /// How long a public registry may take to hand over the image.
 const PULL_SECONDS_MAX: u64 = 120;
 /// How long it may take to answer at all.
 const PULL_BEGIN_SECONDS_MAX: u64 = 10;
 
-/// Makes sure that the engine has the image, and says how: present, pulled or made. What is made carries `label`
-/// (`KEY=VALUE`) and keeps its archive in `cache`.
-pub async fn ensure(docker: &Docker, cache: &Path, label: &str) -> anyhow::Result<&'static str> {
+/// Makes sure that the engine has the image, and says how: present, pulled or made. What is made keeps its archive in
+/// `cache`.
+pub async fn ensure(docker: &Docker, cache: &Path) -> anyhow::Result<&'static str> {
     if docker.inspect_image(NAME).await.is_ok() {
         return Ok("present");
     }
@@ -34,7 +37,7 @@ pub async fn ensure(docker: &Docker, cache: &Path, label: &str) -> anyhow::Resul
         .from_src("-")
         .repo(repository)
         .tag(tag)
-        .changes(vec!["CMD [\"bash\"]".to_owned(), format!("LABEL {label}")])
+        .changes(vec!["CMD [\"bash\"]".to_owned(), format!("LABEL {}={}", MADE_LABEL.0, MADE_LABEL.1)])
         .build();
     let file = tokio::fs::File::open(&archive).await?;
     let body = ReaderStream::with_capacity(file, 1 << 20).map(|chunk| chunk.unwrap_or_default());
@@ -43,6 +46,18 @@ pub async fn ensure(docker: &Docker, cache: &Path, label: &str) -> anyhow::Resul
         answer.context("the engine did not take the base image")?;
     }
     Ok("made from Debian packages")
+}
+
+/// Removes the image if it was made here, and its archive.
+pub async fn remove(docker: &Docker, cache: &Path) -> anyhow::Result<()> {
+    let labels = docker.inspect_image(NAME).await.ok().and_then(|image| image.config?.labels).unwrap_or_default();
+    if labels.get(MADE_LABEL.0).is_some_and(|value| value == MADE_LABEL.1) {
+        docker.remove_image(NAME, None::<RemoveImageOptions>, None).await?;
+    }
+    match std::fs::remove_file(cache.join(ARCHIVE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 async fn pull(docker: &Docker) -> bool {
@@ -58,7 +73,7 @@ async fn pull(docker: &Docker) -> bool {
 
 /// The image's file tree as a tar archive, made once.
 fn archive(cache: &Path) -> anyhow::Result<PathBuf> {
-    let archive = cache.join("debian-bookworm-slim.tar");
+    let archive = cache.join(ARCHIVE);
     if archive.exists() {
         return Ok(archive);
     }

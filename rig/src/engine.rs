@@ -113,8 +113,8 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Removes every container, network and volume that carries a label, and images of repositories that begin with one of
-/// `registries` (`127.0.0.1:5000/`); with `base_images`, also images that carry the label. Nothing else is touched.
+/// Removes every container, network, volume and image that carries a label, and images of repositories that begin with
+/// one of `registries` (`127.0.0.1:5000/`). Nothing else is touched.
 pub async fn sweep(docker: &Docker, label: &str, registries: &[String], base_images: bool) -> anyhow::Result<usize> {
     let filter = || HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
     let mut removed = 0;
@@ -148,7 +148,7 @@ pub async fn sweep(docker: &Docker, label: &str, registries: &[String], base_ima
         }
         let labelled =
             label.split_once('=').is_some_and(|(key, value)| image.labels.get(key).is_some_and(|v| v == value));
-        if base_images && labelled && named.is_empty() {
+        if labelled && named.is_empty() {
             let options = RemoveImageOptionsBuilder::default().force(true).build();
             ignore_gone(docker.remove_image(&image.id, Some(options), None).await.map(|_| ()))?;
             removed += 1;

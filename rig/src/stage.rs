@@ -72,11 +72,12 @@ impl Stage {
             agents: BTreeMap::new(),
             options,
         };
-        let host_network = if stage.options.host_network { "\n[build]\nnetwork = \"host\"\n" } else { "" };
+        let network = if stage.options.host_network { "network = \"host\"\n" } else { "" };
+        let (key, value) = stage.options.label.split_once('=').context("a label is KEY=VALUE")?;
         std::fs::write(
             stage.options.folder.join("hub.toml"),
             format!(
-                "listen = \"{}:{HUB_PORT}\"\nagent_listen = \"{}:{AGENT_PORT}\"\ndata = {:?}\n{host_network}",
+                "listen = \"{}:{HUB_PORT}\"\nagent_listen = \"{}:{AGENT_PORT}\"\ndata = {:?}\n\n[build]\n{network}labels = {{ {key:?} = {value:?} }}\n",
                 stage.address(1),
                 stage.address(1),
                 stage.data().display().to_string(),

@@ -105,9 +105,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
     let docker = rig::engine::ensure().await?;
     // What an earlier demo left would be found in the way.
-    sweep(&docker, &folder, false).await?;
+    sweep(&docker, &folder).await?;
     let mut clock = Clock::new();
-    let how = clock.time("base image", rig::base_image::ensure(&docker, &cache_folder()?, LABEL)).await?;
+    let how = clock.time("base image", rig::base_image::ensure(&docker, &cache_folder()?)).await?;
     say(&format!("Base image {}: {how}", rig::base_image::NAME));
 
     let binary = args.binary.clone().map_or_else(beside_this_program, Ok)?;
@@ -483,15 +483,15 @@ fn beside_this_program() -> anyhow::Result<PathBuf> {
 async fn finish(docker: &bollard::Docker, stage: &mut Stage, folder: &Path) -> anyhow::Result<()> {
     say("Ending the demo: its hub, hosts, containers, networks and volumes");
     stage.end().await?;
-    sweep(docker, folder, false).await?;
+    sweep(docker, folder).await?;
     Ok(())
 }
 
-/// Ends what an earlier demo left: processes, containers, networks, volumes, its folder. The engine's build cache stays,
-/// and unless `base_image` so does the base image, which is what makes the next run quick.
-async fn sweep(docker: &bollard::Docker, folder: &Path, base_image: bool) -> anyhow::Result<usize> {
+/// Ends what an earlier demo left: processes, containers, networks, volumes, images, its folder. The base image and the
+/// engine's build cache stay, which is what makes the next run quick.
+async fn sweep(docker: &bollard::Docker, folder: &Path) -> anyhow::Result<usize> {
     stage::end_processes(folder, &[]).await?;
-    let removed = rig::engine::sweep(docker, LABEL, &left_registries(folder), base_image).await?;
+    let removed = rig::engine::sweep(docker, LABEL, &left_registries(folder)).await?;
     if folder.exists() {
         std::fs::remove_dir_all(folder)?;
     }
@@ -510,12 +510,8 @@ fn left_registries(folder: &Path) -> Vec<String> {
 async fn clean(folder: &Path) -> anyhow::Result<()> {
     let docker = rig::engine::connect()?;
     docker.ping().await.context("no container engine answers")?;
-    let removed = sweep(&docker, folder, true).await?;
-    let cache = cache_folder()?;
-    let archive = cache.join("debian-bookworm-slim.tar");
-    if archive.exists() {
-        std::fs::remove_file(&archive)?;
-    }
+    let removed = sweep(&docker, folder).await?;
+    rig::base_image::remove(&docker, &cache_folder()?).await?;
     say(&format!("Removed {removed} containers, networks, volumes and images, and {}", folder.display()));
     say("The engine's own build cache stays: `docker builder prune` empties it");
     Ok(())

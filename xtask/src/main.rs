@@ -38,7 +38,7 @@ async fn main() -> ExitCode {
 
 async fn engine() -> anyhow::Result<()> {
     let docker = rig::engine::ensure().await?;
-    let how = rig::base_image::ensure(&docker, &demo::cache_folder()?, "dev.longshore.instance=test").await?;
+    let how = rig::base_image::ensure(&docker, &demo::cache_folder()?).await?;
     let version = docker.version().await?.version.unwrap_or_default();
     println!("engine {version}; {}: {how}", rig::base_image::NAME);
     Ok(())

@@ -42,7 +42,8 @@ where
             let scene = set(folder.path(), &app, docker.clone(), &label).await.unwrap();
             let (mut scene, result) = test(scene).await;
             if let Err(error) = result {
-                let logs: String = ["hub.log", "host1.log", "host2.log", "host3.log"].map(|log| scene.stage.log_end(log)).concat();
+                let logs: String =
+                    ["hub.log", "host1.log", "host2.log", "host3.log"].map(|log| scene.stage.log_end(log)).concat();
                 panic!("{error:#}\n{logs}");
             }
             scene.stage.end().await.unwrap();
@@ -52,7 +53,7 @@ where
         .await;
         rig::stage::end_processes(folder.path(), &[]).await.unwrap();
         let registries = outcome.as_ref().cloned().unwrap_or_default();
-        rig::engine::sweep(&docker, &label, &registries, false).await.unwrap();
+        rig::engine::sweep(&docker, &label, &registries).await.unwrap();
         outcome
     });
     if let Err(panic) = outcome {
