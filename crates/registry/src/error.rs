@@ -57,6 +57,22 @@ pub enum Error {
         /// What is missing.
         digest: Digest,
     },
+    /// Something that the manifest needs has another size than it says.
+    #[error("the manifest gives {digest} {said} bytes and it has {size}; push a manifest that says so")]
+    NeedSize {
+        /// What it needs.
+        digest: Digest,
+        /// As the manifest says.
+        said: u64,
+        /// As it is.
+        size: u64,
+    },
+    /// Too many manifests about one subject.
+    #[error("{subject} has as many referrers as it may; delete some first")]
+    TooManyReferrers {
+        /// The subject.
+        subject: Digest,
+    },
     /// The manifest's body is too long, or broke off.
     #[error("the manifest cannot be read: {reason}")]
     ManifestBody {
@@ -203,7 +219,8 @@ impl Error {
             Self::ManifestUnknown { .. } => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
             Self::Manifest(ManifestError::TooLarge { .. } | ManifestError::TooManyReferences { .. })
             | Self::ManifestBody { too_long: true, .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
-            Self::Manifest(_) | Self::ManifestBody { too_long: false, .. } => {
+            Self::TooManyReferrers { .. } => (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests),
+            Self::Manifest(_) | Self::NeedSize { .. } | Self::ManifestBody { too_long: false, .. } => {
                 (StatusCode::BAD_REQUEST, Code::ManifestInvalid)
             }
             Self::ManifestDigest { .. } => (StatusCode::BAD_REQUEST, Code::DigestInvalid),

@@ -14,6 +14,9 @@ use crate::Error;
 pub const MIGRATIONS: &[Migration] =
     &[Migration { number: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql") }];
 
+/// Manifests of one repository that say something about one subject at most (a10).
+const REFERRERS_PER_SUBJECT_MAX: u64 = 10_000;
+
 /// What a manifest's push does to tags.
 #[derive(Debug, Clone)]
 pub(crate) enum TagWrite {
@@ -93,8 +96,8 @@ impl Store {
             artifact_type: document.artifact_type().map(str::to_owned),
             subject: document.subject().map(|subject| subject.digest),
             annotations,
-            blobs: blobs.map(|blob| blob.digest).collect(),
-            manifests: document.manifests().iter().map(|manifest| manifest.digest).collect(),
+            blobs: blobs.map(|blob| (blob.digest, blob.size)).collect(),
+            manifests: document.manifests().iter().map(|manifest| (manifest.digest, manifest.size)).collect(),
             tag,
             now,
         };
@@ -284,6 +287,20 @@ impl Store {
         Ok(row.is_some())
     }
 
+    /// Uploads begun before a time, some at a time.
+    pub(crate) async fn uploads_before(&self, created: Micros, limit: u32) -> Result<Vec<UploadName>, Error> {
+        let rows = sql("SELECT upload FROM uploads WHERE created_at < $1 ORDER BY created_at LIMIT $2")
+            .bind(created)
+            .bind(limit)
+            .all(&self.db)
+            .await?;
+        let name = |row: &Row| {
+            let text: String = row.get("upload")?;
+            text.parse().map_err(|error| Error::Damaged { what: format!("upload: {error}") })
+        };
+        rows.iter().map(name).collect()
+    }
+
     /// Forgets an upload.
     pub(crate) async fn upload_delete(&self, upload: &UploadName) -> Result<(), Error> {
         let upload = upload.clone();
@@ -381,26 +398,37 @@ struct Put {
     artifact_type: Option<String>,
     subject: Option<Digest>,
     annotations: String,
-    blobs: Vec<Digest>,
-    manifests: Vec<Digest>,
+    /// With the sizes that the manifest says.
+    blobs: Vec<(Digest, u64)>,
+    manifests: Vec<(Digest, u64)>,
     tag: TagWrite,
     now: Micros,
 }
 
 impl Put {
     async fn write(&self, tx: &mut Tx) -> Result<(), Error> {
-        let missing = |digest: &Digest| Error::NeedMissing { repository: self.repository.clone(), digest: *digest };
-        for blob in &self.blobs {
-            let row = sql("SELECT 1 AS one FROM repository_blobs WHERE repository = $1 AND digest = $2")
-                .bind(self.repository.as_str())
-                .bind(blob.to_string())
-                .optional(tx)
-                .await?;
-            row.ok_or_else(|| missing(blob))?;
+        for (needs, text) in [
+            (&self.blobs, "SELECT size FROM repository_blobs WHERE repository = $1 AND digest = $2"),
+            (&self.manifests, "SELECT size FROM manifests WHERE repository = $1 AND digest = $2"),
+        ] {
+            for (digest, said) in needs {
+                let row = sql(text).bind(self.repository.as_str()).bind(digest.to_string()).optional(tx).await?;
+                let missing = || Error::NeedMissing { repository: self.repository.clone(), digest: *digest };
+                let size = unsigned(&row.ok_or_else(missing)?, "size")?;
+                if size != *said {
+                    return Err(Error::NeedSize { digest: *digest, said: *said, size });
+                }
+            }
         }
-        for manifest in &self.manifests {
-            if !manifest_exists(tx, &self.repository, manifest).await? {
-                return Err(missing(manifest));
+        if let Some(subject) = self.subject {
+            let row =
+                sql("SELECT CAST(COUNT(*) AS BIGINT) AS count FROM manifests WHERE repository = $1 AND subject = $2")
+                    .bind(self.repository.as_str())
+                    .bind(subject.to_string())
+                    .one(tx)
+                    .await?;
+            if unsigned(&row, "count")? >= REFERRERS_PER_SUBJECT_MAX {
+                return Err(Error::TooManyReferrers { subject });
             }
         }
         repository_make(tx, &self.repository, self.now).await?;
@@ -418,7 +446,7 @@ impl Put {
         .bind(self.now)
         .execute(tx)
         .await?;
-        for need in self.blobs.iter().chain(&self.manifests) {
+        for (need, _) in self.blobs.iter().chain(&self.manifests) {
             sql("INSERT INTO manifest_needs (repository, manifest, digest) VALUES ($1, $2, $3) \
                  ON CONFLICT (repository, manifest, digest) DO NOTHING")
             .bind(self.repository.as_str())

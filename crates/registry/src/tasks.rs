@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use api::Micros;
 use base::tasks::{Progress, Tasks, Wake};
 
 use crate::{Error, Service};
 
 /// An upload to which nothing was added for so long is given up, in seconds: a day.
 const UPLOAD_IDLE_SECONDS_MAX: u64 = 24 * 3600;
+/// Rows of uploads looked at in one run.
+const ROWS_PER_RUN_MAX: u32 = 200;
 /// How often uploads are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -27,6 +30,13 @@ impl Service {
         let swept = self.blobs.upload_sweep(idle_since).await?;
         for upload in &swept {
             self.store.upload_delete(upload).await?;
+        }
+        // Rows whose bytes a crash took along. A page is enough: the next run goes on.
+        let created = Micros::now().plus_seconds(-(UPLOAD_IDLE_SECONDS_MAX as i64));
+        for upload in self.store.uploads_before(created, ROWS_PER_RUN_MAX).await? {
+            if let Err(blobs::BlobError::UploadUnknown { .. }) = self.blobs.upload_size(&upload).await {
+                self.store.upload_delete(&upload).await?;
+            }
         }
         if !swept.is_empty() {
             tracing::info!(uploads = swept.len(), "gave up uploads that nobody went on with");

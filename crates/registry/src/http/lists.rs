@@ -4,7 +4,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::{StatusCode, header};
-use oci::{Digest, Endpoint, RepositoryName, media};
+use oci::{Digest, Endpoint, MANIFEST_BYTES_MAX, RepositoryName, media};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -12,6 +12,9 @@ use super::{Call, empty, set};
 use crate::error::Code;
 use crate::store::Referrer;
 use crate::{Error, PAGE_ITEMS_MAX};
+
+/// What a referrer's media types, digest and size take at most, as a rule.
+const REFERRER_BYTES_BESIDES_ANNOTATIONS: usize = 512;
 
 pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, Error> {
     let (limit, last) = page(call)?;
@@ -36,8 +39,9 @@ pub(super) async fn referrers(
     let (limit, last) = page(call)?;
     let wanted = call.query.get("artifactType").filter(|wanted| !wanted.is_empty());
     let mut referrers = call.service.store.referrers(repository, digest, wanted, last, limit + 1).await?;
-    let more = referrers.len() > limit as usize;
-    referrers.truncate(limit as usize);
+    let fitting = fitting(&referrers, limit);
+    let more = referrers.len() > fitting;
+    referrers.truncate(fitting);
     let next = referrers.last().filter(|_| more).map(|last| {
         let path = Endpoint::Referrers { repository: repository.clone(), digest: *digest };
         let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -54,6 +58,17 @@ pub(super) async fn referrers(
         set(&mut response, header::HeaderName::from_static("oci-filters-applied"), "artifactType");
     }
     Ok(response)
+}
+
+/// How many of these a page takes: an answer stays as short as the manifests that clients accept, but never empty.
+fn fitting(referrers: &[Referrer], limit: u32) -> usize {
+    let mut bytes = 0;
+    let fits = |referrer: &&Referrer| {
+        bytes += referrer.annotations.len() + REFERRER_BYTES_BESIDES_ANNOTATIONS;
+        bytes <= MANIFEST_BYTES_MAX
+    };
+    let fitting = referrers.iter().take(limit as usize).take_while(fits).count();
+    fitting.max(referrers.len().min(limit as usize).min(1))
 }
 
 fn descriptor(referrer: &Referrer) -> Result<Value, Error> {

@@ -5,7 +5,7 @@ use axum::response::Response;
 use http::{StatusCode, header};
 use oci::{Endpoint, MANIFEST_BYTES_MAX, ManifestReference, RepositoryName};
 
-use super::{Call, empty, set, set_digest};
+use super::{BODY_IDLE_MAX, Call, empty, set, set_digest};
 use crate::Error;
 
 pub(super) async fn get(
@@ -35,7 +35,9 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Error> {
     // One byte more than is allowed: enough to know that it is too long (a02).
-    let bytes = to_bytes(body, MANIFEST_BYTES_MAX + 1).await.map_err(|error| {
+    let reading = tokio::time::timeout(BODY_IDLE_MAX, to_bytes(body, MANIFEST_BYTES_MAX + 1));
+    let silent = || Error::ManifestBody { reason: "its bytes stopped coming".to_owned(), too_long: false };
+    let bytes = reading.await.map_err(|_| silent())?.map_err(|error| {
         let reason = error.to_string();
         let too_long = reason.contains("length limit");
         Error::ManifestBody { reason, too_long }

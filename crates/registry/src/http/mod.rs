@@ -6,6 +6,7 @@ mod manifests;
 mod uploads;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -20,6 +21,9 @@ use crate::{Error, Service};
 
 /// The header that names a manifest's or blob's digest.
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// How long a request's body may be silent.
+const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 struct Port {

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use http::{StatusCode, header};
 use oci::{ContentRange, Digest, Endpoint, RepositoryName, UploadName};
 
-use super::{Call, empty, set, set_digest};
+use super::{BODY_IDLE_MAX, Call, empty, set, set_digest};
 use crate::Error;
 use crate::authorise::Action;
 use crate::error::Code;
@@ -111,18 +111,24 @@ async fn complete(
     body: Body,
 ) -> Result<Response, Error> {
     call.service.blobs.upload_append(upload, offset, stream(body)).await?;
-    let blob = match call.service.blobs.upload_finish(upload, &digest).await {
-        Ok(blob) => blob,
-        Err(error) => {
-            // Other bytes than announced: the store has dropped them, so the row must not promise them.
-            if matches!(error, blobs::BlobError::DigestMismatch { .. }) {
-                call.service.store.upload_delete(upload).await?;
+    let (blobs, store) = (call.service.blobs.clone(), call.service.store.clone());
+    let (repository, upload) = (repository.clone(), upload.clone());
+    // A task of its own: a caller that goes away must not leave bytes without their row.
+    let finished = tokio::spawn(async move {
+        let blob = match blobs.upload_finish(&upload, &digest).await {
+            Ok(blob) => blob,
+            Err(error) => {
+                // Other bytes than announced: the store has dropped them, so the row must not promise them.
+                if matches!(error, blobs::BlobError::DigestMismatch { .. }) {
+                    store.upload_delete(&upload).await?;
+                }
+                return Err(error.into());
             }
-            return Err(error.into());
-        }
-    };
-    call.service.store.upload_done(repository, upload, blob, Micros::now()).await?;
-    Ok(created(repository, &digest))
+        };
+        store.upload_done(&repository, &upload, blob, Micros::now()).await?;
+        Ok(created(&repository, &digest))
+    });
+    finished.await.unwrap_or(Err(Error::Blob(blobs::BlobError::Interrupted)))
 }
 
 /// An upload is continued in the repository that it was begun in, and nowhere else (a05).
@@ -136,7 +142,7 @@ async fn known(call: &Call<'_>, repository: &RepositoryName, upload: &UploadName
 /// Where a chunk lies, if the client says so. Its length must then be that of the body (a04).
 fn range(call: &Call<'_>) -> Result<Option<ContentRange>, Error> {
     let Some(text) = call.header(header::CONTENT_RANGE) else { return Ok(None) };
-    let invalid = |what: String| Error::Request { what, code: Code::BlobUploadInvalid };
+    let invalid = |what: String| Error::Request { what, code: Code::SizeInvalid };
     let range: ContentRange = text.parse().map_err(|error: oci::RangeError| invalid(error.to_string()))?;
     let length = call.header(header::CONTENT_LENGTH).and_then(|text| text.parse::<u64>().ok());
     match length {
@@ -151,8 +157,19 @@ fn digest(text: &str) -> Result<Digest, Error> {
     text.parse().map_err(|error| Error::Path(oci::PathError::Digest(error)))
 }
 
+/// The body as the store takes it; one that is silent for too long breaks off (a46).
 fn stream(body: Body) -> blobs::Body {
-    body.into_data_stream().map_err(std::io::Error::other).boxed()
+    let bytes = body.into_data_stream().map_err(std::io::Error::other);
+    futures::stream::unfold(Some(bytes), |bytes| async move {
+        let mut bytes = bytes?;
+        match tokio::time::timeout(BODY_IDLE_MAX, bytes.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(bytes))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+        }
+    })
+    .boxed()
 }
 
 fn describe(response: &mut Response, repository: &RepositoryName, upload: &UploadName, size: u64) {
