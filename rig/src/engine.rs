@@ -115,7 +115,7 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
 
 /// Removes every container, network, volume and image that carries a label, and images of repositories that begin with
 /// one of `registries` (`127.0.0.1:5000/`). Nothing else is touched.
-pub async fn sweep(docker: &Docker, label: &str, registries: &[String], base_images: bool) -> anyhow::Result<usize> {
+pub async fn sweep(docker: &Docker, label: &str, registries: &[String]) -> anyhow::Result<usize> {
     let filter = || HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
     let mut removed = 0;
     let containers = ListContainersOptionsBuilder::default().all(true).filters(&filter()).build();
