@@ -51,7 +51,7 @@ mod tests {
         let reached: Vec<u8> =
             [("x", 500), ("x", 422), ("x", 404), ("x", 409), ("x", 503), ("build-failed", 422), ("step-failed", 409)]
                 .iter()
-                .map(|(kind, status)| code(&Problem::new(*status, kind, "")))
+                .map(|(kind, status)| code(&Problem::new(*status, *kind, "")))
                 .collect();
         assert_eq!(reached, [1, 2, 3, 4, 5, 6, 7]);
         for code in reached {

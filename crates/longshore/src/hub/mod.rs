@@ -95,6 +95,7 @@ async fn open(config: &Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<(Hu
         registry: registry.clone(),
         delivery: delivery.clone(),
         engine: Arc::new(engine::Docker::new(address)),
+        client: client::Client::new(client::ClientConfig::default()).map_err(|error| Problem::internal(&error))?,
     };
     let settings = pipeline::Config {
         data_folder: config.data.join("pipeline"),

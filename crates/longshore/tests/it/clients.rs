@@ -40,7 +40,8 @@ impl Hub {
 
     /// The digest that the registry gives for a tag, of exactly the bytes it serves.
     fn digest(&self, name: &str) -> String {
-        let arguments = ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{}/{name}", self.listen)];
+        let arguments =
+            ["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &format!("docker://{}/{name}", self.listen)];
         run(Command::new("skopeo").args(arguments)).unwrap().trim().to_owned()
     }
 }
@@ -64,7 +65,9 @@ fn image(folder: &Path) -> String {
     for layer in ["first", "second", "third"] {
         let file = folder.join(layer);
         // Big enough to be sent in several chunks, and not the same twice.
-        let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ u32::from(layer.as_bytes()[0])).to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..3_000_000_u32)
+            .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ u32::from(layer.as_bytes()[0])).to_le_bytes())
+            .collect();
         std::fs::write(&file, bytes).unwrap();
         let container = buildah(&["from", &from]);
         buildah(&["copy", &container, file.to_str().unwrap(), "/"]);
@@ -90,7 +93,8 @@ fn clients_round_trip_an_image_and_kill_9_loses_nothing() {
     // skopeo, straight from the layout.
     let digest_file = scratch("digest");
     let to = format!("docker://{listen}/round/skopeo:1");
-    run(Command::new("skopeo").args(["copy", "--dest-tls-verify=false", "--digestfile", &digest_file, &source, &to])).unwrap();
+    run(Command::new("skopeo").args(["copy", "--dest-tls-verify=false", "--digestfile", &digest_file, &source, &to]))
+        .unwrap();
     let digest = std::fs::read_to_string(&digest_file).unwrap().trim().to_owned();
     hub.kill();
 
@@ -139,7 +143,8 @@ fn clients_round_trip_an_image_and_kill_9_loses_nothing() {
 
 /// Clients that repack a manifest still must end with the same layers and configuration, and with what the registry says.
 fn assert_same_image(hub: &Hub, name: &str, to: &str, source: &str) {
-    let raw = |place: &str| run(Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", place])).unwrap();
+    let raw =
+        |place: &str| run(Command::new("skopeo").args(["inspect", "--raw", "--tls-verify=false", place])).unwrap();
     let manifest = raw(to);
     assert_eq!(sha256(manifest.as_bytes()), hub.digest(name));
     let layers = |text: &str| {

@@ -69,7 +69,12 @@ async fn data_survives(scene: &Scene) -> anyhow::Result<()> {
 }
 
 /// Asks the engine again and again how many running containers have the volume.
-async fn watch(docker: bollard::Docker, label: String, most: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> anyhow::Result<usize> {
+async fn watch(
+    docker: bollard::Docker,
+    label: String,
+    most: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<usize> {
     let filters = HashMap::from([("label".to_owned(), vec![label, "dev.longshore.service=db".to_owned()])]);
     let mut looks = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -82,8 +87,10 @@ async fn watch(docker: bollard::Docker, label: String, most: Arc<AtomicUsize>, s
 }
 
 async fn sql(scene: &Scene, text: &str) -> anyhow::Result<String> {
-    let instances = scene.client().instance_list(&"vote".parse()?, &"qa".parse()?).await.map_err(crate::scene::refused)?;
+    let instances =
+        scene.client().instance_list(&"vote".parse()?, &"qa".parse()?).await.map_err(crate::scene::refused)?;
     let container = &instances.first().context("the database does not run")?.container;
-    let arguments = ["exec", container, "psql", "-qAt", "-h", "127.0.0.1", "postgresql://vote:vote@127.0.0.1/vote", "-c", text];
+    let arguments =
+        ["exec", container, "psql", "-qAt", "-h", "127.0.0.1", "postgresql://vote:vote@127.0.0.1/vote", "-c", text];
     rig::engine::run(Command::new("docker").args(arguments))
 }

@@ -14,7 +14,11 @@ const HOSTS: [&str; 3] = ["host1", "host2", "host3"];
 
 /// Commits and builds version `number` of the test app.
 async fn version(scene: &Scene, number: u32) -> anyhow::Result<()> {
-    scene.repository.edit("web/server.py", &format!("VERSION = \"{}\"", number - 1), &format!("VERSION = \"{number}\""))?;
+    scene.repository.edit(
+        "web/server.py",
+        &format!("VERSION = \"{}\"", number - 1),
+        &format!("VERSION = \"{number}\""),
+    )?;
     scene.repository.commit(&format!("Version {number}"))?;
     scene.build().await?;
     Ok(())
@@ -29,12 +33,16 @@ async fn first_release(scene: &Scene) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     let plan = scene.promote("app", "prod").await?;
     let plan = scene.stage.plan_success(&plan.id, LIMIT).await?;
-    ensure!(plan.waves.iter().filter(|wave| wave.steps.iter().any(|step| step.service.as_str() == "web")).count() == 3, "not one host at a time: {plan:#?}");
+    ensure!(
+        plan.waves.iter().filter(|wave| wave.steps.iter().any(|step| step.service.as_str() == "web")).count() == 3,
+        "not one host at a time: {plan:#?}"
+    );
     Ok(begun.elapsed())
 }
 
 fn loads(scene: &Scene) -> anyhow::Result<Load> {
-    let addresses = HOSTS.map(|host| scene.stage.published(host, 8080)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let addresses =
+        HOSTS.map(|host| scene.stage.published(host, 8080)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Load::begin(&addresses))
 }
 
@@ -65,12 +73,19 @@ async fn hub_killed(scene: &mut Scene) -> anyhow::Result<()> {
         tokio::time::sleep(moment.saturating_sub(begun.elapsed())).await;
         scene.stage.hub_kill()?;
         scene.stage.hub_start().await?;
-        let plan = scene.stage.plan_success(&plan.id, LIMIT).await.with_context(|| format!("killed after {moment:?}"))?;
+        let plan =
+            scene.stage.plan_success(&plan.id, LIMIT).await.with_context(|| format!("killed after {moment:?}"))?;
         ensure!(plan.waves.iter().flat_map(|wave| &wave.steps).all(|step| step.state == StepState::Done), "{plan:#?}");
         unharmed(load).await.with_context(|| format!("killed after {moment:?}"))?;
-        let instances = scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
-        let releases: Vec<_> = instances.iter().filter(|instance| instance.service.as_str() == "web").map(|instance| &instance.release).collect();
-        let wanted = plan.changes.iter().find(|change| change.service.as_str() == "web").and_then(|change| change.to.as_ref());
+        let instances =
+            scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
+        let releases: Vec<_> = instances
+            .iter()
+            .filter(|instance| instance.service.as_str() == "web")
+            .map(|instance| &instance.release)
+            .collect();
+        let wanted =
+            plan.changes.iter().find(|change| change.service.as_str() == "web").and_then(|change| change.to.as_ref());
         ensure!(releases.len() == 3 && releases.iter().all(|release| Some(*release) == wanted), "{instances:#?}");
     }
     Ok(())
@@ -94,7 +109,11 @@ async fn agents_killed(scene: &mut Scene) -> anyhow::Result<()> {
         tokio::time::sleep(usual.mul_f64(part)).await;
         scene.stage.agent_kill(host)?;
         scene.stage.agent_start(host)?;
-        scene.stage.plan_success(&plan.id, LIMIT).await.with_context(|| format!("{host} killed at {part} of the rollout"))?;
+        scene
+            .stage
+            .plan_success(&plan.id, LIMIT)
+            .await
+            .with_context(|| format!("{host} killed at {part} of the rollout"))?;
         unharmed(load).await.with_context(|| format!("{host} killed at {part} of the rollout"))?;
     }
     Ok(())
@@ -110,8 +129,13 @@ fn a_release_that_never_gets_healthy_leaves_the_old_one_serving() {
 
 async fn never_healthy(scene: &Scene) -> anyhow::Result<()> {
     first_release(scene).await?;
-    let before = scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
-    scene.repository.edit("web/server.py", "server = Server", "raise SystemExit('the key of the safe is lost')\nserver = Server")?;
+    let before =
+        scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
+    scene.repository.edit(
+        "web/server.py",
+        "server = Server",
+        "raise SystemExit('the key of the safe is lost')\nserver = Server",
+    )?;
     scene.repository.commit("A version that does not start")?;
     scene.build().await?;
     let load = loads(scene)?;

@@ -15,21 +15,21 @@ use rig::example::Repository;
 use rig::stage::{Options, Stage, free_block};
 
 /// How long anything that a test waits for may take.
-pub const LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 
 /// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_longshore");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_longshore");
 
 /// A hub, three hosts, a repository.
-pub struct Scene {
-    pub stage: Stage,
-    pub docker: Docker,
-    pub label: String,
-    pub repository: Repository,
+pub(crate) struct Scene {
+    pub(crate) stage: Stage,
+    pub(crate) docker: Docker,
+    pub(crate) label: String,
+    pub(crate) repository: Repository,
 }
 
 /// Runs a test on a scene whose repository holds a copy of `app`, and takes everything away afterwards.
-pub fn on_scene<F>(app: PathBuf, test: impl FnOnce(Scene) -> F)
+pub(crate) fn on_scene<F>(app: PathBuf, test: impl FnOnce(Scene) -> F)
 where
     F: Future<Output = (Scene, anyhow::Result<()>)>,
 {
@@ -77,31 +77,31 @@ async fn set(folder: &Path, app: &Path, docker: Docker, label: &str) -> anyhow::
 }
 
 /// A folder of the tests or of the project.
-pub fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
 impl Scene {
-    pub fn client(&self) -> &HubClient {
+    pub(crate) fn client(&self) -> &HubClient {
         self.stage.client()
     }
 
     /// Applies the repository's environments.
-    pub async fn environments(&self) -> anyhow::Result<()> {
+    pub(crate) async fn environments(&self) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(self.repository.folder().join("environments.yaml"))?;
         self.client().env_apply(text, "environments.yaml", false).await.map_err(refused)?;
         Ok(())
     }
 
     /// Builds what is committed.
-    pub async fn build(&self) -> anyhow::Result<Run> {
+    pub(crate) async fn build(&self) -> anyhow::Result<Run> {
         let run = self.build_end().await?;
         anyhow::ensure!(run.state == RunState::Succeeded, "the build failed: {:?}", run.error);
         Ok(run)
     }
 
     /// Builds what is committed, whether it succeeds or not.
-    pub async fn build_end(&self) -> anyhow::Result<Run> {
+    pub(crate) async fn build_end(&self) -> anyhow::Result<Run> {
         let request = BuildRequest {
             repository: self.repository.folder().display().to_string(),
             reference: "main".to_owned(),
@@ -117,7 +117,7 @@ impl Scene {
     }
 
     /// Begins a promotion.
-    pub async fn promote(&self, app: &str, env: &str) -> anyhow::Result<Plan> {
+    pub(crate) async fn promote(&self, app: &str, env: &str) -> anyhow::Result<Plan> {
         let request = PromoteRequest {
             address: app.parse()?,
             to: env.parse()?,
@@ -128,6 +128,6 @@ impl Scene {
     }
 }
 
-pub fn refused(problem: api::Problem) -> anyhow::Error {
+pub(crate) fn refused(problem: api::Problem) -> anyhow::Error {
     anyhow::anyhow!("{problem}")
 }
