@@ -40,6 +40,18 @@ pub struct Advance {
     pub jobs_succeeded: Vec<(ServiceName, ReleaseId)>,
 }
 
+/// What the executor sees of the fleet.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The last report of each host.
+    pub seen: &'a BTreeMap<HostName, Seen>,
+    /// The time.
+    pub now: Micros,
+    /// Since when reports are taken. Time in which no host could report counts against no step, so that a hub that was
+    /// away for long does not call everything late when it comes back.
+    pub listening_since: Micros,
+}
+
 /// How something that a host was told stands.
 enum Standing {
     Open(String),
@@ -48,21 +60,21 @@ enum Standing {
 }
 
 /// The plan's next state; none while nothing changes.
-pub fn advance(plan: &PlanRecord, seen: &BTreeMap<HostName, Seen>, now: Micros) -> Option<Advance> {
+pub fn advance(plan: &PlanRecord, view: &View<'_>) -> Option<Advance> {
     let mut advance =
         Advance { plan: plan.clone(), placements: Vec::new(), told: Vec::new(), jobs_succeeded: Vec::new() };
     match plan.state {
-        PlanState::Running => run(&mut advance, seen, now),
-        PlanState::Reverting => revert(&mut advance, seen, now),
+        PlanState::Running => run(&mut advance, view),
+        PlanState::Reverting => revert(&mut advance, view),
         PlanState::Succeeded | PlanState::Failed => return None,
     }
     (advance.plan != *plan).then_some(advance)
 }
 
 /// What is to be said of a step that is under way.
-pub fn detail(plan: &PlanRecord, record: &StepRecord, seen: &BTreeMap<HostName, Seen>, now: Micros) -> Option<String> {
+pub fn detail(plan: &PlanRecord, record: &StepRecord, view: &View<'_>) -> Option<String> {
     if let Undo::Active(since) = record.undo {
-        return match undo_standing(plan, record, seen, since, now) {
+        return match undo_standing(plan, record, view, since) {
             Standing::Open(detail) => Some(format!("going back: {detail}")),
             Standing::Done | Standing::Failed { .. } => Some("going back".to_owned()),
         };
@@ -70,21 +82,22 @@ pub fn detail(plan: &PlanRecord, record: &StepRecord, seen: &BTreeMap<HostName, 
     if record.step.state != StepState::Active {
         return record.step.detail.clone();
     }
-    match standing(plan, record, seen, now) {
+    match standing(plan, record, view) {
         Standing::Open(detail) => Some(detail),
         Standing::Done => Some("done".to_owned()),
         Standing::Failed { error, .. } => Some(error),
     }
 }
 
-fn run(advance: &mut Advance, seen: &BTreeMap<HostName, Seen>, now: Micros) {
+fn run(advance: &mut Advance, view: &View<'_>) {
+    let now = view.now;
     let before = advance.plan.clone();
     let mut failure = None;
     for (record, known) in advance.plan.steps.iter_mut().zip(&before.steps) {
         if record.step.state != StepState::Active {
             continue;
         }
-        match standing(&before, known, seen, now) {
+        match standing(&before, known, view) {
             Standing::Open(_) => {}
             Standing::Done => {
                 record.step.state = StepState::Done;
@@ -108,7 +121,7 @@ fn run(advance: &mut Advance, seen: &BTreeMap<HostName, Seen>, now: Micros) {
             record.step.state = StepState::Reverted;
             record.step.detail = Some("not begun, because another step failed".to_owned());
         }
-        revert(advance, seen, now);
+        revert(advance, view);
         return;
     }
     let Some(open) = advance.plan.steps.iter().find(|record| record.step.state != StepState::Done) else {
@@ -134,7 +147,8 @@ fn run(advance: &mut Advance, seen: &BTreeMap<HostName, Seen>, now: Micros) {
     }
 }
 
-fn revert(advance: &mut Advance, seen: &BTreeMap<HostName, Seen>, now: Micros) {
+fn revert(advance: &mut Advance, view: &View<'_>) {
+    let now = view.now;
     let before = advance.plan.clone();
     // A job that runs is let end: a migration cut off half way is worse than a late answer.
     let mut jobs_open = false;
@@ -142,7 +156,7 @@ fn revert(advance: &mut Advance, seen: &BTreeMap<HostName, Seen>, now: Micros) {
         if record.step.action != StepAction::Job || record.step.state != StepState::Active {
             continue;
         }
-        match standing(&before, known, seen, now) {
+        match standing(&before, known, view) {
             Standing::Open(_) => jobs_open = true,
             Standing::Done => {
                 record.step.state = StepState::Done;
@@ -158,7 +172,7 @@ fn revert(advance: &mut Advance, seen: &BTreeMap<HostName, Seen>, now: Micros) {
     }
     for (record, known) in advance.plan.steps.iter_mut().zip(&before.steps) {
         let Undo::Active(since) = record.undo else { continue };
-        match undo_standing(&before, known, seen, since, now) {
+        match undo_standing(&before, known, view, since) {
             Standing::Open(_) => return,
             Standing::Done => undone(record, None, now),
             Standing::Failed { error, .. } => undone(record, Some(error), now),
@@ -203,48 +217,37 @@ fn change(record: &StepRecord, to: Option<Placed>) -> PlacementChange {
     PlacementChange { service: record.step.service.clone(), host: record.step.host.clone(), to }
 }
 
-fn standing(plan: &PlanRecord, record: &StepRecord, seen: &BTreeMap<HostName, Seen>, now: Micros) -> Standing {
+fn standing(plan: &PlanRecord, record: &StepRecord, view: &View<'_>) -> Standing {
     let step = &record.step;
     let said = match step.action {
         StepAction::Job => {
             let run = plan.run(&step.service);
-            counted(record, seen, now, |report| match report.jobs.iter().find(|job| job.run == run) {
+            counted(record, view, |report| match report.jobs.iter().find(|job| job.run == run) {
                 Some(job) => progress(&job.progress),
                 None => Standing::Open("the agent has not begun".to_owned()),
             })
         }
-        StepAction::Remove => counted(record, seen, now, |report| gone(plan, report, &step.service)),
+        StepAction::Remove => counted(record, view, |report| gone(plan, report, &step.service)),
         StepAction::Start | StepAction::Replace => {
-            counted(record, seen, now, |report| service(plan, report, &step.service, &step.release))
+            counted(record, view, |report| service(plan, report, &step.service, &step.release))
         }
     };
-    within(said, step.started_at.unwrap_or(now), plan, now)
+    within(said, step.started_at.unwrap_or(view.now), plan, view)
 }
 
-fn undo_standing(
-    plan: &PlanRecord,
-    record: &StepRecord,
-    seen: &BTreeMap<HostName, Seen>,
-    since: Micros,
-    now: Micros,
-) -> Standing {
+fn undo_standing(plan: &PlanRecord, record: &StepRecord, view: &View<'_>, since: Micros) -> Standing {
     let name = &record.step.service;
-    let said = counted(record, seen, now, |report| match &record.before {
+    let said = counted(record, view, |report| match &record.before {
         Some(before) => service(plan, report, name, &before.release),
         None => gone(plan, report, name),
     });
-    within(said, since, plan, now)
+    within(said, since, plan, view)
 }
 
 /// What the host's last report says, if it counts for this step.
-fn counted(
-    record: &StepRecord,
-    seen: &BTreeMap<HostName, Seen>,
-    now: Micros,
-    say: impl FnOnce(&Report) -> Standing,
-) -> Standing {
+fn counted(record: &StepRecord, view: &View<'_>, say: impl FnOnce(&Report) -> Standing) -> Standing {
     let host = &record.step.host;
-    let Some(last) = seen.get(host) else {
+    let Some(last) = view.seen.get(host) else {
         return Standing::Open(format!("host {host} has not reported yet"));
     };
     let standing = if last.report.number >= record.told {
@@ -253,7 +256,7 @@ fn counted(
         Standing::Open(format!("host {host} has not taken its new state yet"))
     };
     match standing {
-        Standing::Open(detail) if !is_up(Some(last.at), now) => {
+        Standing::Open(detail) if !is_up(Some(last.at), view.now) => {
             Standing::Open(format!("host {host} is down since {}; it said last: {detail}", last.at))
         }
         said => said,
@@ -293,10 +296,10 @@ fn progress(progress: &Progress) -> Standing {
     }
 }
 
-fn within(said: Standing, since: Micros, plan: &PlanRecord, now: Micros) -> Standing {
+fn within(said: Standing, since: Micros, plan: &PlanRecord, view: &View<'_>) -> Standing {
     let seconds_max = plan.policy.step_seconds_max;
     match said {
-        Standing::Open(detail) if now.since(since).as_secs() >= seconds_max => {
+        Standing::Open(detail) if view.now.since(since.max(view.listening_since)).as_secs() >= seconds_max => {
             Standing::Failed { error: format!("not done within {seconds_max} s; last: {detail}"), log: Vec::new() }
         }
         said => said,

@@ -42,6 +42,7 @@ use futures::FutureExt as _;
 
 use crate::changes::{Changes, Watchers};
 use crate::error::Error;
+use crate::execute::View;
 use crate::fleet::Entry;
 use crate::logs::{LOG_CONNECT_SECONDS, Logs};
 use crate::model::{Project, Seen, is_up};
@@ -77,6 +78,8 @@ struct Inner {
     db: Db,
     clock: Arc<dyn Fn() -> Micros + Send + Sync>,
     hub: String,
+    /// When this process opened the context.
+    listening_since: Micros,
     seen: RwLock<BTreeMap<HostName, Entry>>,
     executor_wake: Wake,
     watchers: Arc<Watchers>,
@@ -108,7 +111,8 @@ impl Service {
             })
             .await?;
         let watchers = Arc::new(Watchers::default());
-        let seed = u64::try_from((deps.clock)().0).unwrap_or(0);
+        let listening_since = (deps.clock)();
+        let seed = u64::try_from(listening_since.0).unwrap_or(0);
         let service = Self {
             inner: Arc::new(Inner {
                 config,
@@ -116,6 +120,7 @@ impl Service {
                 db: deps.db,
                 clock: deps.clock,
                 hub,
+                listening_since,
                 seen: RwLock::default(),
                 executor_wake: Wake::default(),
                 watchers: Arc::clone(&watchers),
@@ -140,6 +145,10 @@ impl Service {
 
     fn now(&self) -> Micros {
         (self.inner.clock)()
+    }
+
+    fn view<'a>(&self, seen: &'a BTreeMap<HostName, Seen>, now: Micros) -> View<'a> {
+        View { seen, now, listening_since: self.inner.listening_since }
     }
 
     /// The last report of each host.

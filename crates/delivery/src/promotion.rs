@@ -51,7 +51,9 @@ pub(crate) async fn wanted<Q: Queryable>(on: &Q, asked: &Asked) -> Result<Wanted
         return Err(Error::new(
             ErrorKind::EnvironmentNotForApp,
             format!("{env} is for {} and not for {app}", apps.join(", ")),
-            format!("Add {app} to `apps` of {env} in the environments file and apply it: `longshore env apply -f FILE`."),
+            format!(
+                "Add {app} to `apps` of {env} in the environments file and apply it: `longshore env apply -f FILE`."
+            ),
         ));
     }
     let current = releases::current(on, &asked.project).await?;

@@ -12,7 +12,7 @@ use futures::FutureExt as _;
 
 use crate::Service;
 use crate::error::Error;
-use crate::execute::advance;
+use crate::execute::{View, advance};
 use crate::promotion::SeenMap;
 use crate::store::{desired, plans, releases};
 
@@ -78,7 +78,7 @@ impl Service {
         for id in under_way {
             let now = self.now();
             let known = plans::get(&self.inner.db, &id).await?;
-            if known.is_none_or(|plan| advance(&plan, &seen, now).is_none()) {
+            if known.is_none_or(|plan| advance(&plan, &self.view(&seen, now)).is_none()) {
                 continue;
             }
             let transition = self.transition(&id, &fence, &seen, now).await;
@@ -116,13 +116,14 @@ impl Service {
         now: Micros,
     ) -> Result<Option<Transition>, Error> {
         let (id, fence, seen) = (id.to_owned(), fence.clone(), Arc::clone(seen));
+        let listening_since = self.inner.listening_since;
         self.inner
             .db
             .write(move |tx| {
                 let (id, fence, seen) = (id.clone(), fence.clone(), Arc::clone(&seen));
                 async move {
                     fence.check(tx).await?;
-                    apply(tx, &id, &seen, now).await
+                    apply(tx, &id, &View { seen: &seen, now, listening_since }).await
                 }
                 .boxed()
             })
@@ -185,10 +186,10 @@ impl Service {
 
 /// Takes a plan one transition further: steps, placements, what hosts are told, and with its success what the
 /// environment has; all in the caller's transaction.
-async fn apply(tx: &mut Tx, id: &str, seen: &SeenMap, now: Micros) -> Result<Option<Transition>, Error> {
+async fn apply(tx: &mut Tx, id: &str, view: &View<'_>) -> Result<Option<Transition>, Error> {
     let Some(before) = plans::get(tx, id).await? else { return Ok(None) };
-    let Some(mut next) = advance(&before, seen, now) else { return Ok(None) };
-    let project = &before.project;
+    let Some(mut next) = advance(&before, view) else { return Ok(None) };
+    let (project, now) = (&before.project, view.now);
     for change in &next.placements {
         desired::placement_set(tx, project, change).await?;
     }

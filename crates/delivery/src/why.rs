@@ -97,7 +97,7 @@ impl Service {
             record.step.state == StepState::Active || matches!(record.undo, crate::model::Undo::Active(_))
         });
         reasons.extend(open.map(|record| {
-            let said = detail(plan, record, seen, now).unwrap_or_default();
+            let said = detail(plan, record, &self.view(seen, now)).unwrap_or_default();
             format!("{:?} {} on host {}: {said}", record.step.action, record.step.service, record.step.host)
         }));
         let summary = match plan.state {

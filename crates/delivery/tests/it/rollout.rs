@@ -8,7 +8,7 @@ use api::delivery::{PlanKind, PlanState, Release, ReleaseId, RolloutPolicy};
 use api::{HostName, Micros, ServiceName};
 use delivery::desired::{self, desired};
 use delivery::error::Error;
-use delivery::execute::advance;
+use delivery::execute::{View, advance};
 use delivery::model::{HostView, Placements, PlanRecord, Project, Seen};
 use delivery::plan::{Input, Planned, plan};
 use delivery::policy::Claim;
@@ -102,7 +102,8 @@ impl World {
 
     /// One transition of the executor, as the store carries it out.
     pub(crate) fn hub(&mut self, plan: &mut PlanRecord) -> bool {
-        let Some(next) = advance(plan, &self.seen, self.now) else { return false };
+        let view = View { seen: &self.seen, now: self.now, listening_since: Micros(0) };
+        let Some(next) = advance(plan, &view) else { return false };
         for change in &next.placements {
             let key = (change.service.clone(), change.host.clone());
             match &change.to {

@@ -435,3 +435,23 @@ async fn environments_that_share_a_host_may_not_share_a_port() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_hub_that_was_away_for_hours_calls_nothing_late() {
+    for_each_database(|config| async move {
+        let mut hub = Hub::with_hosts(config).await;
+        hub.build(1, &shop()).await;
+        let plan = hub.promote("shop", "qa").await.unwrap();
+        assert_eq!(hub.service.execute().await.unwrap(), Progress::More);
+        hub.round(|_, _, _| Outcome::Lasts).await;
+        hub.pass(10_000);
+        hub.reopen().await;
+        assert_eq!(hub.service.execute().await.unwrap(), Progress::Done);
+        let why = hub.service.why(&name("shop"), &name("qa")).await.unwrap();
+        assert!(why.reasons[0].contains("host q1 is down"), "{why:?}");
+        let plan = hub.finish(&plan.id, false, |_, _, _| Outcome::Works).await;
+        assert_eq!(plan.state, PlanState::Succeeded);
+        hub.close().await;
+    })
+    .await;
+}
