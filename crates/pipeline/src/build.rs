@@ -93,7 +93,7 @@ enum Work {
     /// One build, for all services with these inputs.
     Build { planned: Planned, services: Vec<(ServiceName, String)> },
     /// An image that stands.
-    Reuse { service: ServiceName, image: BuiltImage, address: ImageAddress },
+    Reuse { service: ServiceName, image: Box<BuiltImage>, address: ImageAddress },
     /// An image of others.
     Pin { service: ServiceName, reference: String },
 }
@@ -261,7 +261,7 @@ impl Context<'_> {
                 && manifest(&*self.runner.registry, &repository, &image.digest).await?.is_some()
             {
                 let address = ImageAddress { repository, digest: image.digest };
-                works.push(Work::Reuse { service, image, address });
+                works.push(Work::Reuse { service, image: Box::new(image), address });
                 continue;
             }
             let before = match store.image_latest(self.app, &service).await? {
@@ -286,7 +286,7 @@ impl Context<'_> {
             Work::Reuse { service, .. } | Work::Pin { service, .. } => vec![service.clone()],
         };
         let made = match work {
-            Work::Reuse { service, image, address } => self.reuse(&service, image, address).await,
+            Work::Reuse { service, image, address } => self.reuse(&service, *image, address).await,
             Work::Pin { service, reference } => self.pin(&service, &reference).await,
             Work::Build { planned, services } => {
                 // The semaphore is never closed.

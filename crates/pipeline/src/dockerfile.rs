@@ -58,11 +58,7 @@ pub(crate) fn bases(
             .map(|name| (name.as_str(), earlier(name).or_else(|| number(name).filter(|n| *n < index))));
         for (name, found) in std::iter::once(base).chain(copies) {
             match found {
-                Some(found) => {
-                    if seen.insert(found) {
-                        needed.push(found);
-                    }
-                }
+                Some(found) => needed.extend(Some(found).filter(|found| seen.insert(*found))),
                 None if name != "scratch" && !name.is_empty() => {
                     images.insert(name.to_owned());
                 }

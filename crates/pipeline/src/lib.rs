@@ -14,6 +14,7 @@
 //! A build step with host networking can reach the hub on loopback like any program of that machine. It has no token, so it
 //! may read and push to `/v2/`, and is refused whatever it would change through `/api/v1/`; releases are pinned to digests.
 
+mod address;
 mod build;
 pub mod context;
 mod dockerfile;
@@ -179,8 +180,8 @@ impl Service {
 
 /// Refuses at once what could never succeed, before it is queued.
 fn request_check(request: &BuildRequest) -> Result<(), Error> {
-    git::repository_check(&request.repository)?;
-    git::reference_check(&request.reference)?;
+    address::repository_check(&request.repository)?;
+    address::reference_check(&request.reference)?;
     if model::path_join("", &request.folder).is_none() || request.folder.chars().any(char::is_control) {
         return Err(Error::RequestInvalid {
             what: format!("the folder {:?} is outside of the repository", request.folder),

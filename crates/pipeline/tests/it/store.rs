@@ -73,8 +73,8 @@ async fn runs_are_claimed_in_order_and_queued_again_when_nobody_works_on_them() 
         let shop: AppName = "shop".parse().unwrap();
         let ids = |runs: Vec<Run>| runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
         assert_eq!(ids(store.run_list(None, None, 10).await.unwrap()), [second.id.clone(), first.id.clone()]);
-        assert_eq!(ids(store.run_list(None, Some(&second.id), 10).await.unwrap()), [first.id.clone()]);
-        assert_eq!(ids(store.run_list(Some(&shop), None, 10).await.unwrap()), [first.id.clone()]);
+        assert_eq!(ids(store.run_list(None, Some(&second.id), 10).await.unwrap()), std::slice::from_ref(&first.id));
+        assert_eq!(ids(store.run_list(Some(&shop), None, 10).await.unwrap()), std::slice::from_ref(&first.id));
         assert_eq!(ids(store.run_list(None, None, 1).await.unwrap()), [second.id]);
         assert!(store.run_get("none").await.unwrap().is_none());
     })
