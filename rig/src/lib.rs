@@ -1,14 +1,16 @@
 //! A hub and its hosts on one machine, the example app in a Git repository, and a load that counts: what the demo, the
 //! end-to-end tests and the benchmarks stand on.
 //!
-//! Everything here drives the real binary from outside, as a user would. Hosts share the machine's engine; each has
-//! loopback addresses of its own, so nothing collides with what else runs.
+//! Everything here drives the real binary from outside, as a user would. Hosts share the machine's engine, each with
+//! loopback addresses of its own, so nothing collides with what else runs; or they are apart, each with an engine and a
+//! network of its own.
 #![allow(clippy::print_stderr, reason = "says what it installs and waits for")]
 
 pub mod base_image;
 pub mod engine;
 pub mod example;
 pub mod load;
+pub mod namespaces;
 pub mod stage;
 
 use std::future::Future;

@@ -13,6 +13,8 @@ use api::delivery::{Host, Plan, PlanState};
 use base::guard::TokenFile;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use crate::namespaces::Places;
+
 /// The hub's port on its address, for the API, pages and the registry.
 const HUB_PORT: u16 = 5000;
 /// The hub's port for agents.
@@ -43,6 +45,7 @@ pub struct Options {
 /// A hub and its hosts.
 pub struct Stage {
     options: Options,
+    places: Option<Places>,
     client: HubClient,
     hub: Option<Process>,
     agents: BTreeMap<String, Process>,
@@ -65,11 +68,22 @@ pub fn free_block(preferred: [u8; 2]) -> anyhow::Result<[u8; 2]> {
 impl Stage {
     /// Starts the hub, then the hosts, and waits until the hub has heard from each.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
+        Self::start_on(options, None).await
+    }
+
+    /// The same, with hosts that are apart: each in a network of its own and with an engine of its own. The hub stays on
+    /// this machine, and builds with its engine.
+    pub async fn start_apart(options: Options, places: Places) -> anyhow::Result<Self> {
+        Self::start_on(options, Some(places)).await
+    }
+
+    async fn start_on(options: Options, places: Option<Places>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&options.folder)?;
         let mut stage = Self {
             client: HubClient::new(hub_url(options.block), None).map_err(refused)?,
             hub: None,
             agents: BTreeMap::new(),
+            places,
             options,
         };
         let network = if stage.options.host_network { "network = \"host\"\n" } else { "" };
@@ -79,7 +93,7 @@ impl Stage {
             format!(
                 "listen = \"{}:{HUB_PORT}\"\nagent_listen = \"{}:{AGENT_PORT}\"\ndata = {:?}\n\n[build]\n{network}labels = {{ {key:?} = {value:?} }}\n",
                 stage.address(1),
-                stage.address(1),
+                stage.agent_address(),
                 stage.data().display().to_string(),
             ),
         )?;
@@ -165,11 +179,18 @@ impl Stage {
 
     fn agent_spawn(&mut self, host: &str, token: Option<&str>) -> anyhow::Result<()> {
         let address = self.host_address(host)?;
-        let mut command = Command::new(&self.options.binary);
+        let place = self.places.as_ref().map(|places| places.host(host)).transpose()?;
+        let binary = &self.options.binary;
+        let mut command = place.map_or_else(|| Command::new(binary), |place| place.command(binary));
         command.arg("agent").arg("--data").arg(self.options.folder.join(host));
-        command.args(["--name", host, "--hub-agent", &format!("{}:{AGENT_PORT}", self.address(1))]);
+        command.args(["--name", host, "--hub-agent", &format!("{}:{AGENT_PORT}", self.agent_address())]);
         command.args(["--address", &address.to_string(), "--mesh", &format!("{address}:{MESH_PORT}")]);
-        command.args(["--registry", &format!("{address}:{REGISTRY_PORT}"), "--engine-label", &self.options.label]);
+        // An engine trusts a registry without TLS on loopback alone, of which every network has its own.
+        let registry = if place.is_some() { Ipv4Addr::LOCALHOST } else { address };
+        command.args(["--registry", &format!("{registry}:{REGISTRY_PORT}"), "--engine-label", &self.options.label]);
+        if let Some(place) = place {
+            command.args(["--engine", &format!("unix://{}", place.socket.display())]);
+        }
         if let Some(token) = token {
             command.args(["--join", token]);
         }
@@ -260,7 +281,14 @@ impl Stage {
         Ipv4Addr::new(127, a, b, number)
     }
 
+    fn agent_address(&self) -> Ipv4Addr {
+        self.places.as_ref().map_or_else(|| self.address(1), |places| places.machine)
+    }
+
     fn host_address(&self, host: &str) -> anyhow::Result<Ipv4Addr> {
+        if let Some(places) = &self.places {
+            return Ok(places.host(host)?.address);
+        }
         let place =
             self.options.hosts.iter().position(|(name, _)| *name == host).with_context(|| format!("no host {host}"))?;
         Ok(self.address(11 + u8::try_from(place)?))
