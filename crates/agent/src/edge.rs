@@ -147,6 +147,10 @@ impl Edge for HostEdge {
         if known == subnets && recent {
             return Ok(());
         }
+        // A look that was older than a network's removal may have put its route back.
+        for gone in known.difference(subnets) {
+            routes::remove(*gone).await?;
+        }
         routes::ensure(subnets).await?;
         *routed = (subnets.clone(), Some(Instant::now()));
         Ok(())
