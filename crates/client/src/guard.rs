@@ -90,3 +90,36 @@ pub(crate) fn redirects() -> Policy {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a12_a13_where_a_registry_may_not_lead() {
+        let refused = |from: &str, to: &str| refusal(&from.parse().unwrap(), &to.parse().unwrap()).is_some();
+        for to in [
+            "https://127.0.0.1/t",
+            "https://10.1.2.3/t",
+            "https://192.168.0.1/t",
+            "https://169.254.169.254/latest/meta-data",
+            "https://100.64.0.1/t",
+            "https://0.0.0.0/t",
+            "https://2130706433/t",
+            "https://0x7f.1/t",
+            "https://localhost/t",
+            "https://a.localhost./t",
+            "https://[::1]/t",
+            "https://[fe80::1]/t",
+            "https://[fd00::1]/t",
+            "https://[::ffff:127.0.0.1]/t",
+            "http://auth.example.com/t",
+            "file:///etc/passwd",
+        ] {
+            assert!(refused("https://registry.example.com/", to), "{to} was followed");
+        }
+        assert!(!refused("https://registry.example.com/", "https://auth.example.com/t"));
+        assert!(!refused("http://127.0.0.1:5000/", "http://127.0.0.1:5001/t"));
+        assert!(!refused("https://10.0.0.5/", "https://10.0.0.6/t"));
+    }
+}
