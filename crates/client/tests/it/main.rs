@@ -59,7 +59,7 @@ async fn breaking(request: Request, piece: usize) -> Response {
     let from = range.map_or(0, |range| range.resolve(content.len() as u64).unwrap().start as usize);
     let until = (from + piece).min(content.len());
     let piece = futures::stream::iter([Ok(Bytes::copy_from_slice(&content[from..until]))]);
-    let end = futures::stream::iter((until < content.len()).then(|| io::ErrorKind::ConnectionReset)).then(
+    let end = futures::stream::iter((until < content.len()).then_some(io::ErrorKind::ConnectionReset)).then(
         |kind| async move {
             // The server sends what it has when there is nothing more at once; an error at once would discard it.
             tokio::task::yield_now().await;
