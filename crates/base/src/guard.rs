@@ -197,7 +197,7 @@ pub async fn changes_need_token(State(token): State<TokenFile>, request: Request
         Problem::new(401, "token-missing", "Changes need the server's token")
     };
     let mut response = problem
-        .hint("the command line reads it from the file `token` in the data folder: give the same folder, as a user who may read it")
+        .hint("it is in the file `token` of the hub's data folder: name that folder with --data (LONGSHORE_DATA), as a user who may read it")
         .into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     response

@@ -96,7 +96,7 @@ impl ErrorKind {
             Self::DependencyMissing => (409, "dependency-missing", "A service awaits one that is not deployed"),
             Self::DependencyCycle => (409, "dependency-cycle", "Services await each other in a circle"),
             Self::DefinitionRefused => (409, "definition-refused", "The definition asks for what environments refuse"),
-            Self::PortTaken => (409, "port-taken", "Two services want the same of one host"),
+            Self::PortTaken => (409, "port-taken", "Two services want one port or volume of a host"),
             Self::RequestInvalid => (400, "request-invalid", "The request is not valid"),
             Self::LogStreamsFull => (503, "log-streams-full", "Too many log streams are open"),
             Self::LogStreamUnknown => (404, "log-stream-unknown", "Nobody reads this log stream"),

@@ -315,7 +315,7 @@ fn step_problem(plan: &PlanRecord, record: &StepRecord, error: &str, log: &[Stri
         StepAction::Remove => "removing",
         StepAction::Job => "running the job",
     };
-    let mut detail = format!("{verb} {}/{} on host {}: {error}", plan.project.app, step.service, step.host);
+    let mut detail = format!("{verb} {}/{} on {}: {error}", plan.project.app, step.service, step.host);
     let skipped = log.len().saturating_sub(FAILURE_LOG_LINES);
     if !log.is_empty() {
         detail.push_str(&format!("\nlast {} lines of its log:", log.len() - skipped));

@@ -196,7 +196,7 @@ pub fn claims_check(own: &[Claim], others: &[Claim]) -> Result<(), Error> {
             let name = |claim: &Claim| format!("{}/{} in {}", claim.project.app, claim.service, claim.project.env);
             return Err(Error::new(
                 ErrorKind::PortTaken,
-                format!("{} and {} both want {} of host {}", name(other), name(claim), claim.resource, claim.host),
+                format!("{} and {} both want {} of {}", name(other), name(claim), claim.resource, claim.host),
                 format!(
                     "Give one of them another in compose.{}.yaml (for a port: `ports: !override`), or put them on different \
                      hosts.",

@@ -98,7 +98,7 @@ impl Service {
         });
         reasons.extend(open.map(|record| {
             let said = detail(plan, record, &self.view(seen, now)).unwrap_or_default();
-            format!("{:?} {} on host {}: {said}", record.step.action, record.step.service, record.step.host)
+            format!("{:?} {} on {}: {said}", record.step.action, record.step.service, record.step.host)
         }));
         let summary = match plan.state {
             PlanState::Reverting => format!("A step of plan {} failed; {env} goes back to what it had.", plan.id),

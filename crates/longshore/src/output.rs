@@ -1,5 +1,4 @@
 //! What people see: data on standard output, everything else on standard error.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line prints")]
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -25,8 +24,14 @@ pub(crate) fn line(text: &str) {
     }
 }
 
-/// Prints rows under headings, aligned; the last column is as long as it is.
-pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) {
+/// Prints rows under headings, aligned; the last column is as long as it is. Without rows it says `none`, if anything.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>], none: &str) {
+    if rows.is_empty() {
+        if !none.is_empty() {
+            note(none);
+        }
+        return;
+    }
     for row in table_lines(headings, rows) {
         line(&row);
     }
@@ -48,20 +53,20 @@ fn table_lines(headings: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     std::iter::once(head).chain(body).collect()
 }
 
-/// Says something that is not data.
+/// Says something that is not data. Nobody may be reading: that must not end what the command does.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Says what went wrong, why, and what to do next.
 pub(crate) fn problem(problem: &Problem) {
-    eprintln!("{}", problem_text(problem));
+    note(&problem_text(problem));
 }
 
 /// The same for programs.
 pub(crate) fn problem_json(problem: &Problem) {
     match serde_json::to_string(problem) {
-        Ok(text) => eprintln!("{text}"),
+        Ok(text) => note(&text),
         Err(_) => self::problem(problem),
     }
 }
@@ -111,8 +116,8 @@ impl Progress {
     /// Writes a line that stays.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
         }
     }
 }
@@ -139,6 +144,11 @@ pub(crate) fn ago(then: Micros, now: Micros) -> String {
 /// A span in seconds with one digit: `3.2 s`.
 pub(crate) fn span(from: Micros, to: Micros) -> String {
     format!("{:.1} s", (to.0 - from.0).max(0) as f64 / 1e6)
+}
+
+/// A number with its noun: `1 step`, `3 steps`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The first 12 digits of a digest's hash, as people compare them.

@@ -4,23 +4,27 @@ use std::path::{Path, PathBuf};
 
 use api::client::HubClient;
 use api::{Problem, Result};
+use base::folder::FolderError;
 use base::guard::TokenFile;
 use url::Url;
 
 /// Where a hub keeps its data unless told otherwise, for root.
 pub(crate) const DATA_FOLDER_ROOT: &str = "/var/lib/longshore";
 
+/// What `--help` calls the options that every command takes.
+const HEADING: &str = "Options of every command";
+
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Global {
     /// The hub's address
-    #[arg(long, global = true, env = "LONGSHORE_HUB", default_value = "http://127.0.0.1:5000", value_name = "URL")]
+    #[arg(long, global = true, env = "LONGSHORE_HUB", default_value = "http://127.0.0.1:5000", value_name = "URL", value_parser = hub_url, help_heading = HEADING, display_order = 100)]
     pub(crate) hub: Url,
     /// The hub's data folder, whose token allows changes [default: /var/lib/longshore, or ~/.local/share/longshore if not root]
-    #[arg(long, global = true, env = "LONGSHORE_DATA", value_name = "FOLDER")]
+    #[arg(long, global = true, env = "LONGSHORE_DATA", value_name = "FOLDER", help_heading = HEADING, display_order = 101)]
     pub(crate) data: Option<PathBuf>,
     /// Print data, and problems, as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 102)]
     pub(crate) json: bool,
 }
 
@@ -49,6 +53,29 @@ impl Global {
     }
 }
 
+/// A hub's address as people write it: the scheme may be left out.
+fn hub_url(text: &str) -> std::result::Result<Url, String> {
+    let wrong = || "write http://HOST:PORT".to_owned();
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url: Url = full.parse().map_err(|_| wrong())?;
+    if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(url) } else { Err(wrong()) }
+}
+
+/// Why a data folder cannot be used, as hub and agent say it.
+pub(crate) fn folder_problem(error: &FolderError) -> Problem {
+    match error {
+        FolderError::InUse { folder, holder } => {
+            let holder = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            Problem::new(409, "data-folder-in-use", "The data folder is in use")
+                .detail(format!("{} belongs to {holder}", folder.display()))
+                .hint("Stop that process, or name another folder with --data.")
+        }
+        FolderError::Io { path, action, source } => Problem::new(500, "data-folder", "The data folder cannot be used")
+            .detail(format!("{} cannot be {action}: {source}", path.display()))
+            .hint("Check the path and its rights, or name another folder with --data."),
+    }
+}
+
 fn unreadable(folder: &Path, why: &str) -> Problem {
     Problem::new(400, "token-unreadable", "The hub's token cannot be read")
         .detail(format!("{}: {why}", folder.display()))
@@ -59,5 +86,19 @@ fn usual_data_folder(home: Option<&Path>) -> PathBuf {
     match home {
         Some(home) if !rustix::process::geteuid().is_root() => home.join(".local/share/longshore"),
         _ => PathBuf::from(DATA_FOLDER_ROOT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_is_named_with_or_without_scheme() {
+        assert_eq!(hub_url("127.0.0.1:5000").unwrap().as_str(), "http://127.0.0.1:5000/");
+        assert_eq!(hub_url("https://hub.example").unwrap().as_str(), "https://hub.example/");
+        for wrong in ["", "ftp://hub.example", "file:///hub", "http://"] {
+            assert_eq!(hub_url(wrong).unwrap_err(), "write http://HOST:PORT", "{wrong:?}");
+        }
     }
 }

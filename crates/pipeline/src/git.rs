@@ -462,6 +462,13 @@ fn failed(action: &'static str, error: &dyn std::error::Error) -> GitError {
     GitError::Failed { action, why: error.to_string() }
 }
 
+/// What git says of every failure to reach a repository, whatever the cause.
+const COMPLAINTS_EMPTY: [&str; 3] = [
+    "Could not read from remote repository.",
+    "Please make sure you have the correct access rights",
+    "and the repository exists.",
+];
+
 /// Git's own last lines, without its prefixes.
 fn complaint_readable(complaint: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaint);
@@ -469,6 +476,7 @@ fn complaint_readable(complaint: &[u8]) -> String {
         .lines()
         .map(|line| line.trim_start_matches("fatal: ").trim_start_matches("error: ").trim())
         .filter(|line| !line.is_empty() && !line.starts_with("hint:") && !line.starts_with("warning:"))
+        .filter(|line| !COMPLAINTS_EMPTY.contains(line))
         .take(4)
         .collect();
     if lines.is_empty() { "it gave no reason".to_owned() } else { lines.join("; ") }

@@ -138,10 +138,10 @@ fn a_container_that_never_gets_healthy_brings_all_back() {
     let error = plan.error.unwrap();
     assert_eq!(error.kind, "step-failed");
     assert!(
-        error.detail.starts_with("replacing shop/vote on host h2: never healthy\nlast 100 log lines")
+        error.detail.starts_with("replacing shop/vote on h2: never healthy\nlast 100 log lines")
             || error
                 .detail
-                .starts_with("replacing shop/vote on host h2: never healthy\nlast 100 lines of its log:\nline 21\n"),
+                .starts_with("replacing shop/vote on h2: never healthy\nlast 100 lines of its log:\nline 21\n"),
         "{}",
         error.detail
     );
@@ -194,7 +194,7 @@ fn two_services_that_publish_one_port_are_refused_by_name() {
     let both = [Spec::new("a").publish(8080, 80), Spec::new("b").publish(8080, 81)];
     let (kind, text) = refused(world.planned(&releases(&both)));
     assert_eq!(kind, ErrorKind::PortTaken);
-    assert!(text.contains("shop/a in prod and shop/b in prod both want port 8080 of host h1"), "{text}");
+    assert!(text.contains("shop/a in prod and shop/b in prod both want port 8080 of h1"), "{text}");
 
     let mut world = World::new(&THREE, 1);
     world.claims_others.push(delivery::policy::Claim {

@@ -406,7 +406,7 @@ async fn environments_that_share_a_host_may_not_share_a_port() {
         let refusal = hub.promote("shop", "lab").await.unwrap_err();
         assert_eq!(refusal.kind, "port-taken");
         assert!(
-            refusal.detail.contains("shop/web in qa and shop/web in lab both want port 8080 of host q1"),
+            refusal.detail.contains("shop/web in qa and shop/web in lab both want port 8080 of q1"),
             "{refusal}"
         );
         hub.finish(&plan.id, false, |_, _, _| Outcome::Works).await;

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use agent::{Agent, AgentConfig};
+use agent::hub::HubError;
+use agent::identity::IdentityError;
+use agent::{Agent, AgentConfig, AgentError};
 use api::{HostName, Problem};
 use base::shutdown::Shutdown;
 
-use crate::reach::Global;
+use crate::reach::{Global, folder_problem};
 
 /// Where an agent keeps its data unless told otherwise.
 const DATA_FOLDER: &str = "/var/lib/longshore-agent";
@@ -68,9 +70,44 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         data,
     };
     let shutdown = Shutdown::on_signals().map_err(|error| Problem::internal(&error))?;
-    Agent::run(config, shutdown.token())
-        .await
-        .map_err(|error| Problem::new(500, "agent-failed", "The agent cannot run").detail(error.to_string()))
+    Agent::run(config, shutdown.token()).await.map_err(problem_of)
+}
+
+/// What ended the agent, for people; an error of the hub is the hub's own problem.
+fn problem_of(error: AgentError) -> Problem {
+    let other = |status, kind, error: &dyn std::fmt::Display| {
+        Problem::new(status, kind, "The agent cannot run").detail(error.to_string())
+    };
+    match error {
+        AgentError::Folder(error) | AgentError::Identity(IdentityError::Folder(error)) => folder_problem(&error),
+        AgentError::Identity(IdentityError::TokenMissing { host }) => {
+            Problem::new(400, "host-token-missing", "This machine is not enrolled, and no token was given")
+                .hint(format!("Make one on the hub with `longshore host token --host {host}` and give it with --join."))
+        }
+        AgentError::Identity(IdentityError::TokenMalformed { why }) => {
+            Problem::new(400, "host-token-malformed", "The token is not one of Longshore's")
+                .detail(why)
+                .hint("Copy all of what `longshore host token` shows (lsh1.….….…).")
+        }
+        AgentError::Identity(IdentityError::ForeignHub { hub }) => {
+            Problem::new(403, "token-foreign", "The token is of another hub")
+                .detail(format!("the CA of the hub at {hub} has another fingerprint; nothing was sent to it"))
+                .hint("Check --hub-agent, or make a token on that hub: `longshore host token`.")
+        }
+        AgentError::Identity(error @ IdentityError::OtherHost { .. }) => other(409, "host-other", &error),
+        AgentError::Hub(error) | AgentError::Identity(IdentityError::Hub(error)) => match error {
+            HubError::Refused(problem) => *problem,
+            error @ HubError::Address { .. } => other(400, "hub-address", &error),
+            error @ HubError::ForeignCa => other(403, "hub-foreign", &error),
+            error => other(502, "hub-unreachable", &error),
+        },
+        AgentError::Listen(error) => other(409, "port-in-use", &error),
+        AgentError::Engine(error) => {
+            let problem = Problem::new(503, "engine-unusable", "The engine cannot be used").detail(error.to_string());
+            error.hint.map_or(problem.clone(), |hint| problem.hint(hint))
+        }
+        error => other(500, "agent-failed", &error),
+    }
 }
 
 fn machine_name() -> api::Result<HostName> {

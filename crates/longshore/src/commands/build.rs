@@ -54,10 +54,15 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         output::line(&run.id);
         return Ok(());
     }
+    output::note(&format!("run {}", run.id));
     let mut lines = client.run_log(&run.id, 0, true).await?;
+    let mut failed = false;
     while let Some(line) = lines.next().await {
         let line = line?;
+        // The log closes with the problem, which is said below, after the table.
+        failed |= line.service.is_none() && line.text.starts_with("failed: ");
         match &line.service {
+            _ if failed => {}
             Some(service) => output::note(&format!("{service} | {}", line.text)),
             None => output::note(&line.text),
         }
@@ -98,9 +103,13 @@ fn show(run: &Run) {
                 }
                 _ => "-".to_owned(),
             };
+            let outcome = match (build.outcome, run.state) {
+                (BuildOutcome::Waiting | BuildOutcome::Building, RunState::Failed) => "not built".to_owned(),
+                (outcome, _) => word(&outcome),
+            };
             vec![
                 build.service.to_string(),
-                word(&build.outcome),
+                outcome,
                 build.release.as_ref().map_or("-".to_owned(), ToString::to_string),
                 build.digest.as_ref().map_or("-".to_owned(), output::short),
                 took,
@@ -108,8 +117,8 @@ fn show(run: &Run) {
             ]
         })
         .collect();
-    if !rows.is_empty() {
-        output::table(&["SERVICE", "OUTCOME", "RELEASE", "DIGEST", "TOOK", "REASON"], &rows);
+    if run.builds.iter().any(|build| build.outcome != BuildOutcome::Waiting) {
+        output::table(&["SERVICE", "OUTCOME", "RELEASE", "DIGEST", "TOOK", "REASON"], &rows, "");
     }
 }
 

@@ -62,10 +62,8 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
                     ]
                 })
                 .collect();
-            output::table(&["ENVIRONMENT", "AFTER", "HOSTS", "BUDGET", "REVISION", "APPLIED"], &rows);
-            if rows.is_empty() {
-                output::note("\nNo environments yet. `longshore env apply -f FILE` makes some.");
-            }
+            let none = "No environments yet. `longshore env apply -f FILE` makes some.";
+            output::table(&["ENVIRONMENT", "AFTER", "HOSTS", "BUDGET", "REVISION", "AGE"], &rows, none);
             Ok(())
         }
         Command::Apply { file, dry_run } => {
@@ -104,18 +102,18 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
                 .map(|difference| vec![difference.service.to_string(), brief(&difference.from), brief(&difference.to)])
                 .collect();
             let left = from.as_ref().map_or("newest build".to_owned(), ToString::to_string).to_uppercase();
-            output::table(&["SERVICE", &left, &env.to_string().to_uppercase()], &rows);
-            if rows.is_empty() {
-                output::note("\nNothing differs.");
-            }
+            output::table(&["SERVICE", &left, &env.to_string().to_uppercase()], &rows, "Nothing differs.");
             Ok(())
         }
     }
 }
 
 fn read(file: &PathBuf) -> api::Result<String> {
-    let unreadable =
-        |why: String| Problem::new(400, "file-unreadable", format!("{} cannot be read", file.display())).detail(&why);
+    let unreadable = |why: String| {
+        Problem::new(400, "file-unreadable", format!("{} cannot be read", file.display()))
+            .detail(&why)
+            .hint("Name a file of environments with -f.")
+    };
     let length = std::fs::metadata(file).map_err(|error| unreadable(error.to_string()))?.len();
     if length > FILE_BYTES_MAX {
         return Err(unreadable("it is longer than 1 MiB".to_owned()));

@@ -68,19 +68,23 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
                     vec![
                         host.name.to_string(),
                         if host.up { "up" } else { "down" }.to_owned(),
-                        host.seen_at.map_or("never".to_owned(), |seen| output::ago(seen, now)),
+                        host.seen_at.map_or("never".to_owned(), |seen| format!("{} ago", output::ago(seen, now))),
                         host.report.as_ref().map_or("-".to_owned(), |report| report.instances.len().to_string()),
+                        if host.labels.is_empty() {
+                            "-".to_owned()
+                        } else {
+                            host.labels
+                                .iter()
+                                .map(|(key, value)| format!("{key}={value}"))
+                                .collect::<Vec<_>>()
+                                .join(",")
+                        },
                         engine,
-                        host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","),
                     ]
                 })
                 .collect();
-            output::table(&["HOST", "STATE", "SEEN", "CONTAINERS", "ENGINE", "LABELS"], &rows);
-            if rows.is_empty() {
-                output::note(
-                    "\nNo hosts yet. `longshore host token` makes a token; `longshore agent --join TOKEN` uses it.",
-                );
-            }
+            let none = "No hosts yet. `longshore host token` makes a token; `longshore agent --join TOKEN` uses it.";
+            output::table(&["HOST", "STATE", "SEEN", "CONTAINERS", "LABELS", "ENGINE"], &rows, none);
             super::more(page.next.as_ref(), "longshore host ls --after");
             Ok(())
         }
@@ -91,7 +95,10 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
                 return output::json(&token);
             }
             output::line(&token.token);
-            output::note(&format!("\nIt can be used once, until {}:", token.expires_at));
+            output::note(&format!(
+                "\nIt can be used once, until {}, on the machine that becomes a host:",
+                token.expires_at
+            ));
             output::note("  longshore agent --hub-agent HUB:5001 --join TOKEN");
             Ok(())
         }

@@ -83,7 +83,9 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
 /// Who asks, for the record: `USER@MACHINE`.
 fn requested_by() -> String {
     let user = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
+    let id = rustix::process::geteuid();
+    let nameless = || if id.is_root() { "root".to_owned() } else { format!("user {}", id.as_raw()) };
+    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(nameless);
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{user}@{machine}")
 }
@@ -98,7 +100,9 @@ fn telemetry(json: bool) -> api::Result<()> {
 /// The engine that was named, or that `DOCKER_HOST` names, or the usual socket.
 pub(crate) fn engine_address(given: Option<&str>) -> api::Result<engine::Address> {
     given.map_or_else(engine::Address::from_environment, str::parse).map_err(|error| {
-        Problem::new(400, "engine-address", "The engine's address is not right").detail(error.to_string())
+        Problem::new(400, "engine-address", "The engine's address is not right").detail(error.to_string()).hint(
+            "Write unix:///PATH or tcp://HOST:PORT (--engine, `address` under [engine] in hub.toml, or DOCKER_HOST).",
+        )
     })
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Args {
     #[arg(long, requires = "reason")]
     force: bool,
     /// Why, for the record
-    #[arg(long, requires = "force")]
+    #[arg(long, requires = "force", value_name = "WHY")]
     reason: Option<String>,
     /// Do not wait for the rollout
     #[arg(long)]

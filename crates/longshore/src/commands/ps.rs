@@ -40,12 +40,10 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
             ]
         })
         .collect();
-    output::table(&["SERVICE", "HOST", "STATE", "SINCE", "RELEASE", "DIGEST", "CONTAINER"], &rows);
     if rows.is_empty() {
-        output::note(&format!(
-            "\nNothing of {app} runs in {}. `longshore why {app} --env {}` says why.",
-            args.env, args.env
-        ));
+        super::rollout::app_known(&client, &app).await?;
     }
+    let none = format!("Nothing of {app} runs in {}. `longshore why {app} --env {}` says why.", args.env, args.env);
+    output::table(&["SERVICE", "HOST", "STATE", "FOR", "RELEASE", "DIGEST", "CONTAINER"], &rows, &none);
     Ok(())
 }

@@ -33,6 +33,7 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
     let client = global.client()?;
     match command {
         Command::Ls { address, after, limit } => {
+            let of = address.as_ref().map_or(String::new(), |address| format!(" of {address}"));
             let (app, service) = address.map_or((None, None), |address| (Some(address.app), address.service));
             let page = client.release_list(&ReleaseFilter { app, service }, &PageQuery { after, limit }).await?;
             if global.json {
@@ -53,10 +54,8 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
                     ]
                 })
                 .collect();
-            output::table(&["RELEASE", "SERVICE", "DIGEST", "COMMIT", "AGE", "BUILT BECAUSE"], &rows);
-            if rows.is_empty() {
-                output::note("\nNo releases yet. `longshore build --repo PATH --ref BRANCH` makes some.");
-            }
+            let none = format!("No releases{of} yet. `longshore build --repo PATH --ref BRANCH` makes some.");
+            output::table(&["RELEASE", "SERVICE", "DIGEST", "COMMIT", "AGE", "BUILT BECAUSE"], &rows, &none);
             super::more(page.next.as_ref(), "longshore release ls --after");
             Ok(())
         }
@@ -73,13 +72,14 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
 
 fn show(release: &Release) {
     let provenance = &release.provenance;
+    let or_none = |list: Vec<String>| if list.is_empty() { "-".to_owned() } else { list.join(", ") };
     let rows = [
         ("release", release.id.to_string()),
         ("service", format!("{}/{}", release.app, release.service)),
         ("image", format!("{}@{}", release.image.repository, release.image.digest)),
         ("kind", if release.job { "job" } else { "service" }.to_owned()),
-        ("ports", release.ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")),
-        ("overlays", release.definitions.overlays.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        ("ports", or_none(release.ports.iter().map(u16::to_string).collect())),
+        ("overlays", or_none(release.definitions.overlays.keys().map(ToString::to_string).collect())),
         ("recorded", release.created_at.to_string()),
         ("repository", provenance.repository.clone()),
         ("commit", provenance.commit.clone()),

@@ -18,7 +18,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ENV")]
     env: EnvName,
     /// Why, for the record
-    #[arg(long)]
+    #[arg(long, value_name = "WHY")]
     reason: Option<String>,
     /// Do not wait for the rollout
     #[arg(long)]

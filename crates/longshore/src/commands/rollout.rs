@@ -35,8 +35,8 @@ pub(super) enum Command {
         /// At most so many
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
-        /// Follow the plan to its end
-        #[arg(short, long, requires = "plan")]
+        /// Follow the plan, or the newest one, to its end
+        #[arg(short, long)]
         follow: bool,
     },
 }
@@ -44,7 +44,16 @@ pub(super) enum Command {
 pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
     let Command::Status { plan, app, env, after, limit, follow } = command;
     let client = global.client()?;
-    if let Some(id) = plan {
+    let newest = match (&plan, follow) {
+        (None, true) => {
+            let query = PageQuery { after: None, limit: Some(1) };
+            let none = Problem::new(404, "plan-unknown", "There is no plan to follow")
+                .hint("Make one: longshore promote APP --to ENV");
+            Some(client.plan_list(app.as_ref(), env.as_ref(), &query).await?.items.into_iter().next().ok_or(none)?.id)
+        }
+        _ => None,
+    };
+    if let Some(id) = plan.or(newest) {
         let plan = client.plan_get(&id).await?;
         if follow {
             return self::follow(global, &client, plan, false).await;
@@ -77,10 +86,8 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
             ]
         })
         .collect();
-    output::table(&["PLAN", "APP", "ENV", "KIND", "STATE", "STEPS", "AGE", "BY"], &rows);
-    if rows.is_empty() {
-        output::note("\nNo plans yet. `longshore promote APP --to ENV` makes one.");
-    }
+    let none = "No plans yet. `longshore promote APP --to ENV` makes one.";
+    output::table(&["PLAN", "APP", "ENV", "KIND", "STATE", "STEPS", "AGE", "BY"], &rows, none);
     super::more(page.next.as_ref(), "longshore rollout status --after");
     Ok(())
 }
@@ -177,12 +184,12 @@ fn step_line(wave: usize, step: &Step) -> String {
 
 fn headline(plan: &Plan) -> String {
     format!(
-        "{} of {} to {}: {} steps in {} waves (plan {})",
+        "{} of {} to {}: {} in {} (plan {})",
         word(&plan.kind),
         changed(plan),
         plan.env,
-        steps(plan).count(),
-        plan.waves.len(),
+        output::count(steps(plan).count(), "step"),
+        output::count(plan.waves.len(), "wave"),
         plan.id
     )
 }
@@ -222,7 +229,7 @@ fn show(plan: &Plan) {
             ]
         })
         .collect();
-    output::table(&["WAVE", "HOST", "ACTION", "SERVICE", "RELEASE", "STATE", "TOOK", "DETAIL"], &rows);
+    output::table(&["WAVE", "HOST", "ACTION", "SERVICE", "RELEASE", "STATE", "TOOK", "DETAIL"], &rows, "");
     if let Some(error) = &plan.error {
         output::problem(error);
     }
@@ -245,9 +252,25 @@ pub(super) async fn only_app(client: &HubClient) -> api::Result<AppName> {
             .hint("Build one: longshore build --repo PATH --ref BRANCH")),
         _ => {
             let names: Vec<&str> = apps.iter().map(AppName::as_str).collect();
-            Err(Problem::new(400, "app-missing", "Which app?").detail(format!("the hub knows {}", names.join(", "))))
+            Err(Problem::new(400, "app-missing", "Which app?")
+                .detail(format!("the hub knows {}", names.join(", ")))
+                .hint("Name it before --env."))
         }
     }
+}
+
+/// Refuses an app that the hub never heard of.
+pub(super) async fn app_known(client: &HubClient, app: &AppName) -> api::Result<()> {
+    let apps = client.overview().await?.apps;
+    if apps.iter().any(|known| known.app == *app) {
+        return Ok(());
+    }
+    let names: Vec<&str> = apps.iter().map(|known| known.app.as_str()).collect();
+    let hint = match names.as_slice() {
+        [] => "Build one: longshore build --repo PATH --ref BRANCH".to_owned(),
+        names => format!("It knows {}.", names.join(", ")),
+    };
+    Err(Problem::new(404, "app-unknown", format!("The hub knows no app {app}")).hint(hint))
 }
 
 /// `APP/SERVICE` from what a person wrote: a bare word that is no app is a service of the only app.

@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
     }
     output::line(&why.summary);
     for reason in &why.reasons {
-        output::line(&format!("  - {reason}"));
+        output::line(&format!("  - {}", reason.replace('\n', "\n    ")));
     }
     if let Some(next) = &why.next {
         output::note(&format!("\nhint: {next}"));

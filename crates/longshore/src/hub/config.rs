@@ -108,12 +108,20 @@ impl Config {
         if builds_parallel == 0 {
             return Err(invalid("build.parallel is 0: at least one build must be possible".to_owned()));
         }
+        let database_url = file.database.url;
+        if let Some(url) = database_url.as_deref()
+            && !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme))
+        {
+            return Err(invalid("database.url does not begin with postgres://".to_owned()).hint(
+                "Name a PostgreSQL database, or leave [database] out: the hub then keeps its own in the data folder.",
+            ));
+        }
         Ok(Self {
             listen,
             agent_listen,
             agent_names: file.agent_names,
             data,
-            database_url: file.database.url,
+            database_url,
             engine_address: file.engine.address,
             build_network: file.build.network,
             builds_parallel,
@@ -166,6 +174,13 @@ mod tests {
         let problem = load("listen = \"0.0.0.0:5000\"", Flags::default()).unwrap_err();
         assert_eq!(problem.kind, "listen-insecure");
         assert!(load("listen = \"0.0.0.0:5000\"", Flags { insecure: true, ..Flags::default() }).is_ok());
+    }
+
+    #[test]
+    fn a_database_that_is_not_postgresql_is_refused_without_showing_its_password() {
+        let problem = load("[database]\nurl = \"mysql://me:secret@there/db\"", Flags::default()).unwrap_err();
+        assert_eq!(problem.kind, "config-invalid");
+        assert!(!format!("{problem:?}").contains("secret"));
     }
 
     #[test]
