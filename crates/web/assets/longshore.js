@@ -3,6 +3,11 @@
 
 const live = document.body.dataset.live;
 const sign = document.getElementById("live");
+const main = document.querySelector("main");
+/** Milliseconds until a connection that the browser has given up is tried again. */
+const RETRY_MS = 3000;
+/** The hub's clock less the browser's, in microseconds. */
+let ahead = 0;
 
 function spanWords(micros) {
   const seconds = Math.max(0, Math.floor(micros / 1e6));
@@ -12,33 +17,84 @@ function spanWords(micros) {
   return `${Math.floor(seconds / 86400)} d`;
 }
 
+function clockRead() {
+  const now = Number(document.getElementById("overview")?.dataset.now);
+  if (now) ahead = now - Date.now() * 1000;
+}
+
 function timesRefresh() {
-  const now = Date.now() * 1000;
+  const now = Date.now() * 1000 + ahead;
   for (const time of document.querySelectorAll("time[data-micros]")) {
-    time.textContent = spanWords(now - Number(time.dataset.micros));
+    const words = spanWords(now - Number(time.dataset.micros));
+    if (time.textContent !== words) time.textContent = words;
   }
 }
 
+// Said once to those who listen: only when it changes.
 function signSet(state, words) {
-  if (!sign) return;
+  if (!sign || sign.textContent === words) return;
   sign.className = `live ${state}`;
   sign.textContent = words;
 }
 
-if (live) {
-  signSet("busy", "connecting");
+/** Makes `old` like `fresh` and leaves alone what is alike: focus, selection, scrolling, what a person has opened. */
+function become(old, fresh) {
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
+    old.replaceWith(fresh);
+    return;
+  }
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  if (old.nodeName === "TIME" && old.dataset.micros === fresh.dataset.micros) return;
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  let place = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    // What has an id is found again wherever it stood before.
+    const same = child.id ? [...old.children].find((element) => element.id === child.id) : null;
+    if (same && same !== place) old.insertBefore(same, place);
+    const there = same ?? (place?.id ? null : place);
+    if (there) {
+      place = there.nextSibling;
+      become(there, child);
+    } else {
+      old.insertBefore(child, place);
+    }
+  }
+  while (place) {
+    const next = place.nextSibling;
+    place.remove();
+    place = next;
+  }
+}
+
+function follow() {
   const events = new EventSource(live);
   events.addEventListener("open", () => signSet("good", "live"));
-  events.addEventListener("error", () => signSet("bad", "the hub does not answer; what runs goes on"));
+  events.addEventListener("problem", (event) => signSet("bad", event.data));
+  events.addEventListener("error", () => {
+    signSet("bad", "the hub does not answer; what runs goes on");
+    // The browser comes back by itself from a lost connection, but not from a refusal.
+    if (events.readyState === EventSource.CLOSED) setTimeout(follow, RETRY_MS);
+  });
   events.addEventListener("main", (event) => {
-    const main = document.querySelector("main");
-    // What a person has opened stays open.
-    const open = [...main.querySelectorAll("details")].map((details) => details.open);
-    main.innerHTML = event.data;
-    main.querySelectorAll("details").forEach((details, place) => { details.open = open[place] ?? false; });
+    const fresh = new DOMParser().parseFromString(`<main>${event.data}</main>`, "text/html").querySelector("main");
+    become(main, fresh);
     signSet("good", "live");
+    clockRead();
     timesRefresh();
   });
 }
 
+clockRead();
+if (live) {
+  signSet("busy", "connecting");
+  follow();
+}
 setInterval(timesRefresh, 1000);

@@ -2,7 +2,7 @@
 
 use api::Problem;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 use maud::html;
 
 use crate::layout;
@@ -22,5 +22,13 @@ pub(crate) fn of(problem: &Problem) -> impl IntoResponse {
 /// A page for an address that is none.
 pub(crate) async fn not_found(uri: Uri) -> Response {
     let problem = Problem::new(404, "page-unknown", "There is no such page").detail(uri.path().to_owned());
+    of(&problem).into_response()
+}
+
+/// A page for an address that is asked in a way it does not answer.
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let problem = Problem::new(405, "method-unknown", "Pages are only read")
+        .detail(format!("{method} {}", uri.path()))
+        .hint("Changes go through the command line; `longshore --help` lists them.");
     of(&problem).into_response()
 }

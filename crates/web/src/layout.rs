@@ -40,12 +40,15 @@ pub(crate) fn page(title: &str, live: Option<&str>, main: &Markup) -> Page {
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        let mut response = Html(self.0.into_string()).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        response
+        ([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Html(self.0.into_string())).into_response()
     }
+}
+
+/// Headers of whatever is answered, refusals and assets too.
+pub(crate) async fn headers_set(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
 }

@@ -5,31 +5,49 @@
 //! says so.
 
 mod assets;
+mod attention;
 mod error_page;
+mod hosts;
+mod instances;
 mod layout;
 mod live;
 mod overview;
+mod plans;
+#[cfg(test)]
+mod samples;
 mod words;
 
 use std::sync::Arc;
 
-use api::Micros;
 use api::delivery::Delivery;
 use axum::Router;
 use axum::extract::State;
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use base::shutdown::Shutdown;
+use maud::PreEscaped;
+use tokio::sync::Mutex;
 
 /// What pages ask.
 #[derive(Clone)]
 pub struct Pages {
     delivery: Arc<dyn Delivery>,
+    shutdown: Shutdown,
+    rendered: Arc<Mutex<Option<Rendered>>>,
+}
+
+/// The overview's `<main>` after so many changes, for all who look at it.
+struct Rendered {
+    changes: u64,
+    at: api::Micros,
+    main: Arc<str>,
 }
 
 impl Pages {
-    /// Pages over these contexts.
-    pub fn new(delivery: Arc<dyn Delivery>) -> Self {
-        Self { delivery }
+    /// Pages over these contexts. What follows the hub ends when `shutdown` begins.
+    pub fn new(delivery: Arc<dyn Delivery>, shutdown: Shutdown) -> Self {
+        Self { delivery, shutdown, rendered: Arc::default() }
     }
 
     /// `/` and what belongs to it; unknown paths get a page that offers a way out.
@@ -39,15 +57,148 @@ impl Pages {
             .route("/live", get(live::overview_events))
             .merge(assets::router())
             .fallback(error_page::not_found)
+            .method_not_allowed_fallback(error_page::method_not_allowed)
+            .layer(map_response(layout::headers_set))
             .with_state(self)
+    }
+
+    /// The overview's `<main>`. However many look at it, it is made once for each change.
+    async fn overview_main(&self) -> api::Result<Arc<str>> {
+        // Counted before the overview is read: a change in between makes a new one, never a lost one.
+        let changes = *self.delivery.changes().borrow();
+        let mut rendered = self.rendered.lock().await;
+        let now = api::Micros::now();
+        if let Some(known) = rendered.as_ref()
+            && known.changes == changes
+            && now.since(known.at) < live::EVENT_INTERVAL_MIN
+        {
+            return Ok(Arc::clone(&known.main));
+        }
+        let main: Arc<str> = overview::main(&self.delivery.overview().await?).into_string().into();
+        *rendered = Some(Rendered { changes, at: now, main: Arc::clone(&main) });
+        Ok(main)
     }
 }
 
 async fn overview_page(State(pages): State<Pages>) -> Response {
-    match pages.delivery.overview().await {
-        Ok(overview) => {
-            layout::page("Overview", Some("/live"), &overview::main(&overview, Micros::now())).into_response()
-        }
+    match pages.overview_main().await {
+        Ok(main) => layout::page("Overview", Some("/live"), &PreEscaped(main.to_string())).into_response(),
         Err(problem) => error_page::of(&problem).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use http::{Request, StatusCode};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::samples::{self, OverviewOnly};
+
+    /// How long anything that a test waits for may take.
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    fn pages(overview: api::Result<api::delivery::Overview>) -> (Arc<OverviewOnly>, Shutdown, Router) {
+        let (delivery, shutdown) = (Arc::new(OverviewOnly::new(overview)), Shutdown::new());
+        let router = Pages::new(delivery.clone(), shutdown.clone()).router();
+        (delivery, shutdown, router)
+    }
+
+    async fn ask(router: &Router, method: &str, path: &str) -> Response {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn text(response: Response) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    /// The next event's name and data.
+    async fn next_event(body: &mut Body) -> Option<(String, String)> {
+        let mut event = String::new();
+        while !event.ends_with("\n\n") {
+            let frame = tokio::time::timeout(LIMIT, body.frame()).await.expect("no event")?.unwrap();
+            event.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap());
+        }
+        let field = |name: &str| {
+            let lines = event.lines().filter_map(|line| line.strip_prefix(name));
+            lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+        };
+        Some((field("event:"), field("data:")))
+    }
+
+    #[tokio::test]
+    async fn every_answer_says_that_nothing_comes_from_elsewhere() {
+        let (_, _, router) = pages(Ok(samples::rollout()));
+        let (_, _, broken) = pages(Err(api::Problem::new(503, "database-down", "The database does not answer")));
+        let asked = [
+            (&router, "GET", "/", 200),
+            (&router, "GET", "/live", 200),
+            (&router, "GET", "/assets/longshore.css", 200),
+            (&router, "GET", "/assets/longshore.js", 200),
+            (&router, "GET", "/assets/longshore.svg", 200),
+            (&router, "GET", "/no/such", 404),
+            (&router, "POST", "/", 405),
+            (&broken, "GET", "/", 503),
+        ];
+        for (router, method, path, status) in asked {
+            let response = ask(router, method, path).await;
+            assert_eq!(response.status().as_u16(), status, "{method} {path}");
+            let policy = response.headers()["content-security-policy"].to_str().unwrap();
+            assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{path}: {policy}");
+            assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_went_wrong_is_said_with_a_way_out_and_without_the_strangers_markup() {
+        let (_, _, router) = pages(Ok(samples::rollout()));
+        let page = text(ask(&router, "GET", "/%3Cb%3E&'").await).await;
+        assert!(page.contains("There is no such page") && page.contains(r#"<a href="/">"#), "{page}");
+        assert!(!page.contains("&'") && page.matches("<script").count() == 1, "{page}");
+        let problem = api::Problem::new(503, "database-down", "The database <i>does</i> not answer").hint("start it");
+        let (_, _, router) = pages(Err(problem));
+        let response = ask(&router, "GET", "/").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let page = text(response).await;
+        assert!(
+            page.contains("&lt;i&gt;does") && page.contains("start it") && page.contains(r#"<a href="/">"#),
+            "{page}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_page_follows_the_hub_and_ends_with_it() {
+        let (delivery, shutdown, router) = pages(Ok(samples::in_place()));
+        let mut body = ask(&router, "GET", "/live").await.into_body();
+        let (name, data) = next_event(&mut body).await.unwrap();
+        assert_eq!((name.as_str(), data.as_str()), ("main", overview::main(&samples::in_place()).0.as_str()));
+        delivery.change(Ok(samples::hostile()));
+        let (name, data) = next_event(&mut body).await.unwrap();
+        assert_eq!((name.as_str(), data), ("main", overview::main(&samples::hostile()).0.replace('\r', "")));
+        delivery.change(Err(api::Problem::new(503, "database-down", "The database\ndoes not answer")));
+        let (name, data) = next_event(&mut body).await.unwrap();
+        assert_eq!((name.as_str(), data.as_str()), ("problem", "The database does not answer"));
+        shutdown.begin();
+        assert_eq!(next_event(&mut body).await, None);
+    }
+
+    #[tokio::test]
+    async fn many_who_look_cost_one_overview_for_each_change() {
+        let (delivery, _, router) = pages(Ok(samples::in_place()));
+        let mut bodies = Vec::new();
+        for _ in 0..50 {
+            bodies.push(ask(&router, "GET", "/live").await.into_body());
+        }
+        for overview in [samples::rollout(), samples::failed()] {
+            delivery.change(Ok(overview));
+            let events = futures::future::join_all(bodies.iter_mut().map(next_event)).await;
+            assert!(events.iter().all(Option::is_some));
+        }
+        assert!(delivery.asked() < 20, "asked {} times", delivery.asked());
     }
 }

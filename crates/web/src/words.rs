@@ -36,10 +36,41 @@ pub(crate) fn commit(commit: &str) -> Markup {
     html! { code title=(commit) { (commit.chars().take(DIGITS).collect::<String>()) } }
 }
 
+/// A number with its thousands apart: `5,000`.
+pub(crate) fn count(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// What was counted and not listed.
+pub(crate) fn and_more(number: usize) -> String {
+    format!("and {} more", count(number))
+}
+
 /// An enumeration's value as the wire names it, in words.
 pub(crate) fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => word.replace('_', " "),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_counts_read_well() {
+        let seconds = [-5, 0, 119, 120, 7_199, 7_200, 172_799, 172_800];
+        let words: Vec<String> = seconds.iter().map(|seconds| span_words(seconds * 1_000_000)).collect();
+        assert_eq!(words, ["0 s", "0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
+        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
     }
 }

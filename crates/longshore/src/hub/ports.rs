@@ -49,14 +49,14 @@ async fn listener(address: SocketAddr, flag: &str) -> Result<TcpListener> {
 
 /// Serves both ports until the stop.
 pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: rustls::ServerConfig, shutdown: &Shutdown) {
-    let main = base::listen::serve(listeners.main, None, main_routes(config, hub), shutdown.clone());
+    let main = base::listen::serve(listeners.main, None, main_routes(config, hub, shutdown), shutdown.clone());
     let agents = base::listen::serve(listeners.agents, Some(Arc::new(tls)), agent_routes(hub), shutdown.clone());
     shutdown.spawn(main);
     shutdown.spawn(agents);
 }
 
 /// `/v2/` for anyone on loopback; `/api/v1/` with the token for changes; pages for the rest.
-fn main_routes(config: &Config, hub: &Hub) -> Router {
+fn main_routes(config: &Config, hub: &Hub, shutdown: &Shutdown) -> Router {
     let api = Router::new()
         .merge(access::http::api_routes(hub.access.clone()))
         .merge(hub.delivery.http())
@@ -68,7 +68,7 @@ fn main_routes(config: &Config, hub: &Hub) -> Router {
         .merge(registry::http::routes(hub.registry.clone()))
         .merge(api)
         .route("/healthz", get(|| async { "ok\n" }))
-        .merge(web::Pages::new(hub.delivery.clone()).router())
+        .merge(web::Pages::new(hub.delivery.clone(), shutdown.clone()).router())
         .layer(from_fn_with_state(HostGuard::new(names), host_check))
 }
 
