@@ -1,19 +1,19 @@
 //! Rollouts while everything around them is killed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use api::delivery::{PlanState, StepState};
+use api::delivery::{Instance, PlanState, StepState};
 use rig::load::Load;
 
-use crate::scene::{LIMIT, Scene, folder, on_scene};
+use crate::scene::{LIMIT, Scene, folder, on_scene, refused};
 
 /// The hub is killed at so many moments, spread over rollouts.
 const HUB_KILLS: u32 = 20;
-const HOSTS: [&str; 3] = ["host1", "host2", "host3"];
 
 /// Commits and builds version `number` of the test app.
-async fn version(scene: &Scene, number: u32) -> anyhow::Result<()> {
+pub(crate) async fn version(scene: &Scene, number: u32) -> anyhow::Result<()> {
     scene.repository.edit(
         "web/server.py",
         &format!("VERSION = \"{}\"", number - 1),
@@ -24,7 +24,7 @@ async fn version(scene: &Scene, number: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn first_release(scene: &Scene) -> anyhow::Result<Duration> {
+pub(crate) async fn first_release(scene: &Scene) -> anyhow::Result<Duration> {
     scene.environments().await?;
     scene.build().await?;
     let plan = scene.promote("app", "prod").await?;
@@ -40,13 +40,24 @@ async fn first_release(scene: &Scene) -> anyhow::Result<Duration> {
     Ok(begun.elapsed())
 }
 
-fn loads(scene: &Scene) -> anyhow::Result<Load> {
+pub(crate) fn loads(scene: &Scene) -> anyhow::Result<Load> {
     let addresses =
-        HOSTS.map(|host| scene.stage.published(host, 8080)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        scene.hosts.map(|host| scene.stage.published(host, 8080)).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Load::begin(&addresses))
 }
 
-async fn unharmed(load: Load) -> anyhow::Result<()> {
+/// What runs of the app's service, as the hosts report it.
+pub(crate) async fn webs(scene: &Scene) -> anyhow::Result<Vec<Instance>> {
+    let mut instances = scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(refused)?;
+    instances.retain(|instance| instance.service.as_str() == "web");
+    Ok(instances)
+}
+
+pub(crate) fn containers(instances: &[Instance]) -> BTreeSet<&str> {
+    instances.iter().map(|instance| instance.container.as_str()).collect()
+}
+
+pub(crate) async fn unharmed(load: Load) -> anyhow::Result<()> {
     for count in load.end().await {
         ensure!(count.failed == 0, "{} of {} requests failed: {:#?}", count.failed, count.sent, count.failures);
         ensure!(count.sent > 0, "no request was sent to {}", count.address);
@@ -77,16 +88,13 @@ async fn hub_killed(scene: &mut Scene) -> anyhow::Result<()> {
             scene.stage.plan_success(&plan.id, LIMIT).await.with_context(|| format!("killed after {moment:?}"))?;
         ensure!(plan.waves.iter().flat_map(|wave| &wave.steps).all(|step| step.state == StepState::Done), "{plan:#?}");
         unharmed(load).await.with_context(|| format!("killed after {moment:?}"))?;
-        let instances =
-            scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
-        let releases: Vec<_> = instances
-            .iter()
-            .filter(|instance| instance.service.as_str() == "web")
-            .map(|instance| &instance.release)
-            .collect();
+        let instances = webs(scene).await?;
         let wanted =
             plan.changes.iter().find(|change| change.service.as_str() == "web").and_then(|change| change.to.as_ref());
-        ensure!(releases.len() == 3 && releases.iter().all(|release| Some(*release) == wanted), "{instances:#?}");
+        ensure!(
+            instances.len() == 3 && instances.iter().all(|instance| Some(&instance.release) == wanted),
+            "{instances:#?}"
+        );
     }
     Ok(())
 }
@@ -101,7 +109,8 @@ fn agents_killed_during_a_rollout_lose_no_request() {
 
 async fn agents_killed(scene: &mut Scene) -> anyhow::Result<()> {
     let usual = first_release(scene).await?;
-    let rounds = [(0.1, "host1"), (0.25, "host1"), (0.45, "host2"), (0.6, "host2"), (0.8, "host3"), (0.95, "host3")];
+    let [first, second, third] = scene.hosts;
+    let rounds = [(0.1, first), (0.25, first), (0.45, second), (0.6, second), (0.8, third), (0.95, third)];
     for (number, (part, host)) in rounds.into_iter().enumerate() {
         version(scene, 3 + u32::try_from(number)?).await?;
         let load = loads(scene)?;
@@ -145,12 +154,7 @@ async fn never_healthy(scene: &Scene) -> anyhow::Result<()> {
     ensure!(plan.state == PlanState::Failed, "{plan:#?}");
     let error = plan.error.context("a failed plan says why")?;
     ensure!(error.detail.contains("the key of the safe is lost"), "the log is not in the error: {error:?}");
-    let after = scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
-    let containers = |instances: &[api::delivery::Instance]| {
-        let mut ids: Vec<String> = instances.iter().map(|instance| instance.container.clone()).collect();
-        ids.sort();
-        ids
-    };
+    let after = webs(scene).await?;
     ensure!(containers(&before) == containers(&after), "before {before:#?} after {after:#?}");
     Ok(())
 }

@@ -20,12 +20,16 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_longshore");
 
+const HOSTS: usize = 3;
+
 /// A hub, three hosts, a repository.
 pub(crate) struct Scene {
     pub(crate) stage: Stage,
     pub(crate) docker: Docker,
     pub(crate) label: String,
     pub(crate) repository: Repository,
+    /// Names of the hosts. An engine shared with other tests, or with a demo, has theirs as well.
+    pub(crate) hosts: [&'static str; HOSTS],
 }
 
 /// Runs a test on a scene whose repository holds a copy of `app`, and takes everything away afterwards.
@@ -36,24 +40,23 @@ where
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let label = format!("dev.longshore.instance=test-{}", std::process::id());
+    let block = free_block([77, 0]).unwrap();
     let outcome = runtime.block_on(async {
         let docker = rig::engine::ensure().await.unwrap();
         let outcome = AssertUnwindSafe(async {
-            let scene = set(folder.path(), &app, docker.clone(), &label).await.unwrap();
+            let scene = set(folder.path(), &app, docker.clone(), &label, block).await.unwrap();
             let (mut scene, result) = test(scene).await;
             if let Err(error) = result {
-                let logs: String =
-                    ["hub.log", "host1.log", "host2.log", "host3.log"].map(|log| scene.stage.log_end(log)).concat();
+                let names = scene.hosts.iter().copied().chain(["hub"]).map(|name| format!("{name}.log"));
+                let logs: String = names.map(|log| scene.stage.log_end(&log)).collect();
                 panic!("{error:#}\n{logs}");
             }
             scene.stage.end().await.unwrap();
-            scene.stage.registries()
         })
         .catch_unwind()
         .await;
         rig::stage::end_processes(folder.path(), &[]).await.unwrap();
-        let registries = outcome.as_ref().cloned().unwrap_or_default();
-        rig::engine::sweep(&docker, &label, &registries).await.unwrap();
+        rig::engine::sweep(&docker, &label, &rig::stage::registries(block, HOSTS)).await.unwrap();
         outcome
     });
     if let Err(panic) = outcome {
@@ -61,19 +64,20 @@ where
     }
 }
 
-async fn set(folder: &Path, app: &Path, docker: Docker, label: &str) -> anyhow::Result<Scene> {
+async fn set(folder: &Path, app: &Path, docker: Docker, label: &str, block: [u8; 2]) -> anyhow::Result<Scene> {
     let data = |value: &str| BTreeMap::from([("data".to_owned(), value.to_owned())]);
+    let hosts = [1, 2, 3].map(|number| &*format!("test{}-{number}", std::process::id()).leak());
     let options = Options {
         binary: BINARY.into(),
         folder: folder.join("stage"),
-        block: free_block([77, 0])?,
+        block,
         label: label.to_owned(),
-        hosts: vec![("host1", data("true")), ("host2", data("false")), ("host3", data("false"))],
+        hosts: vec![(hosts[0], data("true")), (hosts[1], data("false")), (hosts[2], data("false"))],
         host_network: true,
     };
     let stage = Stage::start(options).await?;
     let repository = Repository::create(app, &folder.join("app"))?;
-    Ok(Scene { stage, docker, label: label.to_owned(), repository })
+    Ok(Scene { stage, docker, label: label.to_owned(), repository, hosts })
 }
 
 /// A folder of the tests or of the project.
@@ -86,9 +90,12 @@ impl Scene {
         self.stage.client()
     }
 
-    /// Applies the repository's environments.
+    /// Applies the repository's environments, on the hosts of this scene.
     pub(crate) async fn environments(&self) -> anyhow::Result<()> {
-        let text = std::fs::read_to_string(self.repository.folder().join("environments.yaml"))?;
+        let mut text = std::fs::read_to_string(self.repository.folder().join("environments.yaml"))?;
+        for (number, host) in self.hosts.iter().enumerate() {
+            text = text.replace(&format!("host{}", number + 1), host);
+        }
         self.client().env_apply(text, "environments.yaml", false).await.map_err(refused)?;
         Ok(())
     }
