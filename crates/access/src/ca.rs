@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use api::access::{HUB_SERVER_NAME, host_server_name};
 use api::{HostName, Micros};
 use base::tls::{Fingerprint, Identity};
 use base64::Engine as _;
@@ -14,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
 use crate::error::AccessError;
-use crate::model::{HUB_SERVER_NAME, StoredCertificate, host_server_name, renew_at, sha256};
+use crate::model::{StoredCertificate, renew_at, sha256};
 
 /// How long a host's certificate is valid, in days.
 pub const CERTIFICATE_DAYS: i64 = 30;

@@ -1,10 +1,9 @@
 //! Access over HTTP: tokens on the main port; enrolment, renewal and the identity of hosts on the agent port.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::Problem;
 use api::access::{Access, EnrolRequest, HostIdentity, HostTokenRequest, RenewRequest};
-use api::{HostName, Problem};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
@@ -12,7 +11,6 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use base::json::{self, JsonBody};
 use base::listen::Peer;
-use futures::future::BoxFuture;
 use http::StatusCode;
 
 use crate::error::AccessError;
@@ -21,10 +19,6 @@ use crate::error::AccessError;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 type Shared = Arc<dyn Access>;
-
-/// Called with a host and its labels before it gets its certificate. When it fails the host gets nothing and asks again.
-pub type OnEnrolled =
-    Arc<dyn Fn(HostName, BTreeMap<String, String>) -> BoxFuture<'static, Result<(), Problem>> + Send + Sync>;
 
 /// `POST /api/v1/host-tokens`.
 pub fn api_routes(access: Shared) -> Router {
@@ -35,12 +29,11 @@ pub fn api_routes(access: Shared) -> Router {
 }
 
 /// `POST /agent/v1/enrol` (without a certificate) and `POST /agent/v1/renew`, for a listener of [`base::listen`].
-pub fn agent_routes(access: Shared, on_enrolled: OnEnrolled) -> Router {
+pub fn agent_routes(access: Shared) -> Router {
     let renew = post(host_renew).layer(from_fn_with_state(Arc::clone(&access), host_required));
     Router::new()
         .route("/agent/v1/enrol", post(host_enrol))
         .route("/agent/v1/renew", renew)
-        .layer(Extension(on_enrolled))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(access)
 }
@@ -75,11 +68,9 @@ async fn host_token_create(
 
 async fn host_enrol(
     State(access): State<Shared>,
-    Extension(on_enrolled): Extension<OnEnrolled>,
     JsonBody(request): JsonBody<EnrolRequest>,
 ) -> Result<Response, Problem> {
-    let (certificate, labels) = access.host_enrol(request).await?;
-    on_enrolled(certificate.host.clone(), labels).await?;
+    let certificate = access.host_enrol(request).await?;
     Ok(json::response(StatusCode::OK, &certificate))
 }
 

@@ -16,5 +16,5 @@ mod store;
 
 pub use ca::{CERTIFICATE_DAYS, HUB_CERTIFICATE_DAYS};
 pub use error::{AccessError, AccessErrorKind};
-pub use model::{CERTIFICATES_PER_HOST_MAX, HUB_SERVER_NAME, LABEL_BYTES_MAX, LABELS_MAX, host_server_name};
-pub use service::{Config, Service};
+pub use model::{CERTIFICATES_PER_HOST_MAX, LABEL_BYTES_MAX, LABELS_MAX};
+pub use service::{Config, OnEnrolled, Service};

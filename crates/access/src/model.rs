@@ -8,9 +8,6 @@ use base::tls::Fingerprint;
 
 use crate::error::AccessError;
 
-/// The name that every hub's certificate has, so that agents check it whatever address they dial.
-pub const HUB_SERVER_NAME: &str = "hub.longshore.internal";
-const HOST_NAME_SUFFIX: &str = ".host.longshore.internal";
 /// Labels of a host at most.
 pub const LABELS_MAX: usize = 64;
 /// Bytes of a label's key or value at most.
@@ -22,11 +19,6 @@ const TOKEN_PREFIX: &str = "lsh1";
 const TOKEN_BYTES_MAX: usize = 256;
 const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 32;
-
-/// The name in a host's certificate.
-pub fn host_server_name(host: &HostName) -> String {
-    format!("{host}{HOST_NAME_SUFFIX}")
-}
 
 pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
     digest(&SHA256, bytes).as_ref().to_vec()

@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::access::{
-    Access, EnrolRequest, HostCertificate, HostIdentity, HostToken, HostTokenRequest, RenewRequest, TOKEN_SECONDS_MAX,
+    Access, EnrolRequest, HostCertificate, HostEnrolled, HostIdentity, HostToken, HostTokenRequest, RenewRequest,
+    TOKEN_SECONDS_MAX,
 };
-use api::{HostName, Micros};
+use api::{HostName, Micros, Problem};
 use async_trait::async_trait;
 use base::db::{self, DatabaseConfig, Db};
+use base::outbox::{self, OUTBOX_PAGE_ENTRIES, OutboxError};
 use base::tasks::{Progress, Tasks, Wake};
 use base::tls::{Clients, Fingerprint, SharedIdentity};
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use rustls::ServerConfig;
 
 use crate::ca::{Authority, RequestedKey, pem, serial_of};
@@ -30,11 +33,15 @@ const TOKEN_KEPT_DAYS: i64 = 30;
 /// Certificates are kept so long after their end; until then their host's name is not given to another machine.
 const CERTIFICATE_KEPT_DAYS: i64 = 365;
 const DAY_SECONDS: i64 = 24 * 3600;
+/// How often events are looked for that nobody woke the task for: those of a hub that was killed.
+const EVENTS_SECONDS: u64 = 30;
+/// The topic of [`HostEnrolled`].
+const HOST_ENROLLED: &str = "host-enrolled";
 
 /// What access is told at its start.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// Host names and addresses of the agent port, for the hub's certificate, beside [`crate::HUB_SERVER_NAME`].
+    /// Host names and addresses of the agent port, for the hub's certificate, beside [`api::access::HUB_SERVER_NAME`].
     pub hub_names: Vec<String>,
 }
 
@@ -50,7 +57,11 @@ struct Inner {
     authority: Authority,
     hub: SharedIdentity,
     hub_renew_at: Mutex<Micros>,
+    events_wake: Wake,
 }
+
+/// Takes an event. It is told again until this succeeds.
+pub type OnEnrolled = Arc<dyn Fn(HostEnrolled) -> BoxFuture<'static, Result<(), Problem>> + Send + Sync>;
 
 impl Service {
     /// Opens the data, makes the CA if there is none, and issues the hub's own certificate.
@@ -67,6 +78,7 @@ impl Service {
             authority,
             hub: SharedIdentity::new(hub.identity),
             hub_renew_at: Mutex::new(hub.renew_at),
+            events_wake: Wake::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -85,8 +97,14 @@ impl Service {
         Ok(self.inner.hub.server_config(Clients::CertifiedOrAnonymous)?)
     }
 
-    /// Starts the background work: renewal of the hub's certificate, removal of old rows.
-    pub fn tasks_spawn(&self, tasks: &Tasks) {
+    /// Starts the background work: renewal of the hub's certificate, removal of old rows, and telling `on_enrolled` of
+    /// new hosts.
+    pub fn tasks_spawn(&self, tasks: &Tasks, on_enrolled: OnEnrolled) {
+        let service = self.clone();
+        tasks.spawn("access-events", Duration::from_secs(EVENTS_SECONDS), self.inner.events_wake.clone(), move || {
+            let (service, on_enrolled) = (service.clone(), Arc::clone(&on_enrolled));
+            async move { service.events_deliver(&on_enrolled).await }
+        });
         let every = Duration::from_secs(TASK_SECONDS);
         let service = self.clone();
         tasks.spawn("access-hub-certificate", every, Wake::default(), move || {
@@ -97,6 +115,19 @@ impl Service {
             let service = service.clone();
             async move { service.sweep(Micros::now()).await.map(|_| Progress::Done) }
         });
+    }
+
+    /// Tells of hosts that were enrolled, a page at a time, in order.
+    ///
+    /// # Errors
+    /// The database fails, or an event was not taken; it and all later ones are told again.
+    pub async fn events_deliver(&self, on_enrolled: &OnEnrolled) -> Result<Progress, OutboxError<Problem>> {
+        let taken = outbox::deliver(&self.inner.db, |entry| match entry.payload::<HostEnrolled>() {
+            Ok(event) => on_enrolled(event),
+            Err(error) => std::future::ready(Err(Problem::internal(&error))).boxed(),
+        })
+        .await?;
+        Ok(if taken < OUTBOX_PAGE_ENTRIES { Progress::Done } else { Progress::More })
     }
 
     /// Replaces the hub's certificate when two thirds of its life are over.
@@ -165,16 +196,12 @@ impl Service {
     /// # Errors
     /// The token is invalid, foreign, unknown, expired, spent or another host's, the name is taken, or the request is
     /// not valid; nothing has changed then.
-    pub async fn enrol(
-        &self,
-        request: EnrolRequest,
-        now: Micros,
-    ) -> Result<(HostCertificate, BTreeMap<String, String>), AccessError> {
+    pub async fn enrol(&self, request: EnrolRequest, now: Micros) -> Result<HostCertificate, AccessError> {
         let token = Token::parse(&request.token)?;
         let (id, host) = (token.id.clone(), request.host.clone());
         let outcome = self.enrol_with(token, request, now).await;
         match &outcome {
-            Ok((certificate, _)) => {
+            Ok(certificate) => {
                 tracing::info!(token = %id, %host, until = %certificate.expires_at, "host enrolled")
             }
             Err(error) => tracing::warn!(token = %id, %host, %error, "enrolment refused"),
@@ -187,7 +214,7 @@ impl Service {
         token: Token,
         request: EnrolRequest,
         now: Micros,
-    ) -> Result<(HostCertificate, BTreeMap<String, String>), AccessError> {
+    ) -> Result<HostCertificate, AccessError> {
         let hub = self.ca_fingerprint();
         if token.ca != hub {
             return Err(AccessError::TokenForeign { token: token.ca.to_string(), hub: hub.to_string() });
@@ -198,7 +225,7 @@ impl Service {
         // Strangers are refused by a read: only who has a good token gets a place in the queue of writers.
         attempt.decide(&self.inner.db).await?;
         let inner = Arc::clone(&self.inner);
-        let (certificate, labels) = self
+        let certificate = self
             .inner
             .db
             .write(move |tx| {
@@ -211,7 +238,7 @@ impl Service {
                             let certificate = store::certificate_get(tx, &serial).await?;
                             let certificate = certificate.ok_or(AccessError::CertificateUnknown)?;
                             certificate.check(now)?;
-                            return Ok((certificate, labels));
+                            return Ok(certificate);
                         }
                     };
                     if replaces {
@@ -226,12 +253,15 @@ impl Service {
                         serial: certificate.serial.clone(),
                     };
                     store::token_spend(tx, &attempt.token.id, &spent).await?;
-                    Ok::<_, AccessError>((certificate, labels))
+                    let event = HostEnrolled { host: attempt.host.clone(), labels };
+                    outbox::append(tx, HOST_ENROLLED, &event, now).await?;
+                    Ok::<_, AccessError>(certificate)
                 }
                 .boxed()
             })
             .await?;
-        Ok((self.answer(&certificate), labels))
+        self.inner.events_wake.wake();
+        Ok(self.answer(&certificate))
     }
 
     fn answer(&self, certificate: &StoredCertificate) -> HostCertificate {
@@ -343,7 +373,7 @@ impl Access for Service {
         Ok(self.token_create(request, Micros::now()).await?)
     }
 
-    async fn host_enrol(&self, request: EnrolRequest) -> api::Result<(HostCertificate, BTreeMap<String, String>)> {
+    async fn host_enrol(&self, request: EnrolRequest) -> api::Result<HostCertificate> {
         Ok(self.enrol(request, Micros::now()).await?)
     }
 

@@ -81,14 +81,33 @@ pub struct HostIdentity {
     pub serial: String,
 }
 
+/// An event: a machine became a host. Told at least once, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostEnrolled {
+    /// The host.
+    pub host: HostName,
+    /// The labels that it is to have.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The name in the certificate of the hub's agent port, whatever address it is reached at.
+pub const HUB_SERVER_NAME: &str = "hub.longshore.internal";
+/// What follows a host's name in its certificate.
+const HOST_DOMAIN: &str = "host.longshore.internal";
+
+/// The name in a host's certificate.
+pub fn host_server_name(host: &HostName) -> String {
+    format!("{host}.{HOST_DOMAIN}")
+}
+
 /// Access, as the hub's other contexts see it.
 #[async_trait]
 pub trait Access: Send + Sync {
     /// Makes a one-time token.
     async fn host_token_create(&self, request: HostTokenRequest) -> Result<HostToken>;
     /// Turns a token into a certificate. Repeating it with the same key gives the same answer; with another it is spent.
-    /// The labels are those the host is to have.
-    async fn host_enrol(&self, request: EnrolRequest) -> Result<(HostCertificate, BTreeMap<String, String>)>;
+    /// Those who must know of the host hear it by [`HostEnrolled`].
+    async fn host_enrol(&self, request: EnrolRequest) -> Result<HostCertificate>;
     /// A new certificate for a host that still has a good one.
     async fn host_renew(&self, identity: &HostIdentity, request: RenewRequest) -> Result<HostCertificate>;
     /// Who presents this certificate (DER); refused when it was revoked or has expired.

@@ -86,9 +86,10 @@ pub async fn append<T: Serialize + Sync>(tx: &mut Tx, topic: &str, payload: &T, 
 ///
 /// # Errors
 /// [`OutboxError::Consumer`] with the first entry that was not taken; those before it are removed.
-pub async fn deliver<E, F>(db: &Db, mut consumer: F) -> Result<u32, OutboxError<E>>
+pub async fn deliver<E, F, Taken>(db: &Db, mut consumer: F) -> Result<u32, OutboxError<E>>
 where
-    F: AsyncFnMut(&Entry) -> Result<(), E>,
+    F: FnMut(Entry) -> Taken,
+    Taken: Future<Output = Result<(), E>>,
 {
     let rows = sql("SELECT number, topic, payload, appended_at FROM base_outbox ORDER BY number LIMIT $1")
         .bind(OUTBOX_PAGE_ENTRIES)
@@ -104,13 +105,14 @@ where
             payload: row.get("payload")?,
             appended_at: row.get("appended_at")?,
         };
-        match consumer(&entry).await {
+        let (number, topic) = (entry.number, entry.topic.clone());
+        match consumer(entry).await {
             Ok(()) => {
                 taken += 1;
-                last = Some(entry.number);
+                last = Some(number);
             }
             Err(error) => {
-                refused = Some(OutboxError::Consumer { number: entry.number, topic: entry.topic, error });
+                refused = Some(OutboxError::Consumer { number, topic, error });
                 break;
             }
         }

@@ -1,12 +1,15 @@
 //! Tokens, certificates and what is refused, on both databases.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use access::{AccessErrorKind as Kind, CERTIFICATES_PER_HOST_MAX, Config, Service, host_server_name};
+use access::{AccessErrorKind as Kind, CERTIFICATES_PER_HOST_MAX, Config, OnEnrolled, Service};
 use api::Problem;
-use api::access::{HostTokenRequest, TOKEN_SECONDS_MAX};
+use api::access::{HostEnrolled, HostTokenRequest, TOKEN_SECONDS_MAX, host_server_name};
 use base::db::DatabaseConfig;
 use base::db::testing::for_each_database;
+use futures::FutureExt as _;
 use futures::future::join_all;
 use x509_parser::prelude::GeneralName;
 
@@ -26,15 +29,29 @@ async fn a_token_becomes_one_certificate_and_a_lost_answer_can_be_asked_for_agai
         let machine = Machine::new();
         let mut request = machine.request(&made.token, "web_1");
         request.labels = labels(&[("data", "false"), ("zone", "a")]);
-        let (first, given) = hub.enrol(request.clone(), after(1)).await.unwrap();
-        assert_eq!(given, labels(&[("data", "true"), ("zone", "a")]));
+        let first = hub.enrol(request.clone(), after(1)).await.unwrap();
         assert_eq!(first.expires_at.seconds(), after(1).seconds() + 30 * DAY);
         assert!(first.renew_at > after(19 * DAY) && first.renew_at < after(21 * DAY));
-        let (again, given_again) = hub.enrol(request.clone(), after(59)).await.unwrap();
-        assert_eq!((first.clone(), given), (again, given_again));
-        // The hub restarts and still knows.
+        assert_eq!(hub.enrol(request.clone(), after(59)).await.unwrap(), first);
+        // The hub restarts and still knows, and tells of the host once, again and again until it is heard.
         let hub = service(&database).await;
-        assert_eq!(hub.enrol(request.clone(), after(2)).await.unwrap().0, first);
+        assert_eq!(hub.enrol(request.clone(), after(2)).await.unwrap(), first);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let (heard, busy) = (Arc::clone(&told), AtomicBool::new(true));
+        let on_enrolled: OnEnrolled = Arc::new(move |event| {
+            let answer = if busy.swap(false, Ordering::Relaxed) {
+                Err(Problem::new(503, "database-busy", "Not now"))
+            } else {
+                heard.lock().unwrap().push(event);
+                Ok(())
+            };
+            std::future::ready(answer).boxed()
+        });
+        hub.events_deliver(&on_enrolled).await.unwrap_err();
+        hub.events_deliver(&on_enrolled).await.unwrap();
+        hub.events_deliver(&on_enrolled).await.unwrap();
+        let labels = labels(&[("data", "true"), ("zone", "a")]);
+        assert_eq!(*told.lock().unwrap(), [HostEnrolled { host: host("web_1"), labels }]);
 
         let mut other_host = request.clone();
         other_host.host = host("web_2");
@@ -107,7 +124,7 @@ async fn of_many_at_once_a_token_serves_one_key() {
         let asked = machines.iter().flat_map(|machine| [machine, machine]);
         let answers = join_all(asked.map(|machine| hub.enrol(machine.request(&token, "a"), START))).await;
         let (served, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-        let certificates: BTreeSet<String> = served.into_iter().map(|answer| answer.unwrap().0.certificate).collect();
+        let certificates: BTreeSet<String> = served.into_iter().map(|answer| answer.unwrap().certificate).collect();
         assert_eq!((certificates.len(), refused.len()), (1, 14));
         for answer in refused {
             assert_eq!(kind(answer), Kind::TokenSpent);
@@ -187,7 +204,7 @@ async fn a_name_is_taken_over_only_with_a_token_that_says_so() {
         let free = token(&hub, None, TOKEN_SECONDS_MAX).await;
         assert_eq!(kind(hub.enrol(Machine::new().request(&free, "a"), START).await), Kind::HostExists);
         let named = token(&hub, Some("a"), 60).await;
-        let (new, _) = hub.enrol(Machine::new().request(&named, "a"), after(1)).await.unwrap();
+        let new = hub.enrol(Machine::new().request(&named, "a"), after(1)).await.unwrap();
         hub.identify(&der(&new), after(1)).await.unwrap();
         assert_eq!(kind(hub.identify(&der(&certificate), after(1)).await), Kind::CertificateRevoked);
         let identity = hub.identify(&der(&new), after(1)).await.unwrap();

@@ -59,7 +59,7 @@ pub(crate) async fn token(service: &Service, name: Option<&str>, seconds: u64) -
 /// Enrols a new machine under a name of its own.
 pub(crate) async fn enrolled(service: &Service, name: &str) -> (Machine, HostCertificate) {
     let (machine, token) = (Machine::new(), token(service, None, 60).await);
-    let (certificate, _) = service.enrol(machine.request(&token, name), START).await.unwrap();
+    let certificate = service.enrol(machine.request(&token, name), START).await.unwrap();
     (machine, certificate)
 }
 

@@ -1,5 +1,7 @@
 //! Outbox and leases on both databases.
 
+use std::future::ready;
+
 use std::time::Duration;
 
 use base::clock::Micros;
@@ -32,18 +34,18 @@ async fn events_are_handed_on_in_order_and_at_least_once() {
     for_each_backend("events", &[], |db| async move {
         join_all((0..30).map(|number| append(&db, number, number % 3 == 0))).await;
         let mut seen = Vec::new();
-        let refused = outbox::deliver(&db, async |entry| {
+        let refused = outbox::deliver(&db, |entry| {
             if seen.len() == 7 {
-                return Err("enough");
+                return ready(Err("enough"));
             }
             seen.push((entry.number, entry.payload::<i64>().unwrap()));
-            Ok(())
+            ready(Ok(()))
         })
         .await;
         assert!(matches!(refused, Err(OutboxError::Consumer { error: "enough", .. })));
-        let taken = outbox::deliver(&db, async |entry| {
+        let taken = outbox::deliver(&db, |entry| {
             seen.push((entry.number, entry.payload::<i64>().unwrap()));
-            Ok::<_, String>(())
+            ready(Ok::<_, String>(()))
         })
         .await
         .unwrap();
@@ -52,7 +54,7 @@ async fn events_are_handed_on_in_order_and_at_least_once() {
         let mut payloads: Vec<i64> = seen.iter().map(|(_, payload)| *payload).collect();
         payloads.sort_unstable();
         assert_eq!(payloads, (0..30).filter(|number| number % 3 != 0).collect::<Vec<_>>());
-        assert_eq!(outbox::deliver(&db, async |_| Ok::<_, String>(())).await.unwrap(), 0);
+        assert_eq!(outbox::deliver(&db, |_| ready(Ok::<_, String>(()))).await.unwrap(), 0);
     })
     .await;
 }

@@ -6,13 +6,15 @@ mod ports;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::access::Access;
+use api::access::{Access, HostEnrolled};
+use api::delivery::Fleet;
 use api::{Micros, Problem, Result};
 use base::db::DatabaseConfig;
 use base::guard::TokenFile;
 use base::shutdown::{DRAIN_SECONDS, Shutdown};
 use base::tasks::Tasks;
 use blobs::FileStore;
+use futures::FutureExt;
 
 use config::Config;
 
@@ -30,19 +32,13 @@ struct Hub {
 
 /// Runs a hub until it is told to stop.
 pub(crate) async fn run(config: Config) -> Result<()> {
-    std::fs::create_dir_all(&config.data).map_err(|error| {
-        Problem::new(500, "data-folder", format!("The data folder {} cannot be made", config.data.display()))
-            .detail(error.to_string())
-            .hint("Name another with --data.")
-    })?;
-    let _lock = base::folder::lock(&config.data).map_err(|error| {
-        Problem::new(409, "data-folder-in-use", "The data folder cannot be used").detail(error.to_string())
-    })?;
+    let engine = crate::commands::engine_address(config.engine_address.as_deref())?;
+    let _lock = base::folder::lock(&config.data).map_err(|error| crate::reach::folder_problem(&error))?;
     // Ports first: a hub that cannot listen must not touch its data.
     let listeners = ports::bind(&config).await?;
     let shutdown = Shutdown::on_signals().map_err(|error| Problem::internal(&error))?;
     let tasks = Tasks::new(shutdown.clone());
-    let (hub, tls) = open(&config, &tasks, &shutdown).await?;
+    let (hub, tls) = open(&config, engine, &tasks, &shutdown).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data = %config.data.display(),
@@ -59,7 +55,12 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     Ok(())
 }
 
-async fn open(config: &Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<(Hub, rustls::ServerConfig)> {
+async fn open(
+    config: &Config,
+    engine: engine::Address,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) -> Result<(Hub, rustls::ServerConfig)> {
     let database = match &config.database_url {
         Some(url) => DatabaseConfig::Postgres { url: url.clone() },
         None => DatabaseConfig::Sqlite { folder: config.data.clone() },
@@ -72,7 +73,6 @@ async fn open(config: &Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<(Hu
     hub_names.push(config.agent_listen.ip().to_string());
     let access = access::Service::new(access::Config { hub_names }, &database, Micros::now()).await?;
     let tls = access.server_config()?;
-    access.tasks_spawn(tasks);
 
     let blobs = FileStore::open(config.data.join("registry")).await.map_err(|error| {
         Problem::new(500, "blob-store", "The store of images cannot be opened").detail(error.to_string())
@@ -88,13 +88,18 @@ async fn open(config: &Config, tasks: &Tasks, shutdown: &Shutdown) -> Result<(Hu
     };
     let delivery = Arc::new(delivery::Service::new(delivery::Config { replica: replica.clone() }, deps).await?);
     delivery.tasks_spawn(tasks);
+    let fleet = delivery.clone();
+    let on_enrolled = move |HostEnrolled { host, labels }| {
+        let fleet = fleet.clone();
+        async move { fleet.host_enrolled(&host, labels).await }.boxed()
+    };
+    access.tasks_spawn(tasks, Arc::new(on_enrolled));
 
-    let address = crate::commands::engine_address(config.engine_address.as_deref())?;
     let deps = pipeline::Deps {
         db: base::db::open(&database, "pipeline", pipeline::MIGRATIONS).await?,
         registry: registry.clone(),
         delivery: delivery.clone(),
-        engine: Arc::new(engine::Docker::new(address)),
+        engine: Arc::new(engine::Docker::new(engine)),
         client: client::Client::new(client::ClientConfig::default()).map_err(|error| Problem::internal(&error))?,
     };
     let settings = pipeline::Config {

@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::delivery::Fleet;
 use api::{Problem, Result};
 use axum::Router;
+use axum::http::Uri;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{any, get};
 use base::guard::{HostGuard, changes_need_token, host_check};
 use base::shutdown::Shutdown;
-use futures::FutureExt;
 use tokio::net::TcpListener;
 
 use super::Hub;
@@ -67,22 +66,25 @@ fn main_routes(config: &Config, hub: &Hub, shutdown: &Shutdown) -> Router {
     Router::new()
         .merge(registry::http::routes(hub.registry.clone()))
         .merge(api)
+        .route("/api/{*path}", any(api_unknown))
         .route("/healthz", get(|| async { "ok\n" }))
         .merge(web::Pages::new(hub.delivery.clone(), shutdown.clone()).router())
         .layer(from_fn_with_state(HostGuard::new(names), host_check))
 }
 
+/// A program that asks for what is not there gets a problem, not a page.
+async fn api_unknown(uri: Uri) -> Problem {
+    Problem::new(404, "path-unknown", "The API has no such path")
+        .detail(uri.path().to_owned())
+        .hint("Is the hub of an older version than its caller? `longshore version` shows the caller's.")
+}
+
 /// What agents ask: enrolment without a certificate, everything else with one.
 fn agent_routes(hub: &Hub) -> Router {
-    let fleet = hub.delivery.clone();
-    let on_enrolled: access::http::OnEnrolled = Arc::new(move |host, labels| {
-        let fleet = fleet.clone();
-        async move { fleet.host_enrolled(&host, labels).await }.boxed()
-    });
     let hosts = hub
         .delivery
         .agent_http()
         .merge(registry::http::host_routes(hub.registry.clone()))
         .layer(from_fn_with_state(hub.access.clone(), access::http::host_required));
-    Router::new().merge(access::http::agent_routes(hub.access.clone(), on_enrolled)).merge(hosts)
+    Router::new().merge(access::http::agent_routes(hub.access.clone())).merge(hosts)
 }
