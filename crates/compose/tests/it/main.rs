@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as loudly as tests")]
 
 mod corpus;
+mod docker_compose;
 mod meaning;
 
 /// The variables that every test sees.
