@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use api::access::{EnrolRequest, HostCertificate, RenewRequest};
+use api::access::{EnrolRequest, HUB_SERVER_NAME, HostCertificate, RenewRequest};
 use api::agent::{BODY_BYTES_MAX, Desired, DesiredSeen, PROTOCOL_HEADER, PROTOCOL_VERSION, Report, WAIT_SECONDS_MAX};
 use api::{Problem, lines};
 use base::tls::{Fingerprint, ForeignCa, SharedIdentity, TlsError, client_config_pinned};
@@ -19,8 +19,6 @@ use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The name in the certificate of every hub, whatever address it is reached at.
-const HUB_SERVER_NAME: &str = "hub.longshore.internal";
 const CONNECT_SECONDS: u64 = 10;
 /// How long an ordinary call may take.
 const CALL_SECONDS: u64 = 20;

@@ -1,7 +1,7 @@
 //! Between hosts: tunnels to a service's containers on another host, by `CONNECT` over mutual TLS.
 //!
-//! The side that dials demands the certificate of the very host it means; the side that accepts demands one of the same
-//! authority. A tunnel leads to containers of the accepting host only, so that hosts cannot send each other in circles.
+//! The side that dials demands the certificate of the very host it means; the side that accepts demands a host's of the
+//! same authority, and takes no other that it may have signed, not even the hub's. A tunnel leads to containers of the accepting host only, so that hosts cannot send each other in circles.
 
 use std::convert::Infallible;
 use std::io;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use api::HostName;
+use api::access::host_server_name;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{Empty, Full};
@@ -22,6 +24,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use x509_parser::extensions::GeneralName;
 
 use super::Shared;
 use super::connection;
@@ -30,8 +33,6 @@ use super::routes::{Purpose, Reach};
 use super::streams;
 use super::table::RouteKey;
 
-/// A host's certificate names it as this after its name.
-const HOST_DOMAIN: &str = "host.longshore.internal";
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 
@@ -63,8 +64,9 @@ pub(crate) async fn open_tunnel(
     route: &RouteKey,
 ) -> Result<MeshStream, TunnelError> {
     let identity = shared.identity().ok_or(TunnelError::NoIdentity)?;
-    let name =
-        ServerName::try_from(format!("{host}.{HOST_DOMAIN}")).map_err(|_| TunnelError::HostName(host.to_owned()))?;
+    let wrong = || TunnelError::HostName(host.to_owned());
+    let name = host_server_name(&host.parse::<HostName>().map_err(|_| wrong())?);
+    let name = ServerName::try_from(name).map_err(|_| wrong())?;
     let connect = |source| TunnelError::Connect { host: host.to_owned(), source };
     let broken = |source| TunnelError::Broken { host: host.to_owned(), source };
     let stream = TcpStream::connect(address).await.map_err(connect)?;
@@ -100,6 +102,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, closing: tokio
         Ok(Err(error)) => return handshake_failed(&shared, &error.to_string()),
         Err(_) => return handshake_failed(&shared, "it took too long"),
     };
+    let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    if presented.and_then(|certificate| host_of(certificate)).is_none() {
+        return handshake_failed(&shared, "its certificate is not a host's");
+    }
     let cut = shared.cut.clone();
     let service = {
         let shared = shared.clone();
@@ -127,6 +133,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, closing: tokio
     if let Err(error) = ended {
         tracing::debug!(%error, "another host's connection ended early");
     }
+}
+
+/// The host that a certificate names.
+fn host_of(certificate: &[u8]) -> Option<HostName> {
+    let (_rest, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| {
+        let GeneralName::DNSName(name) = name else { return None };
+        let host: HostName = name.split('.').next()?.parse().ok()?;
+        (host_server_name(&host) == *name).then_some(host)
+    })
 }
 
 fn handshake_failed(shared: &Shared, why: &str) {

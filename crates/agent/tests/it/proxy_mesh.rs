@@ -101,13 +101,21 @@ async fn a44_foreign_and_mistaken_certificates_are_refused() {
     near.serve(0, &[], &[remote("far", listen)], Some(foreign.mesh("near", near_mesh.listen))).await;
     assert!(near.get("/name").await.starts_with("HTTP/1.1 503 "));
 
+    // Of the same authority, and fit for a client, but not a host's.
+    for name in ["hub.longshore.internal", "near.longshore.internal", "near.host.longshore.internal.example"] {
+        let other = authority.mesh("other", near_mesh.listen);
+        authority.write_for(name, &other);
+        near.serve(0, &[], &[remote("far", listen)], Some(other)).await;
+        assert!(near.get("/name").await.starts_with("HTTP/1.1 503 "), "{name}");
+    }
+
     let mut plain = TcpStream::connect(listen).await.unwrap();
     plain.write_all(b"CONNECT vote.vote.prod:80 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     let _ = tokio::time::timeout(PATIENCE, plain.read_to_end(&mut answer)).await.expect("closed");
     assert!(!answer.starts_with(b"HTTP"), "{}", answer.escape_ascii());
     assert_eq!(mesh(&far).await.tunnels_total, 0);
-    assert!(mesh(&far).await.handshakes_failed_total >= 3);
+    assert!(mesh(&far).await.handshakes_failed_total >= 6);
 
     near.serve(0, &[], &[remote("far", listen)], Some(near_mesh)).await;
     assert!(near.get("/name").await.ends_with("far"), "the right certificate still works");

@@ -289,9 +289,14 @@ impl Authority {
 
     /// Writes a new certificate for `host` of this authority to the files of `mesh`.
     pub(crate) fn write(&self, host: &str, mesh: &Mesh) {
+        self.write_for(&format!("{host}.host.longshore.internal"), mesh);
+    }
+
+    /// Writes a new certificate for any name of this authority to the files of `mesh`.
+    pub(crate) fn write_for(&self, name: &str, mesh: &Mesh) {
         use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
         let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::new(vec![format!("{host}.host.longshore.internal")]).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages = vec![ClientAuth, ServerAuth];
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(&mesh.certificate, certificate.pem()).unwrap();
