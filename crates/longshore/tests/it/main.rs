@@ -3,5 +3,6 @@
 mod clients;
 mod command_line;
 mod database;
+mod recovery;
 mod rollout;
 mod scene;

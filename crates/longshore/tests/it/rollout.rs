@@ -11,6 +11,8 @@ use crate::scene::{LIMIT, Scene, folder, on_scene, refused};
 
 /// The hub is killed at so many moments, spread over rollouts.
 const HUB_KILLS: u32 = 20;
+/// So many of them in one rollout: each finds the hub busy with taking up what the one before cut off.
+const HUB_KILLS_PER_ROLLOUT: u32 = 2;
 
 /// Commits and builds version `number` of the test app.
 pub(crate) async fn version(scene: &Scene, number: u32) -> anyhow::Result<()> {
@@ -24,11 +26,18 @@ pub(crate) async fn version(scene: &Scene, number: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn first_release(scene: &Scene) -> anyhow::Result<Duration> {
+/// The app in prod, for the first time.
+pub(crate) async fn first_release(scene: &Scene) -> anyhow::Result<()> {
     scene.environments().await?;
     scene.build().await?;
     let plan = scene.promote("app", "prod").await?;
     scene.stage.plan_success(&plan.id, LIMIT).await?;
+    Ok(())
+}
+
+/// Version 2 after the first release, and how long its rollout took.
+async fn second_release(scene: &Scene) -> anyhow::Result<Duration> {
+    first_release(scene).await?;
     version(scene, 2).await?;
     let begun = Instant::now();
     let plan = scene.promote("app", "prod").await?;
@@ -74,20 +83,26 @@ fn the_hub_killed_at_any_moment_of_a_rollout_goes_on_with_it() {
 }
 
 async fn hub_killed(scene: &mut Scene) -> anyhow::Result<()> {
-    let usual = first_release(scene).await?;
-    for kill in 0..HUB_KILLS {
-        version(scene, 3 + kill).await?;
+    let usual = second_release(scene).await?;
+    for rollout in 0..HUB_KILLS / HUB_KILLS_PER_ROLLOUT {
+        version(scene, 3 + rollout).await?;
         let load = loads(scene)?;
         let begun = Instant::now();
         let plan = scene.promote("app", "prod").await?;
-        let moment = usual.mul_f64(f64::from(kill) / f64::from(HUB_KILLS));
-        tokio::time::sleep(moment.saturating_sub(begun.elapsed())).await;
-        scene.stage.hub_kill()?;
-        scene.stage.hub_start().await?;
-        let plan =
-            scene.stage.plan_success(&plan.id, LIMIT).await.with_context(|| format!("killed after {moment:?}"))?;
+        let mut moments = Vec::new();
+        for kill in 0..HUB_KILLS_PER_ROLLOUT {
+            let number = rollout + kill * HUB_KILLS / HUB_KILLS_PER_ROLLOUT;
+            let moment = usual.mul_f64(f64::from(number) / f64::from(HUB_KILLS));
+            tokio::time::sleep(moment.saturating_sub(begun.elapsed())).await;
+            moments.push(begun.elapsed());
+            scene.stage.hub_kill()?;
+            scene.stage.hub_start().await?;
+        }
+        let context = || format!("killed after {moments:.1?}");
+        let plan = scene.stage.plan_success(&plan.id, LIMIT).await.with_context(context)?;
         ensure!(plan.waves.iter().flat_map(|wave| &wave.steps).all(|step| step.state == StepState::Done), "{plan:#?}");
-        unharmed(load).await.with_context(|| format!("killed after {moment:?}"))?;
+        println!("hub killed after {moments:.1?}, all there after {:.1?}", begun.elapsed());
+        unharmed(load).await.with_context(context)?;
         let instances = webs(scene).await?;
         let wanted =
             plan.changes.iter().find(|change| change.service.as_str() == "web").and_then(|change| change.to.as_ref());
@@ -108,7 +123,7 @@ fn agents_killed_during_a_rollout_lose_no_request() {
 }
 
 async fn agents_killed(scene: &mut Scene) -> anyhow::Result<()> {
-    let usual = first_release(scene).await?;
+    let usual = second_release(scene).await?;
     let [first, second, third] = scene.hosts;
     let rounds = [(0.1, first), (0.25, first), (0.45, second), (0.6, second), (0.8, third), (0.95, third)];
     for (number, (part, host)) in rounds.into_iter().enumerate() {

@@ -22,6 +22,9 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_longshore");
 
 const HOSTS: usize = 3;
 
+/// Folders of tests begin like this; the process id of the test follows.
+const FOLDER: &str = "longshore-test-";
+
 /// A hub, three hosts, a repository.
 pub(crate) struct Scene {
     pub(crate) stage: Stage,
@@ -38,11 +41,12 @@ where
     F: Future<Output = (Scene, anyhow::Result<()>)>,
 {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let label = format!("dev.longshore.instance=test-{}", std::process::id());
+    let folder = tempfile::Builder::new().prefix(&format!("{FOLDER}{}-", std::process::id())).tempdir().unwrap();
+    let label = label_of(std::process::id());
     let block = free_block([77, 0]).unwrap();
     let outcome = runtime.block_on(async {
         let docker = rig::engine::ensure().await.unwrap();
+        leftovers_remove(&docker).await.unwrap();
         let outcome = AssertUnwindSafe(async {
             let scene = set(folder.path(), &app, docker.clone(), &label, block).await.unwrap();
             let (mut scene, result) = test(scene).await;
@@ -62,6 +66,28 @@ where
     if let Err(panic) = outcome {
         resume_unwind(panic);
     }
+}
+
+fn label_of(process: u32) -> String {
+    format!("dev.longshore.instance=test-{process}")
+}
+
+/// Takes away what tests left behind that were killed before they could.
+async fn leftovers_remove(docker: &Docker) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(std::env::temp_dir())? {
+        let folder = entry?.path();
+        let name = folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(FOLDER));
+        let Some(process) = name.and_then(|name| name.split_once('-')).and_then(|(process, _)| process.parse().ok())
+        else {
+            continue;
+        };
+        if !Path::new(&format!("/proc/{process}")).exists() {
+            rig::stage::end_processes(&folder, &[]).await?;
+            rig::engine::sweep(docker, &label_of(process), &[]).await?;
+            let _ = std::fs::remove_dir_all(&folder);
+        }
+    }
+    Ok(())
 }
 
 async fn set(folder: &Path, app: &Path, docker: Docker, label: &str, block: [u8; 2]) -> anyhow::Result<Scene> {
