@@ -3,6 +3,7 @@
 //! Invariants:
 //! - A write is answered only after it is durable (SQLite: WAL with `synchronous=FULL`; PostgreSQL: `synchronous_commit=on`).
 //! - Writes are serialisable on both, so a job may read, decide and write without locks of its own. A job may run more than once.
+//! - Text is compared and ordered by its bytes on both, so that a page can go on after the last name of the one before.
 //! - Every queue, wait and retry has a bound.
 //!
 //! Reads that do not belong to a write run on [`Db`] itself, each on its own; the latest acknowledged write is visible.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, PgPool};
 
 use super::Backend;
 use super::error::{DbError, DbErrorKind, is_serialization_failure};
@@ -63,8 +63,28 @@ pub(super) async fn open(
         .await?;
     sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {context}"))).execute(&mut *transaction).await?;
     migrate_postgres(&mut transaction, context, migrations).await?;
+    text_order_set(&mut transaction, context).await?;
     transaction.commit().await?;
     Ok(Backend::Postgres { pool })
+}
+
+/// Statements, one a table, that give columns of text the order of bytes; none once they have it.
+const TEXT_ORDER: &str = r#"
+SELECT format('ALTER TABLE %I.%I %s', n.nspname, c.relname,
+    string_agg(format('ALTER COLUMN %I TYPE %s COLLATE pg_catalog."C"', a.attname, format_type(a.atttypid, a.atttypmod)), ', '))
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+    AND a.attcollation NOT IN (0, 'pg_catalog."C"'::regcollation)
+GROUP BY n.nspname, c.relname"#;
+
+/// Orders text by its bytes, as SQLite does, whatever the order of the database is. Here, and not in each migration,
+/// because SQLite has no collation of that name, and a column where it was forgotten would make pages skip rows.
+async fn text_order_set(connection: &mut PgConnection, context: &str) -> Result<(), DbError> {
+    let statements: Vec<String> = sqlx::query_scalar(TEXT_ORDER).bind(context).fetch_all(&mut *connection).await?;
+    for statement in statements {
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn write<T, E, F>(pool: &PgPool, job: F) -> Result<T, E>

@@ -20,6 +20,11 @@ use super::{DatabaseConfig, Db, Migration};
 /// The URL of a server on which databases may be made, with a user who may make them.
 pub const POSTGRES_URL_VARIABLE: &str = "LONGSHORE_TEST_POSTGRES_URL";
 
+/// Options of a database whose own order of text (`_x`, `1`, `a`, `B`) is not that of bytes, as on many real servers: no
+/// store may lean on what a test server happens to be set up with. Needs PostgreSQL 15.
+const FOREIGN_ORDER: &str =
+    "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'und' LC_COLLATE 'C' LC_CTYPE 'C'";
+
 /// Runs the test on a new, empty database of each kind.
 ///
 /// # Panics
@@ -73,7 +78,7 @@ impl TestDatabase {
     /// When there is no PostgreSQL.
     pub async fn create() -> Self {
         let name = format!("test_{:016x}", rand::random::<u64>());
-        admin(format!("CREATE DATABASE {name}")).await;
+        admin(format!("CREATE DATABASE {name} {FOREIGN_ORDER}")).await;
         let mut url = url::Url::parse(server_url()).expect("the test server's URL is a URL");
         url.set_path(&name);
         Self { name, url: url.into() }

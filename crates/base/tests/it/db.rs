@@ -68,6 +68,31 @@ async fn values_of_every_type_and_null_come_back() {
 }
 
 #[tokio::test]
+async fn text_is_ordered_and_compared_by_bytes() {
+    for_each_backend("ordered", COUNTERS, |db| async move {
+        let bytewise = ["1", "B", "_x", "a", "a-b", "a.b", "ab", "é"];
+        db.write(move |tx| {
+            async move {
+                for name in bytewise.iter().rev() {
+                    insert(tx, name, 0).await?;
+                }
+                Ok::<_, DbError>(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+        for (at, after) in std::iter::once("").chain(bytewise).enumerate() {
+            let rows =
+                sql("SELECT name FROM counter WHERE name > $1 ORDER BY name").bind(after).all(&db).await.unwrap();
+            let names: Vec<String> = rows.iter().map(|row| row.get("name").unwrap()).collect();
+            assert_eq!(names, bytewise[at..], "after {after:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_failing_job_undoes_only_itself() {
     for_each_backend("counters", COUNTERS, |db| async move {
         let jobs = (0..40i64).map(|n| {
