@@ -161,3 +161,31 @@ impl Edge for HostEdge {
         Ok(routes::remove(subnet).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look at the engine that is older than a network's removal must not leave the network's route behind.
+    #[tokio::test]
+    async fn a_late_look_does_not_bring_a_route_back_for_good() {
+        let nowhere = PathBuf::from("/nonexistent");
+        let edge = HostEdge::new(ProxyProgram {
+            program: nowhere.clone(),
+            control: nowhere.clone(),
+            state: nowhere.clone(),
+            log: nowhere,
+        });
+        // TEST-NET-3 of RFC 5737: in nobody's use.
+        let subnet: Subnet = "203.0.113.0/24".parse().unwrap();
+        let (before, after) = (BTreeSet::from([subnet]), BTreeSet::new());
+        let bound = || std::net::TcpListener::bind((subnet.virtual_address(3).unwrap(), 0)).is_ok();
+        edge.routes_ensure(&before).await.unwrap();
+        assert!(bound());
+        edge.route_remove(subnet).await.unwrap();
+        assert!(!bound());
+        edge.routes_ensure(&before).await.unwrap();
+        edge.routes_ensure(&after).await.unwrap();
+        assert!(!bound());
+    }
+}

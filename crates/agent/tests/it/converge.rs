@@ -11,9 +11,9 @@ use tokio::sync::watch;
 
 use crate::converge_rig::{Nature, Rig, definition, desired, job, release, service, until};
 
-const GOOD: Nature = Nature::HealthyAfter(3);
+pub(crate) const GOOD: Nature = Nature::HealthyAfter(3);
 
-fn state(rig: &Rig, number: u64, version: &str, web: Nature, db: Nature) -> Arc<Desired> {
+pub(crate) fn state(rig: &Rig, number: u64, version: &str, web: Nature, db: Nature) -> Arc<Desired> {
     let (web, db) = (rig.image("web", version, web), rig.image("db", version, db));
     let migrate = rig.image("migrate", version, Nature::Ends(2, 0));
     let services = vec![
@@ -23,18 +23,18 @@ fn state(rig: &Rig, number: u64, version: &str, web: Nature, db: Nature) -> Arc<
     desired(number, services, vec![job(&format!("plan-{number}/migrate"), version, migrate)])
 }
 
-fn settled(standing: &Standing) -> bool {
+pub(crate) fn settled(standing: &Standing) -> bool {
     let progress = standing.services.iter().map(|service| &service.progress);
     let progress = progress.chain(standing.jobs.iter().map(|job| &job.progress));
     !standing.services.is_empty()
         && progress.clone().all(|progress| matches!(progress, Progress::Done | Progress::Failed { .. }))
 }
 
-fn progress_of<'a>(standing: &'a Standing, name: &str) -> &'a Progress {
+pub(crate) fn progress_of<'a>(standing: &'a Standing, name: &str) -> &'a Progress {
     &standing.services.iter().find(|service| service.service.as_str() == name).unwrap().progress
 }
 
-fn running<'a>(containers: &'a [Container], name: &str) -> Vec<&'a Container> {
+pub(crate) fn running<'a>(containers: &'a [Container], name: &str) -> Vec<&'a Container> {
     containers
         .iter()
         .filter(|container| container.labels.get(LABEL_SERVICE).is_some_and(|service| service == name))
@@ -42,7 +42,7 @@ fn running<'a>(containers: &'a [Container], name: &str) -> Vec<&'a Container> {
         .collect()
 }
 
-fn serves(rig: &Rig, name: &str, container: &Container) -> bool {
+pub(crate) fn serves(rig: &Rig, name: &str, container: &Container) -> bool {
     let table = rig.table();
     let route = table.routes.iter().find(|route| route.service.to_string() == format!("prod/vote/{name}")).unwrap();
     route.locals.len() == 1 && route.locals[0].key == container.id

@@ -1,5 +1,5 @@
 //! A host in memory for the converge loop: the engine's fake under a clock that runs fast, with images that get healthy
-//! late, never, or crash, a proxy whose requests take time, and a death at any call.
+//! late, never, or crash, stops and requests that take time, and a death or news of the hub at any call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -35,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 const HASTE: i64 = 40;
 /// How long requests that are under way when a container leaves the table take, in the rig's milliseconds.
 const REQUEST_MILLIS: i64 = 1_500;
+/// How long a container takes to stop, in the rig's milliseconds.
+const STOP_MILLIS: i64 = 1_000;
 const REGISTRY: &str = "127.0.0.1:5100";
 
 /// What containers of an image do.
@@ -50,7 +52,9 @@ pub(crate) enum Nature {
     Ends(i64, i64),
 }
 
-#[derive(Debug, Default)]
+type News = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
 struct World {
     natures: BTreeMap<Digest, Nature>,
     created: BTreeMap<String, Micros>,
@@ -58,9 +62,12 @@ struct World {
     finished: BTreeMap<String, Micros>,
     calls: usize,
     dies: Option<(usize, bool)>,
+    news: Option<(usize, News)>,
+    ending: BTreeSet<String>,
+    running_most: BTreeMap<String, usize>,
     table: Table,
     busy_until: BTreeMap<String, Micros>,
-    guarded: bool,
+    served_least: Option<usize>,
     violations: Vec<String>,
     starts: Vec<String>,
 }
@@ -95,14 +102,21 @@ impl Rig {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The address of an image that nobody pushed.
+    pub(crate) fn image_missing(service: &str, version: &str) -> ImageAddress {
+        let digest = Digest::sha256_of(format!("{service} {version}").as_bytes());
+        ImageAddress { repository: format!("vote/{service}").parse().unwrap(), digest }
+    }
+
     /// Puts an image of this nature into the registry.
     pub(crate) fn image(&self, service: &str, version: &str, nature: Nature) -> ImageAddress {
-        let digest = Digest::sha256_of(format!("{service} {version}").as_bytes());
+        let address = Self::image_missing(service, version);
+        let digest = address.digest;
         let output = (0..150).map(|line| format!("{service} {version} line {line}")).collect();
         let behaviour = Behaviour { output, ..Behaviour::default() };
         self.engine.registry_add(&format!("{REGISTRY}/vote/{service}@{digest}"), behaviour);
         self.world().natures.insert(digest, nature);
-        ImageAddress { repository: format!("vote/{service}").parse().unwrap(), digest }
+        address
     }
 
     /// The agent dies at its `n`-th changing call from now, before or after the engine carried it out.
@@ -119,9 +133,33 @@ impl Rig {
         self.died.notified().await;
     }
 
+    /// Something happens right before the `n`-th changing call from now.
+    pub(crate) fn news_at(&self, call: usize, news: impl FnOnce() + Send + 'static) {
+        let mut world = self.world();
+        world.news = Some((world.calls + call, Box::new(news)));
+    }
+
+    /// What has not happened yet happens now.
+    pub(crate) fn news_now(&self) {
+        let news = self.world().news.take();
+        if let Some((_, news)) = news {
+            news();
+        }
+    }
+
     /// From now on the service `web` must always be served.
     pub(crate) fn guard(&self) {
-        self.world().guarded = true;
+        self.world().served_least = Some(usize::MAX);
+    }
+
+    /// The fewest healthy containers of `web` to which a table led since [`Rig::guard`].
+    pub(crate) fn served_least(&self) -> usize {
+        self.world().served_least.unwrap()
+    }
+
+    /// The most containers of a service that ever ran at one time.
+    pub(crate) fn running_most(&self, service: &str) -> usize {
+        self.world().running_most.get(service).copied().unwrap_or(0)
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
@@ -182,12 +220,17 @@ impl Rig {
 
     /// A changing call: here the agent may die, for ever.
     async fn enter(&self) -> bool {
-        let (now, late) = {
+        let (now, late, news) = {
             let mut world = self.world();
             world.calls += 1;
-            let dies = world.dies.is_some_and(|(at, _)| world.calls > at);
-            (dies, world.dies.is_some_and(|(_, after)| after))
+            let calls = world.calls;
+            let dies = world.dies.is_some_and(|(at, _)| calls > at);
+            let news = world.news.take_if(|(at, _)| calls > *at);
+            (dies, world.dies.is_some_and(|(_, after)| after), news)
         };
+        if let Some((_, news)) = news {
+            news();
+        }
         if now && !late {
             self.die().await;
         }
@@ -298,14 +341,20 @@ impl Edge for Rig {
             for back in keys(table) {
                 world.busy_until.remove(&back);
             }
-            let web = table.routes.iter().find(|route| route.service.to_string() == "prod/vote/web");
-            let served = web.is_some_and(|route| {
-                route.locals.iter().any(|local| {
-                    running.iter().any(|container| container.id == local.key && self.is_serving(container))
-                })
-            });
-            if world.guarded && !served {
-                world.violations.push("the table led to no healthy container of web".to_owned());
+            for ending in keys(table).intersection(&world.ending.clone()) {
+                world.violations.push(format!("the table led to {ending} while it was being stopped"));
+            }
+            let web = table.routes.iter().filter(|route| route.service.to_string() == "prod/vote/web");
+            let served = web
+                .flat_map(|route| &route.locals)
+                .filter(|local| !world.ending.contains(&local.key))
+                .filter(|local| running.iter().any(|found| found.id == local.key && self.is_serving(found)))
+                .count();
+            if let Some(least) = world.served_least.as_mut() {
+                *least = served.min(*least);
+                if served == 0 {
+                    world.violations.push("the table led to no healthy container of web".to_owned());
+                }
             }
             world.table = table.clone();
         }
@@ -378,15 +427,36 @@ impl Engine for Rig {
         self.world().started.insert(container.to_owned(), self.now());
         self.world().finished.remove(container);
         let done = self.engine.container_start(container).await;
+        let mut running: BTreeMap<String, usize> = BTreeMap::new();
+        for found in self.engine.container_list(&Labels::new()).await.unwrap_or_default() {
+            if let (ContainerState::Running, Some(service)) = (found.state, found.labels.get(LABEL_SERVICE)) {
+                *running.entry(service.clone()).or_default() += 1;
+            }
+        }
+        for (service, count) in running {
+            let mut world = self.world();
+            let most = world.running_most.entry(service).or_default();
+            *most = count.max(*most);
+        }
         self.leave(dies).await;
         done
     }
     async fn container_stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
         let dies = self.enter().await;
         self.check_end(container);
-        let done = self.engine.container_stop(container, grace).await;
+        self.world().ending.insert(container.to_owned());
+        let (rig, id) = (self.clone(), container.to_owned());
+        // The engine goes on with a stop when whoever asked for it is gone.
+        let stopping = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_micros(u64::try_from(STOP_MILLIS * 1_000 / HASTE).unwrap())).await;
+            if rig.world().ending.contains(&id) {
+                rig.engine.container_stop(&id, grace).await?;
+                rig.world().ending.remove(&id);
+            }
+            Ok(())
+        });
         self.leave(dies).await;
-        done
+        stopping.await.unwrap()
     }
     async fn container_kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
         changing!(self, self.engine.container_kill(container, signal))
@@ -517,7 +587,7 @@ pub(crate) fn desired(number: u64, services: Vec<DesiredService>, jobs: Vec<Desi
     })
 }
 
-/// Waits until the agent says something of this number that holds.
+/// Waits until the agent says something of this number, or a higher one, that holds.
 pub(crate) async fn until(
     standing: &mut watch::Receiver<Standing>,
     number: u64,
@@ -525,7 +595,7 @@ pub(crate) async fn until(
     holds: impl Fn(&Standing) -> bool,
 ) -> Standing {
     let found = {
-        let reached = standing.wait_for(|standing| standing.number == number && holds(standing));
+        let reached = standing.wait_for(|standing| standing.number >= number && holds(standing));
         let waited = tokio::time::timeout(Duration::from_secs(60), reached).await;
         waited.ok().map(|reached| reached.expect("the agent ended").clone())
     };

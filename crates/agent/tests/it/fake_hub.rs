@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use api::Micros;
-use api::access::{EnrolRequest, HostCertificate};
+use api::access::{EnrolRequest, HUB_SERVER_NAME, HostCertificate, RenewRequest, host_server_name};
 use api::agent::{Desired, DesiredSeen, PROTOCOL_HEADER, Report};
 use api::delivery::LogLine;
+use api::{HostName, Micros};
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -41,6 +41,8 @@ struct Shared {
     asked: Mutex<Vec<String>>,
     lines: Mutex<VecDeque<LogLine>>,
     enrolled: Mutex<Vec<EnrolRequest>>,
+    renewed: Mutex<Vec<Vec<u8>>>,
+    reporter: Mutex<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -51,6 +53,9 @@ struct Hub {
     token: String,
     desired: watch::Sender<Option<Desired>>,
     report: watch::Sender<Option<Report>>,
+    away: watch::Sender<bool>,
+    /// After how many seconds a certificate of an enrolment is to be renewed.
+    renew_seconds: i64,
 }
 
 /// The hub; it ends with the value.
@@ -63,6 +68,11 @@ pub(crate) struct FakeHub {
 
 impl FakeHub {
     pub(crate) async fn start() -> Self {
+        Self::start_with(3_600).await
+    }
+
+    /// A hub whose enrolments are to be renewed after so many seconds.
+    pub(crate) async fn start_with(renew_seconds: i64) -> Self {
         let ca_key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -70,7 +80,7 @@ impl FakeHub {
         let ca = params.self_signed(&ca_key).unwrap().pem();
         let issuer = Issuer::new(params, ca_key);
         let key = KeyPair::generate().unwrap();
-        let names = vec!["hub.longshore.internal".to_owned()];
+        let names = vec![HUB_SERVER_NAME.to_owned()];
         let own = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
         let identity = Identity::from_pem(own.pem().as_bytes(), key.serialize_pem().as_bytes(), ca.as_bytes()).unwrap();
         let tls = SharedIdentity::new(identity).server_config(Clients::CertifiedOrAnonymous).unwrap();
@@ -83,9 +93,12 @@ impl FakeHub {
             token: token.clone(),
             desired: watch::channel(None).0,
             report: watch::channel(None).0,
+            away: watch::channel(false).0,
+            renew_seconds,
         };
         let router = Router::new()
             .route("/agent/v1/enrol", post(enrol))
+            .route("/agent/v1/renew", post(renew))
             .route("/agent/v1/desired", get(desired))
             .route("/agent/v1/report", post(report))
             .route("/agent/v1/logs/{stream}", post(logs))
@@ -94,18 +107,27 @@ impl FakeHub {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let away = hub.away.clone();
         let serving = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
                 let (acceptor, router) = (acceptor.clone(), router.clone());
+                let mut away = away.subscribe();
                 tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let certified = stream.get_ref().1.peer_certificates().is_some();
-                    let service = router.layer(axum::Extension(Certified(certified)));
-                    let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    let served =
-                        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await;
-                    drop(served);
+                    let serving = async {
+                        let Ok(stream) = acceptor.accept(stream).await else { return };
+                        let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                        let certified = Certified(presented.map(|certificate| certificate.to_vec()));
+                        let service = router.layer(axum::Extension(certified));
+                        let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                        let served =
+                            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await;
+                        drop(served);
+                    };
+                    tokio::select! {
+                        () = serving => {}
+                        _ = away.wait_for(|away| *away) => {}
+                    }
                 });
             }
         });
@@ -129,6 +151,26 @@ impl FakeHub {
         self.hub.shared.enrolled.lock().unwrap().clone()
     }
 
+    /// Nobody gets an answer from now on, or everybody again.
+    pub(crate) fn away(&self, away: bool) {
+        self.hub.away.send_replace(away);
+    }
+
+    /// Certificates (DER) that were given out by renewals.
+    pub(crate) fn renewed(&self) -> Vec<Vec<u8>> {
+        self.hub.shared.renewed.lock().unwrap().clone()
+    }
+
+    /// The certificate (DER) with which the last report came.
+    pub(crate) fn reporter(&self) -> Vec<u8> {
+        self.hub.shared.reporter.lock().unwrap().clone()
+    }
+
+    /// Forgets the last report, so that only a later one counts.
+    pub(crate) fn forget_report(&self) {
+        self.hub.report.send_replace(None);
+    }
+
     pub(crate) fn lines(&self) -> Vec<LogLine> {
         self.hub.shared.lines.lock().unwrap().iter().cloned().collect()
     }
@@ -143,25 +185,43 @@ impl FakeHub {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Certified(bool);
+#[derive(Clone)]
+struct Certified(Option<Vec<u8>>);
 
 async fn enrol(State(hub): State<Hub>, Json(request): Json<EnrolRequest>) -> Response {
     hub.shared.enrolled.lock().unwrap().push(request.clone());
     if request.token != hub.token {
         return api::Problem::new(403, "token-unknown", "The token is not known").into_response();
     }
-    let mut csr = CertificateSigningRequestParams::from_pem(&request.csr).unwrap();
-    csr.params.subject_alt_names =
-        CertificateParams::new(vec![format!("{}.host.longshore.internal", request.host)]).unwrap().subject_alt_names;
-    csr.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
-    let certificate = csr.signed_by(&hub.issuer).unwrap().pem();
-    let (renew_at, expires_at) = (Micros::now().plus_seconds(3600), Micros::now().plus_seconds(7200));
-    Json(HostCertificate { host: request.host, certificate, ca: hub.ca.clone(), renew_at, expires_at }).into_response()
+    let (given, _der) = certify(&hub, request.host, &request.csr, hub.renew_seconds);
+    Json(given).into_response()
 }
 
-fn certified(request: &HeaderMap, certified: Certified) {
-    assert!(certified.0, "a call without a certificate");
+fn certify(hub: &Hub, host: HostName, csr: &str, renew_seconds: i64) -> (HostCertificate, Vec<u8>) {
+    let mut csr = CertificateSigningRequestParams::from_pem(csr).unwrap();
+    csr.params.subject_alt_names = CertificateParams::new(vec![host_server_name(&host)]).unwrap().subject_alt_names;
+    csr.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = csr.signed_by(&hub.issuer).unwrap();
+    let (renew_at, expires_at) = (Micros::now().plus_seconds(renew_seconds), Micros::now().plus_seconds(7_200));
+    let (der, certificate) = (certificate.der().to_vec(), certificate.pem());
+    (HostCertificate { host, certificate, ca: hub.ca.clone(), renew_at, expires_at }, der)
+}
+
+async fn renew(
+    State(hub): State<Hub>,
+    axum::Extension(who): axum::Extension<Certified>,
+    headers: HeaderMap,
+    Json(request): Json<RenewRequest>,
+) -> Response {
+    certified(&headers, &who);
+    let host = hub.shared.enrolled.lock().unwrap()[0].host.clone();
+    let (given, der) = certify(&hub, host, &request.csr, 3_600);
+    hub.shared.renewed.lock().unwrap().push(der);
+    Json(given).into_response()
+}
+
+fn certified(request: &HeaderMap, certified: &Certified) {
+    assert!(certified.0.is_some(), "a call without a certificate");
     assert_eq!(request[PROTOCOL_HEADER], "1");
 }
 
@@ -171,7 +231,7 @@ async fn desired(
     headers: HeaderMap,
     Query(seen): Query<DesiredSeen>,
 ) -> Response {
-    certified(&headers, who);
+    certified(&headers, &who);
     let mut desired = hub.desired.subscribe();
     let news = desired.wait_for(|desired| {
         desired.as_ref().is_some_and(|now| now.number != seen.number || now.streams.number != seen.streams)
@@ -189,7 +249,8 @@ async fn report(
     headers: HeaderMap,
     Json(report): Json<Report>,
 ) -> StatusCode {
-    certified(&headers, who);
+    certified(&headers, &who);
+    *hub.shared.reporter.lock().unwrap() = who.0.unwrap_or_default();
     hub.report.send_replace(Some(report));
     StatusCode::NO_CONTENT
 }
@@ -207,7 +268,7 @@ async fn registry(
     axum::Extension(who): axum::Extension<Certified>,
     request: Request,
 ) -> Response {
-    certified(request.headers(), who);
+    certified(request.headers(), &who);
     let path = request.uri().path().to_owned();
     hub.shared.asked.lock().unwrap().push(path.clone());
     if path == "/v2/" {

@@ -1,5 +1,7 @@
-//! A whole agent on the real engine, against a hub in this process: enrolment, pull, rollout under load, death, logs.
+//! A whole agent on the real engine, against a hub in this process: enrolment, pull, rollouts under load, death, logs,
+//! a hub that is away, and nothing left behind.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::agent::{
@@ -11,11 +13,11 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::converge_rig::{definition, release, route, service};
-use crate::host_rig::{HostRig, Load, ask};
+use crate::host_rig::{HostRig, Load, ask, docker};
 
 const CONNECT: &str = "use IO::Socket::INET; exit(IO::Socket::INET->new(PeerAddr => $ARGV[0], Timeout => 5) ? 0 : 1)";
 
-fn web(version: &str, image: ImageAddress) -> DesiredService {
+fn web(version: &str, image: ImageAddress, volume: bool) -> DesiredService {
     let check = json!({
         "stop_grace_period_micros": 10_000_000,
         "healthcheck": {
@@ -23,7 +25,7 @@ fn web(version: &str, image: ImageAddress) -> DesiredService {
             "interval_micros": 1_000_000, "retries": 3,
         },
     });
-    service("web", version, image, definition(false, check))
+    service("web", version, image, definition(volume, check))
 }
 
 /// A job that reaches the service by its name.
@@ -73,7 +75,7 @@ async fn a_rollout_under_load_loses_nothing_however_often_the_agent_is_killed() 
     let mut rig = HostRig::start().await;
     let (old, new) = (rig.image("1"), rig.image("2"));
     rig.agent_start();
-    rig.hub.say(desired(&rig, 1, vec![web("1", old.clone())], vec![visitor("p1/visitor", old.clone())]));
+    rig.hub.say(desired(&rig, 1, vec![web("1", old.clone(), false)], vec![visitor("p1/visitor", old.clone())]));
     // The job runs before the service answers: its connection is held until there is one.
     let report = rig.hub.until("release 1 runs", 90, |report| done(report, 1)).await;
     let instance = report.instances.iter().find(|instance| instance.service.as_str() == "web").unwrap();
@@ -85,7 +87,7 @@ async fn a_rollout_under_load_loses_nothing_however_often_the_agent_is_killed() 
     let load = Load::start(rig.publish);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let visitors = vec![visitor("p1/visitor", old.clone()), visitor("p2/visitor", new.clone())];
-    rig.hub.say(desired(&rig, 2, vec![web("2", new.clone())], visitors));
+    rig.hub.say(desired(&rig, 2, vec![web("2", new.clone(), false)], visitors));
     for millis in [300, 900, 1_700, 2_500] {
         tokio::time::sleep(Duration::from_millis(millis)).await;
         rig.agent_kill();
@@ -112,7 +114,7 @@ async fn a_rollout_under_load_loses_nothing_however_often_the_agent_is_killed() 
     let mut with_logs = desired(
         &rig,
         2,
-        vec![web("2", new.clone())],
+        vec![web("2", new.clone(), false)],
         vec![visitor("p1/visitor", old.clone()), visitor("p2/visitor", new.clone())],
     );
     with_logs.streams.number = 7;
@@ -147,27 +149,59 @@ async fn a_rollout_under_load_loses_nothing_however_often_the_agent_is_killed() 
     assert_eq!(rig.containers(), Vec::<String>::new());
 }
 
+/// With a volume the old container stops before the new one starts; requests wait for it at the proxy.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_another_hub_is_refused_before_it_is_sent() {
-    let (here, there) = (crate::fake_hub::FakeHub::start().await, crate::fake_hub::FakeHub::start().await);
-    let folder = tempfile::tempdir().unwrap();
-    let config = agent::AgentConfig {
-        hub: here.address.to_string(),
-        data: folder.path().join("data"),
-        token: Some(there.token.clone()),
-        host: "h1".parse().unwrap(),
-        labels: std::collections::BTreeMap::new(),
-        publish: "127.0.0.1".parse().unwrap(),
-        mesh: "127.0.0.1:0".parse().unwrap(),
-        registry: "127.0.0.1:0".parse().unwrap(),
-        engine: engine::Address::from_environment().unwrap(),
-        docker_labels: engine::Labels::new(),
-        program: "/nonexistent".into(),
-        control: folder.path().join("proxy.sock"),
-    };
-    let hub = agent::hub::HubName::parse(&config.hub).unwrap();
-    std::fs::create_dir(&config.data).unwrap();
-    let error = agent::identity::HostIdentity::load_or_enrol(&config, &hub).await.unwrap_err();
-    assert!(matches!(error, agent::identity::IdentityError::ForeignHub { .. }), "{error:?}");
-    assert!(here.enrolled().is_empty());
+async fn a_service_with_a_volume_is_replaced_without_a_lost_request_and_nothing_is_left_behind() {
+    let mut rig = HostRig::start().await;
+    let (old, new) = (rig.image("1"), rig.image("2"));
+    rig.agent_start();
+    rig.hub.say(desired(&rig, 1, vec![web("1", old.clone(), true)], Vec::new()));
+    rig.hub.until("release 1 runs", 90, |report| done(report, 1)).await;
+    assert_eq!(version(&rig).await, "1");
+    let halves = rig.routed();
+    assert_eq!(halves.len(), 1, "each network has its virtual addresses");
+
+    let watch = rig.watch_volume("data");
+    let load = Load::start(rig.publish);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    rig.hub.say(desired(&rig, 2, vec![web("2", new.clone(), true)], Vec::new()));
+    rig.hub.until("release 2 runs", 90, |report| done(report, 2)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (sent, failures) = load.stop().await;
+    assert_eq!(failures, Vec::<String>::new(), "of {sent}");
+    assert!(sent > 20, "{sent} requests are no load");
+    assert_eq!(version(&rig).await, "2");
+    assert_eq!(watch.stop().await, BTreeSet::from([0, 1]), "how many containers ran on the volume at one time");
+
+    // Without the hub, and with an agent that never heard it, what it said last still holds.
+    rig.hub.away(true);
+    rig.agent_kill();
+    let lost = rig.containers();
+    docker(&["rm", "-f", &lost[0]]);
+    rig.agent_start();
+    let made_again = |rig: &HostRig| rig.containers().iter().any(|id| !lost.contains(id));
+    eventually("the container is made again", || made_again(&rig)).await;
+    assert_eq!(version(&rig).await, "2");
+    rig.hub.forget_report();
+    rig.hub.away(false);
+    rig.hub.until("a report after the hub is back", 40, |report| done(report, 2)).await;
+
+    let mut nothing = desired(&rig, 3, Vec::new(), Vec::new());
+    nothing.projects.clear();
+    rig.hub.say(nothing);
+    rig.hub.until("all is gone", 60, |report| report.number == 3 && report.instances.is_empty()).await;
+    eventually("networks are gone", || rig.networks().is_empty()).await;
+    // Another test's network may have got the subnet by now.
+    let left = |rig: &HostRig| rig.routes_without_network().into_iter().filter(|half| halves.contains(half)).count();
+    eventually("routes are gone", || left(&rig) == 0).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(left(&rig), 0, "a route came back");
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

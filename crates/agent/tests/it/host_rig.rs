@@ -1,7 +1,7 @@
 //! A host with the real engine: the agent and its proxy as processes of their own, images made for the test, and a load
 //! that does not retry. All of it goes when the rig goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use agent::{Agent, AgentConfig};
 use api::delivery::ImageAddress;
-use engine::Address;
+use engine::{Address, Subnet};
 use oci::Digest;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -99,7 +99,7 @@ fn free(address: &str) -> SocketAddr {
     std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap()
 }
 
-fn docker(arguments: &[&str]) -> String {
+pub(crate) fn docker(arguments: &[&str]) -> String {
     let output = Command::new("docker").args(arguments).output().unwrap();
     assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -219,6 +219,83 @@ impl HostRig {
         let filter = format!("label=dev.longshore.host={}", self.host);
         docker(&["ps", "-aq", "--no-trunc", "--filter", &filter]).lines().map(str::to_owned).collect()
     }
+
+    /// The host's networks.
+    pub(crate) fn networks(&self) -> Vec<String> {
+        let filter = format!("label=dev.longshore.host={}", self.host);
+        docker(&["network", "ls", "-q", "--filter", &filter]).lines().map(str::to_owned).collect()
+    }
+
+    /// The halves of the host's networks that have a route now, as `ADDRESS/BITS`.
+    pub(crate) fn routed(&self) -> BTreeSet<String> {
+        let halves: BTreeSet<String> = subnets_of(&self.networks()).into_iter().map(upper_half).collect();
+        routes().intersection(&halves).cloned().collect()
+    }
+
+    /// Routes of Longshore to networks that the engine does not have.
+    pub(crate) fn routes_without_network(&self) -> BTreeSet<String> {
+        let routes = routes();
+        let all: Vec<String> = docker(&["network", "ls", "-q"]).lines().map(str::to_owned).collect();
+        let halves: BTreeSet<String> = subnets_of(&all).into_iter().map(upper_half).collect();
+        routes.difference(&halves).cloned().collect()
+    }
+
+    /// Counts, again and again, the containers that run on one of the app's volumes.
+    pub(crate) fn watch_volume(&self, volume: &str) -> VolumeWatch {
+        let filter = format!("volume=longshore-{}-prod-vote-{volume}", self.host);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = stop.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let mut seen = BTreeSet::new();
+            while !stopping.load(Ordering::Relaxed) {
+                seen.insert(docker(&["ps", "-q", "--filter", &filter]).lines().count());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            seen
+        });
+        VolumeWatch { stop, task }
+    }
+}
+
+/// Numbers of containers that were seen on a volume.
+pub(crate) struct VolumeWatch {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<BTreeSet<usize>>,
+}
+
+impl VolumeWatch {
+    pub(crate) async fn stop(mut self) -> BTreeSet<usize> {
+        self.stop.store(true, Ordering::Relaxed);
+        (&mut self.task).await.unwrap()
+    }
+}
+
+impl Drop for VolumeWatch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Subnets of these networks; one that went meanwhile has none.
+fn subnets_of(networks: &[String]) -> Vec<Subnet> {
+    let format = "{{range .IPAM.Config}}{{.Subnet}} {{end}}";
+    let inspected = Command::new("docker").args(["network", "inspect", "--format", format]).args(networks).output();
+    let text = inspected.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.split_whitespace().filter_map(|subnet| subnet.parse().ok()).collect()
+}
+
+fn upper_half(subnet: Subnet) -> String {
+    let lower = subnet.lower_half();
+    format!("{}/{}", std::net::Ipv4Addr::from_bits(lower.broadcast().to_bits() + 1), lower.prefix_bits())
+}
+
+/// The local routes of Longshore on this machine, as `ADDRESS/BITS`.
+fn routes() -> BTreeSet<String> {
+    let protocol = agent::routes::ROUTE_PROTOCOL.to_string();
+    let listed = Command::new("ip").args(["route", "show", "table", "local", "proto", &protocol]).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let text = String::from_utf8(listed.stdout).unwrap();
+    text.lines().filter_map(|line| line.split_whitespace().nth(1)).map(str::to_owned).collect()
 }
 
 #[allow(clippy::print_stderr, reason = "the logs of a test that failed are for whoever reads its output")]
@@ -246,6 +323,9 @@ impl Drop for HostRig {
             }
         };
         own(&["ps", "-a"], &["rm", "-f"]);
+        for subnet in subnets_of(&self.networks()) {
+            let _ = Command::new("ip").args(["route", "del", "local", &upper_half(subnet), "dev", "lo"]).output();
+        }
         own(&["network", "ls"], &["network", "rm"]);
         own(&["volume", "ls"], &["volume", "rm"]);
         for image in &self.images {

@@ -1,8 +1,11 @@
 //! Tests of the agent's parts over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests may fail loudly")]
 
+mod agent_hub;
 mod converge;
+mod converge_changes;
 mod converge_rig;
+mod converge_trouble;
 mod fake_hub;
 mod host;
 mod host_rig;
