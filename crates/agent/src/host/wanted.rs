@@ -1,4 +1,9 @@
 //! From what the hub says a host should be to the containers, networks and volumes that are wanted there. Pure.
+//!
+//! Names of an app's other services are given to a container when it is made. A limit: a service that comes to the app
+//! later has its name in containers that depend on it (they are made again) and in those made after it, and in no
+//! other one that already runs, because nothing but a new container could bring it there. On the same host the engine's
+//! own names lead to it meanwhile. Whoever needs a name says so with `depends_on`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
