@@ -270,7 +270,7 @@ pub(super) async fn app_known(client: &HubClient, app: &AppName) -> api::Result<
         [] => "Build one: longshore build --repo PATH --ref BRANCH".to_owned(),
         names => format!("It knows {}.", names.join(", ")),
     };
-    Err(Problem::new(404, "app-unknown", format!("The hub knows no app {app}")).hint(hint))
+    Err(Problem::new(404, "app-unknown", format!("The hub knows no app \"{app}\"")).hint(hint))
 }
 
 /// `APP/SERVICE` from what a person wrote: a bare word that is no app is a service of the only app.

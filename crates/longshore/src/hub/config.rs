@@ -132,7 +132,9 @@ impl Config {
 }
 
 fn invalid(error: impl std::fmt::Display) -> Problem {
-    Problem::new(400, "config-invalid", "The hub's configuration is not right").detail(error.to_string())
+    Problem::new(400, "config-invalid", "The hub's configuration is not right")
+        .detail(error.to_string())
+        .hint("Correct it: addresses are written IP:PORT, and every key may be left out.")
 }
 
 #[cfg(test)]
