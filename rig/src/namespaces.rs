@@ -237,7 +237,7 @@ fn free_block() -> anyhow::Result<[u8; 2]> {
 }
 
 /// Removes the namespaces of processes that are gone.
-fn remove_left_behind() -> anyhow::Result<()> {
+pub fn remove_left_behind() -> anyhow::Result<()> {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return Ok(()) };
     let names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     let orphans = names.into_iter().filter(|name| {

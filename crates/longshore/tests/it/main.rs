@@ -3,6 +3,7 @@
 mod clients;
 mod command_line;
 mod database;
+mod namespaces;
 mod recovery;
 mod rollout;
 mod scene;

@@ -23,7 +23,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_longshore");
 const HOSTS: usize = 3;
 
 /// Folders of tests begin like this; the process id of the test follows.
-const FOLDER: &str = "longshore-test-";
+pub(crate) const FOLDER: &str = "longshore-test-";
 
 /// A hub, three hosts, a repository.
 pub(crate) struct Scene {
@@ -68,12 +68,13 @@ where
     }
 }
 
-fn label_of(process: u32) -> String {
+pub(crate) fn label_of(process: u32) -> String {
     format!("dev.longshore.instance=test-{process}")
 }
 
 /// Takes away what tests left behind that were killed before they could.
-async fn leftovers_remove(docker: &Docker) -> anyhow::Result<()> {
+pub(crate) async fn leftovers_remove(docker: &Docker) -> anyhow::Result<()> {
+    rig::namespaces::remove_left_behind()?;
     for entry in std::fs::read_dir(std::env::temp_dir())? {
         let folder = entry?.path();
         let name = folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(FOLDER));
