@@ -12,7 +12,7 @@ use api::pipeline::{BuildRequest, Run, RunState};
 use bollard::Docker;
 use futures::FutureExt;
 use rig::example::Repository;
-use rig::stage::{Options, Stage, free_block};
+use rig::stage::{Options, Stage, free_block, registries};
 
 /// How long anything that a test waits for may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
@@ -43,7 +43,7 @@ where
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::Builder::new().prefix(&format!("{FOLDER}{}-", std::process::id())).tempdir().unwrap();
     let label = label_of(std::process::id());
-    let block = free_block([77, 0]).unwrap();
+    let block = free_block(block_of(std::process::id())).unwrap();
     let outcome = runtime.block_on(async {
         let docker = rig::engine::ensure().await.unwrap();
         leftovers_remove(&docker).await.unwrap();
@@ -60,7 +60,7 @@ where
         .catch_unwind()
         .await;
         rig::stage::end_processes(folder.path(), &[]).await.unwrap();
-        rig::engine::sweep(&docker, &label, &rig::stage::registries(block, HOSTS)).await.unwrap();
+        rig::engine::sweep(&docker, &label, &registries(block, HOSTS)).await.unwrap();
         outcome
     });
     if let Err(panic) = outcome {
@@ -70,6 +70,12 @@ where
 
 pub(crate) fn label_of(process: u32) -> String {
     format!("dev.longshore.instance=test-{process}")
+}
+
+/// A block of each process's own: two tests that begin at the same moment would find the same one free.
+fn block_of(process: u32) -> [u8; 2] {
+    let [.., high, low] = process.to_be_bytes();
+    [128 | high, low]
 }
 
 /// Takes away what tests left behind that were killed before they could.
@@ -84,7 +90,7 @@ pub(crate) async fn leftovers_remove(docker: &Docker) -> anyhow::Result<()> {
         };
         if !Path::new(&format!("/proc/{process}")).exists() {
             rig::stage::end_processes(&folder, &[]).await?;
-            rig::engine::sweep(docker, &label_of(process), &[]).await?;
+            rig::engine::sweep(docker, &label_of(process), &registries(block_of(process), HOSTS)).await?;
             let _ = std::fs::remove_dir_all(&folder);
         }
     }
