@@ -4,10 +4,13 @@
 //! `FROM`, `FROM`, `COPY --from`, `RUN --mount=from=`. BuildKit judges the rest. An image named in the body of a heredoc
 //! may be taken for a base too, which at worst rebuilds once too often.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Instructions of one Dockerfile at most.
 const INSTRUCTIONS_MAX: usize = 10_000;
+/// A word, before its variables are replaced and after, is cut here: no reference to an image is as long, arguments that
+/// hold each other twice double with every line, and defaults may be nested.
+const WORD_BYTES_MAX: usize = 2048;
 
 /// The platform that `TARGET…` and `BUILD…` arguments speak of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +38,12 @@ pub(crate) fn bases(
     platform: &Platform,
 ) -> BTreeSet<String> {
     let stages = stages(text, args, platform);
-    let find = |name: &str| stages.iter().position(|stage| stage.name.as_deref() == Some(&name.to_lowercase()));
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    for (index, stage) in stages.iter().enumerate() {
+        // The first of several stages of one name counts.
+        stage.name.as_deref().map(|name| numbers.entry(name).or_insert(index));
+    }
+    let find = |name: &str| numbers.get(name.to_lowercase().as_str()).copied();
     let number = |name: &str| name.parse().ok().filter(|index: &usize| *index < stages.len());
     let start = match target {
         Some(target) => find(target).or_else(|| number(target)),
@@ -174,8 +182,8 @@ fn unquoted(text: &str) -> &str {
 /// `$NAME`, `${NAME}`, `${NAME:-default}`, `${NAME:+instead}` and `\$`.
 fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
     let mut result = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(['$', '\\']) {
+    let mut rest = cut(text);
+    while let (Some(at), true) = (rest.find(['$', '\\']), result.len() <= WORD_BYTES_MAX) {
         result.push_str(&rest[..at]);
         let after = &rest[at + 1..];
         if rest[at..].starts_with('\\') {
@@ -206,7 +214,13 @@ fn substitute(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
         }
     }
     result.push_str(rest);
+    result.truncate(cut(&result).len());
     result
+}
+
+/// The first [`WORD_BYTES_MAX`] bytes, or one to three fewer where they would end within a character.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(WORD_BYTES_MAX)]
 }
 
 /// Splits what follows `${` at the `}` that closes it.
@@ -263,6 +277,25 @@ mod tests {
         assert_eq!(of("# escape=`\nFROM `\n# between\n  debian:1 AS a\nRUN x `\n\nFROM a", &[], None), ["debian:1"]);
         assert_eq!(of("from \\\n debian:2", &[], None), ["debian:2"]);
         assert_eq!(of("", &[], None), Vec::<String>::new());
+    }
+
+    /// Each of these took minutes, gigabytes or the whole stack. They run with the stack of the threads that read
+    /// Dockerfiles, 2 MiB.
+    #[test]
+    fn bombs_are_cut_short() {
+        let doubling: String = (1..60).map(|at| format!("ARG A{at}=$A{0}$A{0}\n", at - 1)).collect();
+        let stages: String = (0..9999).map(|at| format!("FROM a AS s{at}\n")).collect();
+        let nested = format!("FROM {}{}", "${A:-".repeat(150_000), "}".repeat(150_000));
+        for text in [
+            format!("ARG A0=xxxxxxxx\n{doubling}FROM $A59"),
+            nested,
+            format!("FROM {}", "${".repeat(500_000)),
+            format!("{stages}RUN {}", "--from=x ".repeat(80_000)),
+        ] {
+            let start = std::time::Instant::now();
+            assert!(of(&text, &[], None).iter().all(|image| image.len() <= WORD_BYTES_MAX));
+            assert!(start.elapsed() < std::time::Duration::from_secs(20));
+        }
     }
 
     proptest::proptest! {
