@@ -176,7 +176,7 @@ fn plan(id: &str, env: &str, state: PlanState, waves: Vec<Wave>) -> Plan {
         waves,
         state,
         error: None,
-        requested_by: "maria".to_owned(),
+        requested_by: "demo".to_owned(),
         reason: None,
         created_at: ago(40),
         finished_at: state.is_final().then(|| ago(12)),
