@@ -89,8 +89,14 @@ pub(crate) async fn leftovers_remove(docker: &Docker) -> anyhow::Result<()> {
             continue;
         };
         if !Path::new(&format!("/proc/{process}")).exists() {
+            // Another test may be at it too; what is left is for the next.
             rig::stage::end_processes(&folder, &[]).await?;
-            rig::engine::sweep(docker, &label_of(process), &registries(block_of(process), HOSTS)).await?;
+            if let Err(error) =
+                rig::engine::sweep(docker, &label_of(process), &registries(block_of(process), HOSTS)).await
+            {
+                println!("leftovers of test {process} stay for now: {error:#}");
+                continue;
+            }
             let _ = std::fs::remove_dir_all(&folder);
         }
     }
