@@ -10,6 +10,9 @@ use oci::{Digest, Document, RepositoryName, Tag, UploadName, media};
 
 use crate::Error;
 
+#[cfg(test)]
+mod model;
+
 /// The schema, step by step.
 pub const MIGRATIONS: &[Migration] =
     &[Migration { number: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql") }];
@@ -287,10 +290,16 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Uploads begun before a time, some at a time.
-    pub(crate) async fn uploads_before(&self, created: Micros, limit: u32) -> Result<Vec<UploadName>, Error> {
-        let rows = sql("SELECT upload FROM uploads WHERE created_at < $1 ORDER BY created_at LIMIT $2")
+    /// Uploads begun before a time by name, those after `after`.
+    pub(crate) async fn uploads_before(
+        &self,
+        created: Micros,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<UploadName>, Error> {
+        let rows = sql("SELECT upload FROM uploads WHERE created_at < $1 AND upload > $2 ORDER BY upload LIMIT $3")
             .bind(created)
+            .bind(after)
             .bind(limit)
             .all(&self.db)
             .await?;

@@ -10,8 +10,8 @@ use crate::{Error, Service};
 
 /// An upload to which nothing was added for so long is given up, in seconds: a day.
 const UPLOAD_IDLE_SECONDS_MAX: u64 = 24 * 3600;
-/// Rows of uploads looked at in one run.
-const ROWS_PER_RUN_MAX: u32 = 200;
+/// Rows of uploads looked at in one go.
+const ROWS_PER_PAGE_MAX: u32 = 64;
 /// How often uploads are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 
@@ -31,16 +31,78 @@ impl Service {
         for upload in &swept {
             self.store.upload_delete(upload).await?;
         }
-        // Rows whose bytes a crash took along. A page is enough: the next run goes on.
-        let created = Micros::now().plus_seconds(-(UPLOAD_IDLE_SECONDS_MAX as i64));
-        for upload in self.store.uploads_before(created, ROWS_PER_RUN_MAX).await? {
-            if let Err(blobs::BlobError::UploadUnknown { .. }) = self.blobs.upload_size(&upload).await {
-                self.store.upload_delete(&upload).await?;
+        // Rows whose bytes a crash took along. All are looked at: long uploads that go on must not hide those behind them.
+        let created_before = Micros(0).plus(idle_since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        let mut after = String::new();
+        loop {
+            let page = self.store.uploads_before(created_before, &after, ROWS_PER_PAGE_MAX).await?;
+            for upload in &page {
+                if let Err(blobs::BlobError::UploadUnknown { .. }) = self.blobs.upload_size(upload).await {
+                    self.store.upload_delete(upload).await?;
+                }
+            }
+            match page.last() {
+                Some(last) => after = last.to_string(),
+                None => break,
             }
         }
         if !swept.is_empty() {
             tracing::info!(uploads = swept.len(), "gave up uploads that nobody went on with");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::db::testing::for_each_backend;
+    use blobs::{BlobStore as _, FileStore, body_of};
+    use oci::{RepositoryName, UploadName};
+
+    use super::*;
+    use crate::{CONTEXT, Deps, MIGRATIONS};
+
+    #[tokio::test]
+    async fn stale_uploads_and_rows_without_bytes_go_and_live_ones_stay() {
+        for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
+            let folder = tempfile::tempdir().unwrap();
+            let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
+            let service = Service::new(Deps { db, blobs: blobs.clone() });
+            let repository: RepositoryName = "r".parse().unwrap();
+            let day = Duration::from_secs(UPLOAD_IDLE_SECONDS_MAX);
+            let now = SystemTime::now();
+            let old = Micros::now().plus_seconds(-2 * UPLOAD_IDLE_SECONDS_MAX as i64);
+            let begun = async |at| {
+                let upload = blobs.upload_create().await.unwrap();
+                service.store.upload_create(&repository, &upload, at).await.unwrap();
+                upload
+            };
+            let lost = async |at| {
+                let upload: UploadName = begun(at).await;
+                blobs.upload_cancel(&upload).await.unwrap();
+                upload
+            };
+            let is_known = async |upload: &UploadName| service.store.upload_is_of(&repository, upload).await.unwrap();
+            // More live ones than a page holds, begun long ago and still added to.
+            let mut live = Vec::new();
+            for _ in 0..=ROWS_PER_PAGE_MAX {
+                live.push(begun(old).await);
+            }
+            let (lost_old, lost_now) = (lost(old.plus_seconds(1)).await, lost(Micros::now()).await);
+
+            service.uploads_sweep(now).await.unwrap();
+            for upload in &live {
+                assert!(is_known(upload).await && blobs.upload_size(upload).await.is_ok());
+            }
+            assert!(!is_known(&lost_old).await, "its bytes are gone");
+            assert!(is_known(&lost_now).await, "it may be about to get its bytes");
+            assert_eq!(blobs.upload_append(&live[0], 0, body_of("more")).await.unwrap(), 4);
+
+            service.uploads_sweep(now + day + Duration::from_secs(60)).await.unwrap();
+            for upload in live.iter().chain([&lost_now]) {
+                assert!(!is_known(upload).await && blobs.upload_size(upload).await.is_err());
+            }
+        })
+        .await;
     }
 }

@@ -1,10 +1,13 @@
 //! What the distribution specification asks for.
 
+use std::time::{Duration, Instant};
+
 use api::registry::{Pin, Registry};
 use base::db::testing::for_each_database;
 use client::{Client, ClientConfig};
 use oci::{Digest, Reference, media};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::world::{World, descriptor, header, push_image, refusal};
 
@@ -229,6 +232,43 @@ async fn copies_between_registries() {
         let neighbour: Reference = format!("{}/n:v1", world.address).parse().unwrap();
         assert_eq!(client.copy(&from, &neighbour).await.unwrap().blobs_sent, 0);
         assert_eq!(client.tag_list(&to, None, 10).await.unwrap(), ["v2".parse().unwrap()]);
+    })
+    .await;
+}
+
+/// Callers that vanish at any moment of an upload's end: the blob is there in the end, or the upload goes on.
+#[tokio::test]
+async fn a_vanished_caller_leaves_a_blob_or_an_upload() {
+    for_each_database(|database| async move {
+        let world = World::new(database).await;
+        for round in 0u64..12 {
+            let layer = format!("layer of round {round}, {}", "x".repeat(100_000));
+            let digest = Digest::sha256_of(layer.as_bytes());
+            let begun = world.call("POST", "/v2/r/blobs/uploads/", &[], "").await;
+            let upload = header(&begun, "location");
+            let mut caller = tokio::net::TcpStream::connect(world.address).await.unwrap();
+            let head = format!(
+                "PUT {upload}?digest={digest} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\n\r\n",
+                world.address,
+                layer.len()
+            );
+            caller.write_all(&[head.as_bytes(), layer.as_bytes()].concat()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(round * round / 2)).await;
+            drop(caller);
+
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while world.call("HEAD", &format!("/v2/r/blobs/{digest}"), &[], "").await.status() != 200 {
+                assert!(Instant::now() < deadline, "round {round}: neither blob nor upload");
+                let status = world.get(&upload).await;
+                if status.status() != 204 {
+                    continue;
+                }
+                let end: usize = header(&status, "range").strip_prefix("0-").unwrap().parse().unwrap();
+                let rest = if end == 0 { &layer[..] } else { &layer[end + 1..] };
+                world.call("PUT", &format!("{upload}?digest={digest}"), &[], rest.to_owned()).await;
+            }
+            assert_eq!(world.get(&upload).await.status(), 404);
+        }
     })
     .await;
 }
