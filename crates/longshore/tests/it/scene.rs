@@ -91,6 +91,7 @@ pub(crate) async fn leftovers_remove(docker: &Docker) -> anyhow::Result<()> {
         if !Path::new(&format!("/proc/{process}")).exists() {
             // Another test may be at it too; what is left is for the next.
             rig::stage::end_processes(&folder, &[]).await?;
+            rig::namespaces::unmount(&folder)?;
             if let Err(error) =
                 rig::engine::sweep(docker, &label_of(process), &registries(block_of(process), HOSTS)).await
             {
