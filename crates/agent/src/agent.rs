@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::agent::{Desired, DesiredSeen, REPORT_SECONDS, Report};
 use api::{HostName, Micros};
 use base::folder::{self, FolderError};
+use base::tls::Fingerprint;
 use engine::{Docker, Engine, EngineError, Labels};
 use rand::Rng as _;
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::AgentConfig;
 use crate::edge::{HostEdge, ProxyProgram};
 use crate::host::converge::{Converge, Parts};
+use crate::host::names::{LABEL_HOST, LABEL_HUB};
 use crate::host::report::Standing;
 use crate::host::table::Edges;
 use crate::hub::{HubClient, HubError, HubName};
@@ -34,6 +36,8 @@ const AGAIN_SECONDS_MAX: u64 = 15;
 const REPORT_MILLIS_MIN: u64 = 100;
 /// How often it is looked whether the certificate is to be renewed, in seconds.
 const RENEW_LOOK_SECONDS: u64 = 60;
+/// How much of the CA's fingerprint tells hubs apart.
+const HUB_LABEL_DIGITS: usize = 16;
 const PROXY_STATE_FILE: &str = "proxy.json";
 const PROXY_LOG_FILE: &str = "proxy.log";
 
@@ -58,6 +62,17 @@ pub enum AgentError {
     /// The engine's address makes no sense, or the engine is too old.
     #[error(transparent)]
     Engine(EngineError),
+    /// Another hub has a host of this name on this engine.
+    #[error(
+        "the engine already has {what} of a host {host} that belongs to another hub; give this host another name with \
+         --name, or remove what is left of the other: it has the label dev.longshore.host={host}"
+    )]
+    NameTaken {
+        /// The name.
+        host: HostName,
+        /// What was found.
+        what: String,
+    },
     /// The folder of the proxy's control socket cannot be made.
     #[error("cannot make the folder of the proxy's control socket {}: {source}", path.display())]
     Control {
@@ -92,6 +107,7 @@ impl Agent {
         }
         let Some(identity) = enrolled(&config, &name, &shutdown).await? else { return Ok(()) };
         let hub = Arc::new(HubClient::new(&name, identity.shared())?);
+        let ca = Fingerprint::of(identity.shared().current().ca());
         let files = identity.files();
         let mesh = Mesh { listen: config.mesh, certificate: files.certificate, key: files.key, ca: files.ca };
         let (standing_in, standing) = watch::channel(Standing::unknown());
@@ -115,6 +131,8 @@ impl Agent {
 
         let Some(docker) = reach_engine(&config, &standing_in, &shutdown).await? else { return Ok(()) };
         let engine: Arc<dyn Engine> = Arc::new(docker);
+        let labels = owned(&config, ca);
+        name_is_free(engine.as_ref(), &config.host, &labels).await?;
         prune_routes(engine.as_ref()).await;
         let _streams =
             own(streams::run(config.host.clone(), engine.clone(), hub.clone(), desired.clone(), shutdown.clone()));
@@ -126,7 +144,7 @@ impl Agent {
         });
         let converge = Converge::new(Parts {
             host: config.host.clone(),
-            labels: config.docker_labels.clone(),
+            labels,
             edges: Edges { publish: config.publish, mesh: Some(mesh) },
             registry: config.registry.to_string(),
             engine,
@@ -234,6 +252,28 @@ async fn reach_engine(
             () = tokio::time::sleep(backoff.next()) => {}
         }
     }
+}
+
+/// The configured labels, with the one that says which hub this host belongs to.
+fn owned(config: &AgentConfig, ca: Fingerprint) -> Labels {
+    let hub = ca.to_string().chars().take(HUB_LABEL_DIGITS).collect();
+    let mut labels = config.docker_labels.clone();
+    labels.insert(LABEL_HUB.to_owned(), hub);
+    labels
+}
+
+/// Refuses to share a name with a host of another hub: what one makes would have the names of what the other has.
+async fn name_is_free(engine: &dyn Engine, host: &HostName, labels: &Labels) -> Result<(), AgentError> {
+    let named = Labels::from([(LABEL_HOST.to_owned(), host.to_string())]);
+    let foreign = |found: &Labels| found.get(LABEL_HUB) != labels.get(LABEL_HUB);
+    let containers = engine.container_list(&named).await.map_err(AgentError::Engine)?;
+    let networks = engine.network_list(&named).await.map_err(AgentError::Engine)?;
+    let container = containers.iter().find(|container| foreign(&container.labels));
+    let network = networks.iter().find(|network| foreign(&network.labels));
+    let what = container
+        .map(|container| format!("container {}", container.name))
+        .or_else(|| network.map(|network| format!("network {}", network.name)));
+    what.map_or(Ok(()), |what| Err(AgentError::NameTaken { host: host.clone(), what }))
 }
 
 async fn prune_routes(engine: &dyn Engine) {

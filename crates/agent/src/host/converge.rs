@@ -17,7 +17,7 @@ use super::act::{Actor, Outcome};
 use super::action::Action;
 use super::decide::{Decision, Observed, SeenNetwork, SeenProxy, decide};
 use super::memory::{Failure, Memory, Retry, Work};
-use super::names::{LABEL_APP, LABEL_ENV, LABEL_HOST, Member, ProjectKey, Role};
+use super::names::{LABEL_APP, LABEL_ENV, Member, ProjectKey, Role, owner_labels};
 use super::report::{self, Standing};
 use super::table::{Edges, table};
 use super::wanted::Wanted;
@@ -149,7 +149,7 @@ impl Converge {
     }
 
     fn own_label(&self) -> Labels {
-        Labels::from([(LABEL_HOST.to_owned(), self.parts.host.to_string())])
+        owner_labels(&self.parts.host, &self.parts.labels)
     }
 
     /// One round; returns how long nothing has to be done.

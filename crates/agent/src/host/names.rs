@@ -13,6 +13,8 @@ use oci::Digest;
 
 /// Label: the host that an object belongs to. Several agents share one engine, each touches only its own.
 pub const LABEL_HOST: &str = "dev.longshore.host";
+/// Whose host it is: the beginning of the fingerprint of the hub's CA. Two hubs may each have a host of the same name.
+pub const LABEL_HUB: &str = "dev.longshore.hub";
 /// Label: the environment.
 pub const LABEL_ENV: &str = "dev.longshore.env";
 /// Label: the app.
@@ -168,6 +170,12 @@ pub fn container_name(host: &HostName, key: &ServiceKey, role: &Role, hash: &str
     };
     let suffix = hash.get(..SUFFIX_DIGITS).unwrap_or(hash);
     format!("{}{}-{}-{}-{slot}-{suffix}", prefix(host), key.project.env, key.project.app, key.service)
+}
+
+/// The labels that everything of a host carries, and nothing else: what an agent looks at and touches.
+pub fn owner_labels(host: &HostName, extra: &Labels) -> Labels {
+    let hub = extra.get_key_value(LABEL_HUB).map(|(label, hub)| (label.clone(), hub.clone()));
+    std::iter::once((LABEL_HOST.to_owned(), host.to_string())).chain(hub).collect()
 }
 
 /// The labels of everything that belongs to a project on a host, with the configured ones.
