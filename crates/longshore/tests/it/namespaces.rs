@@ -40,7 +40,7 @@ fn three_engines_in_networks_of_their_own_roll_out_without_a_lost_request() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let process = std::process::id();
     let folder = tempfile::Builder::new().prefix(&format!("{FOLDER}{process}-")).tempdir().unwrap();
-    let (label, block) = (scene::label_of(process), free_block([78, 0]).unwrap());
+    let (label, block) = (scene::label_of(process), free_block(scene::block_of(process)).unwrap());
     let outcome = runtime.block_on(async {
         let docker = rig::engine::ensure().await.unwrap();
         scene::leftovers_remove(&docker).await.unwrap();

@@ -73,7 +73,7 @@ pub(crate) fn label_of(process: u32) -> String {
 }
 
 /// A block of each process's own: two tests that begin at the same moment would find the same one free.
-fn block_of(process: u32) -> [u8; 2] {
+pub(crate) fn block_of(process: u32) -> [u8; 2] {
     let [.., high, low] = process.to_be_bytes();
     [128 | high, low]
 }
