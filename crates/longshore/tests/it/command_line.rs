@@ -23,7 +23,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What differs between runs.
-const FILTERS: [(&str, &str); 18] = [
+const FILTERS: [(&str, &str); 19] = [
     (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "[id]"),
     (r"lsh1\.[0-9a-f]+\.[0-9a-f]+\.[0-9a-f]+", "[token]"),
     (r"\b[0-9a-f]{64}\b", "[hash]"),
@@ -35,6 +35,7 @@ const FILTERS: [(&str, &str); 18] = [
     (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "[time]"),
     (r"\b\d+(\.\d+)? (s|min)\b", "[span]"),
     (r"127\.[1-9]\d*\.\d+\.(\d+)", "127.x.y.$1"),
+    (r"test\d+-(\d) +", "host$1 "),
     (r"test\d+-(\d)", "host$1"),
     (r"tester@\S+", "tester@[machine]"),
     (r"process \d+", "process [pid]"),
@@ -123,6 +124,20 @@ impl Terminal {
         assert_eq!(said.code, Some(0), "`longshore {line} --json`\n{}", said.err);
         serde_json::from_str(&said.out)
             .unwrap_or_else(|error| panic!("`longshore {line} --json`: {error}\n{}", said.out))
+    }
+
+    /// Waits until the engines of all hosts are so.
+    fn engines_are(&self, state: impl Fn(&EngineState) -> bool) {
+        let is_so = |host: &Host| host.report.as_ref().is_some_and(|report| state(&report.engine));
+        let begun = Instant::now();
+        loop {
+            let hosts = self.json::<Page<Host>>("host ls").items;
+            if !hosts.is_empty() && hosts.iter().all(is_so) {
+                return;
+            }
+            assert!(begun.elapsed() < COMMAND_LIMIT, "{hosts:#?}");
+            std::thread::sleep(LOOK_INTERVAL);
+        }
     }
 
     fn file(&self, name: &str, text: &str) {
@@ -382,13 +397,7 @@ fn agents_refused(terminal: &mut Terminal, stranger: &Terminal, root: &Path, add
     let good = token(terminal);
     let mut command = terminal.command(&agent(11, &format!("--join {good}")));
     let _host = Running(command.stderr(Stdio::null()).spawn().unwrap());
-    let begun = Instant::now();
-    let down =
-        |host: &Host| host.report.as_ref().is_some_and(|report| matches!(report.engine, EngineState::Down { .. }));
-    while !terminal.json::<Page<Host>>("host ls").items.iter().any(|host| host.up && down(host)) {
-        assert!(begun.elapsed() < COMMAND_LIMIT, "no host says that its engine is down");
-        std::thread::sleep(LOOK_INTERVAL);
-    }
+    terminal.engines_are(|state| matches!(state, EngineState::Down { error } if error.contains("nonexistent")));
     terminal.run("host ls", 0);
     terminal.run(&agent(12, &format!("--join {good}")), 4);
     terminal.run(&agent(12, &format!("--join {}", token(stranger))), 4);
@@ -425,6 +434,7 @@ fn seen(scene: &Scene) -> anyhow::Result<()> {
 
 fn first_release(terminal: &mut Terminal, scene: &Scene) -> anyhow::Result<()> {
     let build = format!("build --repo {} --ref main", scene.repository.folder().display());
+    terminal.engines_are(|state| matches!(state, EngineState::Up { .. }));
     terminal.run("host ls", 0);
     for line in ["env apply -f environments.yaml --dry-run", "env apply -f environments.yaml"] {
         terminal.run(line, 0);
@@ -477,7 +487,7 @@ fn builds_refused(terminal: &mut Terminal, scene: &Scene) -> anyhow::Result<()> 
     let broken = [
         ("web/Dockerfile", "COPY . .", "RUN echo some output && cp /nothing /there", 6),
         ("web/Dockerfile", "FROM debian", "FORM debian", 6),
-        ("compose.yaml", "build: ./web", "build: ./wob", 2),
+        ("compose.yaml", "build: ./web", "build: ./wob", 3),
         ("compose.yaml", "restart: \"no\"", "restrat: \"no\"", 2),
         ("compose.yaml", "services:", "services: [", 2),
         ("compose.yaml", "    restart: \"no\"", "    restart: \"no\"\n    ports: [\"8080:9000\"]", 2),

@@ -1,4 +1,11 @@
 //! End to end: the real binary, a real engine, real clients.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as loudly as tests, and say what they measured"
+)]
 
 mod browser;
 mod clients;

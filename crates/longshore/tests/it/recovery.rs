@@ -10,7 +10,7 @@ use api::delivery::{PlanKind, PlanState, StepAction, StepState};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::rollout::{containers, first_release, loads, unharmed, version, webs};
-use crate::scene::{BINARY, LIMIT, Scene, folder, on_scene, refused};
+use crate::scene::{BINARY, LIMIT, Scene, folder, on_scene};
 
 /// How long a host may be without a proxy after the proxy's death.
 const PROXY_GAP_MAX: Duration = Duration::from_secs(5);
@@ -167,4 +167,32 @@ async fn second_hub(scene: &Scene) -> anyhow::Result<()> {
     scene.environments().await?;
     scene.stage.hosts_up().await?;
     Ok(())
+}
+
+#[test]
+fn a_host_does_not_take_the_name_of_another_hubs_host_on_its_engine() {
+    on_scene(folder("tests/app"), |mut scene| async move {
+        let result = name_taken(&mut scene).await;
+        (scene, result)
+    });
+}
+
+async fn name_taken(scene: &mut Scene) -> anyhow::Result<()> {
+    let [host, ..] = scene.hosts;
+    let network = format!("{host}-of-another-hub");
+    let labels = [format!("dev.longshore.host={host}"), "dev.longshore.hub=another".to_owned(), scene.label.clone()];
+    let labels: Vec<&str> = labels.iter().flat_map(|label| ["--label", label]).collect();
+    let docker = |arguments: &[&str]| rig::engine::run(Command::new("docker").args(arguments));
+    docker(&[&["network", "create"], labels.as_slice(), &[&network]].concat())?;
+    scene.stage.agent_kill(host)?;
+    scene.stage.agent_start(host)?;
+    let log = rig::until("the agent takes the name", LIMIT, || async {
+        Some(scene.stage.log_end(&format!("{host}.log"))).filter(|log| log.contains("belongs to another hub"))
+    })
+    .await?;
+    ensure!(log.contains(&network) && log.contains("--name"), "{log}");
+    docker(&["network", "inspect", &network]).context("the other hub's network is gone")?;
+    docker(&["network", "rm", &network])?;
+    scene.stage.agent_start(host)?;
+    first_release(scene).await
 }
