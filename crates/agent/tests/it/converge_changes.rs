@@ -82,11 +82,17 @@ async fn check(rig: &Rig, story: &Story, end: &Standing) {
     assert_eq!(rig.violations(), Vec::<String>::new(), "{story:?}");
     let last = story.news.map_or(story.said, |(_, said)| said);
     let containers = rig.containers().await;
-    for name in ["web", "db"] {
-        assert_eq!(*progress_of(end, name), Progress::Done, "{story:?}: {name}");
+    for (name, nature) in [("web", last.web), ("db", last.db)] {
+        let works = nature == GOOD;
+        match progress_of(end, name) {
+            Progress::Done => assert!(works, "{story:?}: {name}"),
+            Progress::Failed { error, .. } => assert!(!works, "{story:?}: {name}: {error}"),
+            other => panic!("{story:?}: {name}: {other:?}"),
+        }
         let here = running(&containers, name);
         assert_eq!(here.len(), 1, "{story:?}: {name} {here:#?}");
-        let wanted = release(name, last.version).to_string();
+        let serving = if works { last.version } else { story.before.unwrap().version };
+        let wanted = release(name, serving).to_string();
         assert_eq!(here[0].labels.get(LABEL_RELEASE), Some(&wanted), "{story:?}: {name}");
         assert!(serves(rig, name, here[0]), "{story:?}: {name} {:#?}", rig.table());
         let all = containers.iter().filter(|found| found.name.contains(&format!("-{name}-"))).count();
@@ -142,4 +148,10 @@ async fn a_way_back_in_the_middle_of_a_rollout_is_found_wherever_the_agent_dies(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_way_back_from_what_never_works_is_found_wherever_the_agent_dies() {
     changes_anywhere(Said { version: "2", web: Nature::Never, db: Nature::Crashes }, good("1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_releases_that_never_work_leave_the_first_serving_wherever_the_agent_dies() {
+    let bad = |version| Said { version, web: Nature::Never, db: Nature::Crashes };
+    changes_anywhere(bad("2"), bad("3")).await;
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use agent::host::report::Standing;
 use api::agent::{Desired, DesiredService, EngineState, Progress};
+use engine::Engine as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -159,6 +160,42 @@ async fn start_first_is_not_done_where_a_volume_is_written() {
     assert_eq!(*progress_of(&end, "db"), Progress::Done);
     assert_eq!(rig.running_most("db"), 1);
     assert!(end.warnings.iter().any(|warning| warning.contains("stopped first")), "{:?}", end.warnings);
+    assert_eq!(rig.violations(), Vec::<String>::new());
+    agent.abort();
+}
+
+/// Whoever holds the volume, of this host or not: the service waits, and begins when it is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_waits_while_a_stranger_holds_its_volume() {
+    let rig = Rig::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (say, hear) = watch::channel(Some(scaled(&rig, 1, "1", 1, json!({}))));
+    let (agent, mut standing) = rig.agent(folder.path(), hear);
+    until(&mut standing, 1, "web runs", settled).await;
+    let (web, volume) = (rig.containers().await.remove(0), "longshore-h1-prod-vote-data");
+    let held = engine::wanted::WantedVolume {
+        volume: Some(volume.to_owned()),
+        target: "/data".to_owned(),
+        read_only: false,
+        no_copy: false,
+    };
+    let stranger = engine::WantedContainer {
+        image: web.image.clone(),
+        volumes: vec![held],
+        ..engine::WantedContainer::new("stranger", "", "longshore-h1-prod-vote-default")
+    };
+    let stranger = rig.fake().container_create(&stranger).await.unwrap();
+    rig.fake().container_start(&stranger).await.unwrap();
+    say.send_replace(Some(state(&rig, 2, "1", GOOD, GOOD)));
+    let waits = |standing: &Standing| {
+        let db = standing.services.iter().find(|service| service.service.as_str() == "db");
+        db.is_some_and(|db| {
+            matches!(&db.progress, Progress::Working { detail } if detail.contains("container stranger on h1 holds it"))
+        })
+    };
+    until(&mut standing, 2, "waiting for the stranger", waits).await;
+    rig.fake().exit(&stranger, 0);
+    until(&mut standing, 2, "settled", settled).await;
     assert_eq!(rig.violations(), Vec::<String>::new());
     agent.abort();
 }
