@@ -23,7 +23,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What differs between runs.
-const FILTERS: [(&str, &str); 19] = [
+const FILTERS: [(&str, &str); 20] = [
     (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "[id]"),
     (r"lsh1\.[0-9a-f]+\.[0-9a-f]+\.[0-9a-f]+", "[token]"),
     (r"\b[0-9a-f]{64}\b", "[hash]"),
@@ -39,6 +39,7 @@ const FILTERS: [(&str, &str); 19] = [
     (r"test\d+-(\d)", "host$1"),
     (r"tester@\S+", "tester@[machine]"),
     (r"process \d+", "process [pid]"),
+    (r"after \d+ ms", "after [n] ms"),
     (r"/[^/\s'\x22][^\s'\x22]*/(stage|app|other|hub|hub2|agents)\b", "[folder]/$1"),
     (r"\d+\.\d+\.\d+\+dfsg\d+|Engine \d+\.\S+", "[engine]"),
     (r"API \d\.\d+", "API [version]"),
@@ -507,8 +508,8 @@ fn builds_refused(terminal: &mut Terminal, scene: &Scene) -> anyhow::Result<()> 
         (format!("{build} --folder sub"), 3),
         (build.replace("build web", "build wob"), 3),
         ("build --repo /nowhere/at/all".to_owned(), 5),
-        ("build --repo http://127.0.0.1:1/app.git".to_owned(), 5),
-        ("build --repo https://me:secret@hub.example/app.git".to_owned(), 2),
+        ("build --repo http://127.0.0.1:1/shop.git".to_owned(), 5),
+        ("build --repo https://me:secret@hub.example/shop.git".to_owned(), 2),
     ];
     for (line, code) in elsewhere {
         terminal.run(&line, code);
