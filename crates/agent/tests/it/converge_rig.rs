@@ -322,7 +322,8 @@ impl Edge for Rig {
     }
 
     async fn table_put(&self, table: &Table) -> Result<Status, EdgeError> {
-        let running = self.containers().await;
+        // The engine may be gone by now; who serves is then not known.
+        let running = self.container_list(&Labels::new()).await.ok();
         let dies = self.enter().await;
         table.validate().unwrap();
         {
@@ -348,9 +349,9 @@ impl Edge for Rig {
             let served = web
                 .flat_map(|route| &route.locals)
                 .filter(|local| !world.ending.contains(&local.key))
-                .filter(|local| running.iter().any(|found| found.id == local.key && self.is_serving(found)))
+                .filter(|local| running.iter().flatten().any(|found| found.id == local.key && self.is_serving(found)))
                 .count();
-            if let Some(least) = world.served_least.as_mut() {
+            if let Some(least) = world.served_least.as_mut().filter(|_| running.is_some()) {
                 *least = served.min(*least);
                 if served == 0 {
                     world.violations.push("the table led to no healthy container of web".to_owned());
