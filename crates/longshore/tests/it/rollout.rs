@@ -153,8 +153,7 @@ fn a_release_that_never_gets_healthy_leaves_the_old_one_serving() {
 
 async fn never_healthy(scene: &Scene) -> anyhow::Result<()> {
     first_release(scene).await?;
-    let before =
-        scene.client().instance_list(&"app".parse()?, &"prod".parse()?).await.map_err(crate::scene::refused)?;
+    let before = webs(scene).await?;
     scene.repository.edit(
         "web/server.py",
         "server = Server",
