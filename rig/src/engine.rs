@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bollard::Docker;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptions, ListNetworksOptionsBuilder,
+    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 
 /// How long a daemon that was just started may take to answer.
@@ -132,6 +132,7 @@ pub async fn sweep(docker: &Docker, label: &str, registries: &[String]) -> anyho
             removed += 1;
         }
     }
+    routes_remove(docker).await?;
     let volumes = ListVolumesOptionsBuilder::default().filters(&filter()).build();
     for volume in docker.list_volumes(Some(volumes)).await?.volumes.unwrap_or_default() {
         let options = RemoveVolumeOptionsBuilder::default().force(true).build();
@@ -155,6 +156,31 @@ pub async fn sweep(docker: &Docker, label: &str, registries: &[String]) -> anyho
         }
     }
     Ok(removed)
+}
+
+/// Removes the local routes that agents made for networks which are gone. They carry a protocol number of their own.
+async fn routes_remove(docker: &Docker) -> anyhow::Result<()> {
+    let Ok(routes) = run(Command::new("ip").args(["-4", "route", "show", "table", "local", "proto", "76"])) else {
+        return Ok(());
+    };
+    let networks = docker.list_networks(None::<ListNetworksOptions>).await?;
+    let configs = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+    let subnets: Vec<(u32, u32)> = configs.filter_map(|config| network_of(&config.subnet?)).collect();
+    for route in routes.lines().filter_map(|line| line.split_whitespace().find(|word| word.contains('/'))) {
+        let Some((address, _)) = network_of(route) else { continue };
+        if !subnets.iter().any(|(network, mask)| address & mask == *network) {
+            // Another process may have removed it in between.
+            let _ = run(Command::new("ip").args(["route", "del", "local", route, "dev", "lo"]));
+        }
+    }
+    Ok(())
+}
+
+/// Network and mask of `A.B.C.D/BITS`.
+fn network_of(subnet: &str) -> Option<(u32, u32)> {
+    let (address, bits) = subnet.split_once('/')?;
+    let mask = u32::MAX.checked_shl(32_u32.checked_sub(bits.parse().ok()?)?).unwrap_or(0);
+    Some((u32::from(address.parse::<std::net::Ipv4Addr>().ok()?) & mask, mask))
 }
 
 fn ignore_gone(result: Result<(), bollard::errors::Error>) -> anyhow::Result<()> {

@@ -149,7 +149,10 @@ fn unreadable(file_name: &str, error: &serde_saphyr::Error) -> Error {
             if let Some(end) = first.rfind(" at line ") {
                 first.truncate(end);
             }
-            (first, "Correct the file; `longshore env apply --dry-run -f FILE` checks it without applying it.".to_owned())
+            (
+                first,
+                "Correct the file; `longshore env apply --dry-run -f FILE` checks it without applying it.".to_owned(),
+            )
         }
     };
     invalid(file_name, error.location(), what, hint)

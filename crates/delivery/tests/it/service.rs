@@ -405,10 +405,7 @@ async fn environments_that_share_a_host_may_not_share_a_port() {
         // Refused already while the other is only planned.
         let refusal = hub.promote("shop", "lab").await.unwrap_err();
         assert_eq!(refusal.kind, "port-taken");
-        assert!(
-            refusal.detail.contains("shop/web in qa and shop/web in lab both want port 8080 of q1"),
-            "{refusal}"
-        );
+        assert!(refusal.detail.contains("shop/web in qa and shop/web in lab both want port 8080 of q1"), "{refusal}");
         hub.finish(&plan.id, false, |_, _, _| Outcome::Works).await;
         assert_eq!(kind(hub.promote("shop", "lab").await), "port-taken");
         hub.build(2, &[Spec::new("web").publish(8080, 80).publish_in("lab", 9090, 80)]).await;
