@@ -121,7 +121,7 @@ async fn a_hub_killed_after_every_transition_ends_the_rollout_as_it_should() {
         let states: Vec<StepState> = plan.waves.iter().flat_map(|wave| &wave.steps).map(|step| step.state).collect();
         assert_eq!(states, [StepState::Reverted, StepState::Failed, StepState::Reverted]);
         let error = plan.error.unwrap();
-        assert!(error.detail.contains("host p2: never healthy") && error.detail.ends_with("line 120"), "{error:?}");
+        assert!(error.detail.contains("on p2: never healthy") && error.detail.ends_with("line 120"), "{error:?}");
         assert_eq!(hub.service.instance_list(&name("shop"), &name("prod")).await.unwrap(), before);
         assert!(summary(&hub, "prod").await.contains("failed"));
         let diff = hub.service.env_diff(&name("shop"), Some(&name("qa")), &name("prod")).await.unwrap();

@@ -63,7 +63,7 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         publish: args.address,
         mesh: args.mesh,
         registry: args.registry,
-        engine: super::engine_address(args.engine.as_deref())?,
+        engine: crate::reach::engine_address(args.engine.as_deref())?,
         docker_labels: args.engine_labels.into_iter().collect(),
         program,
         control: data.join("proxy.sock"),

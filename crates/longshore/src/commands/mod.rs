@@ -97,15 +97,6 @@ fn telemetry(json: bool) -> api::Result<()> {
         .map_err(|error| Problem::new(400, "log-setting", "The log cannot be set up").detail(error.to_string()))
 }
 
-/// The engine that was named, or that `DOCKER_HOST` names, or the usual socket.
-pub(crate) fn engine_address(given: Option<&str>) -> api::Result<engine::Address> {
-    given.map_or_else(engine::Address::from_environment, str::parse).map_err(|error| {
-        Problem::new(400, "engine-address", "The engine's address is not right").detail(error.to_string()).hint(
-            "Write unix:///PATH or tcp://HOST:PORT (--engine, `address` under [engine] in hub.toml, or DOCKER_HOST).",
-        )
-    })
-}
-
 /// A list that a person reads: where it goes on.
 fn more(next: Option<&String>, flag: &str) {
     if let Some(next) = next {

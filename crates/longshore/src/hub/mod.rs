@@ -32,7 +32,7 @@ struct Hub {
 
 /// Runs a hub until it is told to stop.
 pub(crate) async fn run(config: Config) -> Result<()> {
-    let engine = crate::commands::engine_address(config.engine_address.as_deref())?;
+    let engine = crate::reach::engine_address(config.engine_address.as_deref())?;
     let _lock = base::folder::lock(&config.data).map_err(|error| crate::reach::folder_problem(&error))?;
     // Ports first: a hub that cannot listen must not touch its data.
     let listeners = ports::bind(&config).await?;
