@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use api::Micros;
 use api::access::HostTokenRequest;
 use api::client::{HubClient, PageQuery};
 use api::delivery::{Host, Plan, PlanState};
@@ -23,6 +24,10 @@ const AGENT_PORT: u16 = 5001;
 const MESH_PORT: u16 = 5200;
 /// Where a host's agent is a registry for its engine.
 const REGISTRY_PORT: u16 = 5100;
+/// An agent has looked at its proxy again after so long.
+const PROXY_LOOK_SECONDS: i64 = 3;
+/// How often counts may change before they must stand still.
+const SETTLE_LOOKS_MAX: usize = 8;
 /// How long a process may take until it answers, or until it has ended.
 const PROCESS_SECONDS_MAX: u64 = 30;
 
@@ -218,9 +223,21 @@ impl Stage {
     }
 
     /// HTTP requests that the proxies answered on the published ports of a service (`ENV/APP/SERVICE`), and how many of
-    /// those failed, by host. Asks until every host has reported after this call began.
+    /// those failed, by host. An agent looks at its proxy every other second, so this asks until nothing changes any more.
     pub async fn proxy_requests(&self, service: &str) -> anyhow::Result<BTreeMap<String, (u64, u64)>> {
-        let begun = api::Micros::now();
+        let mut last = self.proxy_requests_after(service, Micros::now()).await?;
+        for _ in 0..SETTLE_LOOKS_MAX {
+            let again = self.proxy_requests_after(service, Micros::now().plus_seconds(PROXY_LOOK_SECONDS)).await?;
+            if again == last {
+                return Ok(again);
+            }
+            last = again;
+        }
+        bail!("the proxies of {service} go on counting")
+    }
+
+    /// The same as every host reports it after a moment.
+    async fn proxy_requests_after(&self, service: &str, begun: Micros) -> anyhow::Result<BTreeMap<String, (u64, u64)>> {
         let fresh = || async {
             let hosts = self.hosts().await.ok()?;
             let reported = |host: &Host| host.report.as_ref().is_some_and(|report| report.clock > begun);

@@ -80,6 +80,8 @@ pub(crate) struct Rig {
     died: Arc<Notify>,
     begun: Instant,
     base: Micros,
+    /// An engine takes one start after the other: only the first of two starts anything.
+    starting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Rig {
@@ -88,6 +90,7 @@ impl Rig {
             engine: FakeEngine::new(),
             world: Arc::default(),
             died: Arc::default(),
+            starting: Arc::default(),
             begun: Instant::now(),
             base: Micros::now(),
         }
@@ -423,11 +426,15 @@ impl Engine for Rig {
     }
     async fn container_start(&self, container: &str) -> Result<(), EngineError> {
         let dies = self.enter().await;
-        let name = self.engine.container_inspect(container).await?.map(|found| found.name).unwrap_or_default();
-        self.world().starts.push(name);
+        let one_by_one = self.starting.lock().await;
+        let found = self.engine.container_inspect(container).await?;
+        if let Some(found) = found.filter(|found| found.state != ContainerState::Running) {
+            self.world().starts.push(found.name);
+        }
         self.world().started.insert(container.to_owned(), self.now());
         self.world().finished.remove(container);
         let done = self.engine.container_start(container).await;
+        drop(one_by_one);
         let mut running: BTreeMap<String, usize> = BTreeMap::new();
         for found in self.engine.container_list(&Labels::new()).await.unwrap_or_default() {
             if let (ContainerState::Running, Some(service)) = (found.state, found.labels.get(LABEL_SERVICE)) {

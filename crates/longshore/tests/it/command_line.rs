@@ -486,7 +486,7 @@ fn builds_refused(terminal: &mut Terminal, scene: &Scene) -> anyhow::Result<()> 
     let build = format!("build web --repo {}", repository.folder().display());
     let before: Page<Release> = terminal.json("release ls");
     let broken = [
-        ("web/Dockerfile", "COPY . .", "RUN echo some output && cp /nothing /there", 6),
+        ("web/Dockerfile", "COPY . .", "RUN echo some output >&2 && cp /nothing /there", 6),
         ("web/Dockerfile", "FROM debian", "FORM debian", 6),
         ("compose.yaml", "build: ./web", "build: ./wob", 3),
         ("compose.yaml", "restart: \"no\"", "restrat: \"no\"", 2),
