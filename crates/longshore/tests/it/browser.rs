@@ -143,13 +143,29 @@ impl Drop for Browser {
         {
             let _ = kill_process(pid, Signal::TERM);
         }
-        for _ in 0..END_ASKS_MAX {
-            if !matches!(self.driver.try_wait(), Ok(None)) {
-                return;
-            }
+        let ended = (0..END_ASKS_MAX).any(|_| {
             std::thread::sleep(END_INTERVAL);
+            !matches!(self.driver.try_wait(), Ok(None))
+        });
+        if !ended {
+            let _ = self.driver.kill();
+            let _ = self.driver.wait();
         }
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
+        self.browser_end();
+    }
+}
+
+impl Browser {
+    /// The driver does not always take its browser along: whoever has the profile's folder on its command line is it.
+    fn browser_end(&self) {
+        let folder = self.profile.path().as_os_str().as_encoded_bytes();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes {
+            let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+            if let Some(pid) = pid.filter(|_| line.windows(folder.len()).any(|part| part == folder)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
     }
 }
