@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ::blobs::BlobInfo;
+use api::Micros;
+use api::registry::Pin;
 use base::db::testing::for_each_backend;
-use oci::Document;
+use bytes::Bytes;
+use oci::{Document, media};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};

@@ -1,0 +1,256 @@
+//! Manifests with what they need, and their referrers.
+
+use api::Micros;
+use api::registry::StoredManifest;
+use base::db::{Row, Tx, sql};
+use bytes::Bytes;
+use futures::FutureExt;
+use oci::{Digest, Document, RepositoryName, Tag, media};
+
+use super::repositories::repository_make;
+use super::{Store, digest, kept_check, unsigned};
+use crate::Error;
+
+/// Manifests of one repository that say something about one subject at most (a10).
+const REFERRERS_PER_SUBJECT_MAX: u64 = 10_000;
+
+/// What a manifest's push does to tags.
+#[derive(Debug, Clone)]
+pub(crate) enum TagWrite {
+    /// Nothing.
+    None,
+    /// The tag leads to it from now on.
+    To(Tag),
+}
+
+/// A manifest that says something about another, as the referrers API lists it.
+#[derive(Debug, Clone)]
+pub(crate) struct Referrer {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+    pub(crate) artifact_type: Option<String>,
+    /// The manifest's annotations as JSON.
+    pub(crate) annotations: String,
+}
+
+impl Store {
+    pub(crate) async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<StoredManifest>, Error> {
+        let row = sql("SELECT digest, media_type, bytes FROM manifests WHERE repository = $1 AND digest = $2")
+            .bind(repository.as_str())
+            .bind(digest.to_string())
+            .optional(&self.db)
+            .await?;
+        row.map(stored_manifest).transpose()
+    }
+
+    pub(crate) async fn manifest_tagged(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+    ) -> Result<Option<StoredManifest>, Error> {
+        let row = sql("SELECT m.digest AS digest, m.media_type AS media_type, m.bytes AS bytes FROM tags t \
+             JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest \
+             WHERE t.repository = $1 AND t.tag = $2")
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .optional(&self.db)
+        .await?;
+        row.map(stored_manifest).transpose()
+    }
+
+    /// Takes a manifest, its needs and its tag, all or nothing. Fails when something that it needs is not there.
+    pub(crate) async fn manifest_put(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        document: &Document,
+        bytes: Bytes,
+        tag: TagWrite,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let annotations = serde_json::to_string(document.annotations())
+            .map_err(|error| Error::Damaged { what: format!("annotations: {error}") })?;
+        let blobs = document.blobs().filter(|blob| !media::is_foreign_layer(&blob.media_type));
+        let put = Put {
+            repository: repository.clone(),
+            digest,
+            media_type: document.media_type,
+            bytes,
+            artifact_type: document.artifact_type().map(str::to_owned),
+            subject: document.subject().map(|subject| subject.digest),
+            annotations,
+            blobs: blobs.map(|blob| (blob.digest, blob.size)).collect(),
+            manifests: document.manifests().iter().map(|manifest| (manifest.digest, manifest.size)).collect(),
+            tag,
+            now,
+        };
+        let put = std::sync::Arc::new(put);
+        self.db
+            .write(move |tx| {
+                let put = std::sync::Arc::clone(&put);
+                async move { put.write(tx).await }.boxed()
+            })
+            .await
+    }
+
+    /// Removes a manifest with its tags. Fails when it is pinned or an index needs it; none when it is not there.
+    pub(crate) async fn manifest_delete(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
+        let repository = repository.clone();
+        self.db
+            .write(move |tx| {
+                let repository = repository.clone();
+                async move {
+                    kept_check(tx, &repository, digest).await?;
+                    for text in [
+                        "DELETE FROM tags WHERE repository = $1 AND digest = $2",
+                        "DELETE FROM manifest_needs WHERE repository = $1 AND manifest = $2",
+                    ] {
+                        sql(text).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
+                    }
+                    let removed = sql("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+                        .bind(repository.as_str())
+                        .bind(digest.to_string())
+                        .execute(tx)
+                        .await?;
+                    Ok(removed > 0)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Manifests that say something about `subject`, by digest, those after `after`.
+    pub(crate) async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Referrer>, Error> {
+        let rows = sql("SELECT digest, media_type, size, artifact_type, annotations FROM manifests \
+             WHERE repository = $1 AND subject = $2 AND digest > $3 AND ($4 = '' OR artifact_type = $4) \
+             ORDER BY digest LIMIT $5")
+        .bind(repository.as_str())
+        .bind(subject.to_string())
+        .bind(after)
+        .bind(artifact_type.unwrap_or_default())
+        .bind(limit)
+        .all(&self.db)
+        .await?;
+        rows.iter().map(referrer).collect()
+    }
+}
+
+/// A manifest on its way into the rows. A transaction may run more than once.
+struct Put {
+    repository: RepositoryName,
+    digest: Digest,
+    media_type: &'static str,
+    bytes: Bytes,
+    artifact_type: Option<String>,
+    subject: Option<Digest>,
+    annotations: String,
+    /// With the sizes that the manifest says.
+    blobs: Vec<(Digest, u64)>,
+    manifests: Vec<(Digest, u64)>,
+    tag: TagWrite,
+    now: Micros,
+}
+
+impl Put {
+    async fn write(&self, tx: &mut Tx) -> Result<(), Error> {
+        for (needs, text) in [
+            (&self.blobs, "SELECT size FROM repository_blobs WHERE repository = $1 AND digest = $2"),
+            (&self.manifests, "SELECT size FROM manifests WHERE repository = $1 AND digest = $2"),
+        ] {
+            for (digest, said) in needs {
+                let row = sql(text).bind(self.repository.as_str()).bind(digest.to_string()).optional(tx).await?;
+                let missing = || Error::NeedMissing { repository: self.repository.clone(), digest: *digest };
+                let size = unsigned(&row.ok_or_else(missing)?, "size")?;
+                if size != *said {
+                    return Err(Error::NeedSize { digest: *digest, said: *said, size });
+                }
+            }
+        }
+        if let Some(subject) = self.subject {
+            let row =
+                sql("SELECT CAST(COUNT(*) AS BIGINT) AS count FROM manifests WHERE repository = $1 AND subject = $2")
+                    .bind(self.repository.as_str())
+                    .bind(subject.to_string())
+                    .one(tx)
+                    .await?;
+            if unsigned(&row, "count")? >= REFERRERS_PER_SUBJECT_MAX {
+                return Err(Error::TooManyReferrers { subject });
+            }
+        }
+        repository_make(tx, &self.repository, self.now).await?;
+        sql("INSERT INTO manifests (repository, digest, media_type, bytes, size, artifact_type, subject, annotations, pushed_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type, pushed_at = excluded.pushed_at")
+        .bind(self.repository.as_str())
+        .bind(self.digest.to_string())
+        .bind(self.media_type)
+        .bind(self.bytes.as_ref())
+        .bind(i64::try_from(self.bytes.len()).unwrap_or(i64::MAX))
+        .bind(self.artifact_type.clone())
+        .bind(self.subject.map(|subject| subject.to_string()))
+        .bind(self.annotations.as_str())
+        .bind(self.now)
+        .execute(tx)
+        .await?;
+        for (need, _) in self.blobs.iter().chain(&self.manifests) {
+            sql("INSERT INTO manifest_needs (repository, manifest, digest) VALUES ($1, $2, $3) \
+                 ON CONFLICT (repository, manifest, digest) DO NOTHING")
+            .bind(self.repository.as_str())
+            .bind(self.digest.to_string())
+            .bind(need.to_string())
+            .execute(tx)
+            .await?;
+        }
+        if let TagWrite::To(tag) = &self.tag {
+            sql("INSERT INTO tags (repository, tag, digest, updated_at) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (repository, tag) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at")
+            .bind(self.repository.as_str())
+            .bind(tag.as_str())
+            .bind(self.digest.to_string())
+            .bind(self.now)
+            .execute(tx)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) async fn manifest_exists(tx: &mut Tx, repository: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+    let row = sql("SELECT 1 AS one FROM manifests WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .optional(tx)
+        .await?;
+    Ok(row.is_some())
+}
+
+fn stored_manifest(row: Row) -> Result<StoredManifest, Error> {
+    let bytes: Vec<u8> = row.get("bytes")?;
+    Ok(StoredManifest {
+        digest: digest(&row, "digest")?,
+        media_type: row.get("media_type")?,
+        bytes: Bytes::from(bytes),
+    })
+}
+
+fn referrer(row: &Row) -> Result<Referrer, Error> {
+    Ok(Referrer {
+        digest: digest(row, "digest")?,
+        media_type: row.get("media_type")?,
+        size: unsigned(row, "size")?,
+        artifact_type: row.get("artifact_type")?,
+        annotations: row.get("annotations")?,
+    })
+}

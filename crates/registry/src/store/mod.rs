@@ -1,0 +1,68 @@
+//! The registry's rows: the only SQL of this context.
+
+mod blobs;
+mod manifests;
+#[cfg(test)]
+mod model;
+mod pins;
+mod repositories;
+mod tags;
+mod uploads;
+
+use base::db::{Db, Migration, Row, Tx, sql};
+use oci::{Digest, RepositoryName};
+
+use crate::Error;
+
+pub(crate) use manifests::{Referrer, TagWrite};
+
+/// The schema, step by step.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { number: 1, name: "registry", sql: include_str!("../../migrations/0001_registry.sql") }];
+
+#[derive(Clone)]
+pub(crate) struct Store {
+    db: Db,
+}
+
+impl Store {
+    pub(crate) fn new(db: Db) -> Self {
+        Self { db }
+    }
+}
+
+/// Fails when something is pinned or needed by a manifest of its repository.
+async fn kept_check(tx: &mut Tx, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
+    let pin = sql("SELECT holder FROM pins WHERE repository = $1 AND digest = $2 ORDER BY holder LIMIT 1")
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .optional(tx)
+        .await?;
+    if let Some(row) = pin {
+        let holder: String = row.get("holder")?;
+        return Err(Error::Kept { digest, reason: format!("{holder} holds it") });
+    }
+    let need =
+        sql("SELECT manifest FROM manifest_needs WHERE repository = $1 AND digest = $2 ORDER BY manifest LIMIT 1")
+            .bind(repository.as_str())
+            .bind(digest.to_string())
+            .optional(tx)
+            .await?;
+    match need {
+        Some(row) => {
+            let manifest: String = row.get("manifest")?;
+            Err(Error::Kept { digest, reason: format!("manifest {manifest} needs it; delete that first") })
+        }
+        None => Ok(()),
+    }
+}
+
+fn digest(row: &Row, column: &'static str) -> Result<Digest, Error> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| Error::Damaged { what: format!("{column}: {error}") })
+}
+
+fn unsigned(row: &Row, column: &'static str) -> Result<u64, Error> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| Error::Damaged { what: format!("{column} is {number}") })
+}
