@@ -9,6 +9,7 @@
 //! - What is pinned, or needed by an index, is not deleted.
 
 mod authorise;
+mod cache;
 mod error;
 pub mod http;
 mod store;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag};
 
+use cache::Ready;
 pub use error::Error;
 pub use store::MIGRATIONS;
 use store::{Store, TagWrite};
@@ -64,11 +66,8 @@ impl Service {
         &self,
         repository: &RepositoryName,
         reference: &ManifestReference,
-    ) -> Result<Option<StoredManifest>, Error> {
-        match reference {
-            ManifestReference::Digest(digest) => self.store.manifest(repository, digest).await,
-            ManifestReference::Tag(tag) => self.store.manifest_tagged(repository, tag).await,
-        }
+    ) -> Result<Option<Arc<Ready>>, Error> {
+        self.store.manifest(repository, reference).await
     }
 
     /// Takes a manifest: checked, with everything that it needs already there.
@@ -134,7 +133,7 @@ impl Registry for Service {
 
     async fn manifest_get(&self, repository: &RepositoryName, reference: &str) -> api::Result<Option<StoredManifest>> {
         let reference = reference.parse().map_err(Error::Path)?;
-        Ok(self.manifest_find(repository, &reference).await?)
+        Ok(self.manifest_find(repository, &reference).await?.map(|ready| ready.manifest.clone()))
     }
 
     async fn manifest_put(

@@ -119,6 +119,11 @@ impl Db {
         }
     }
 
+    /// Whether other processes may write to the same data. A folder of SQLite files has one hub.
+    pub fn is_shared(&self) -> bool {
+        matches!(*self.backend, Backend::Postgres { .. })
+    }
+
     /// Waits until open statements have ended and closes the connections. Without it they close by themselves, later.
     pub async fn close(&self) {
         match &*self.backend {

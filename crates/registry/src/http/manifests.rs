@@ -2,11 +2,14 @@
 
 use axum::body::{Body, to_bytes};
 use axum::response::Response;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use oci::{Endpoint, MANIFEST_BYTES_MAX, ManifestReference, RepositoryName};
 
-use super::{BODY_IDLE_MAX, Call, empty, set, set_digest};
+use super::{BODY_IDLE_MAX, Call, DOCKER_CONTENT_DIGEST, empty, set, set_digest};
 use crate::Error;
+
+/// What a manifest is sent with, and room for what layers add.
+const MANIFEST_HEADERS: usize = 8;
 
 pub(super) async fn get(
     call: &Call<'_>,
@@ -15,16 +18,15 @@ pub(super) async fn get(
     with_body: bool,
 ) -> Result<Response, Error> {
     let found = call.service.manifest_find(repository, reference).await?;
-    let Some(manifest) = found else { return Err(unknown(repository, reference)) };
-    let mut response = empty(StatusCode::OK);
-    set(&mut response, header::CONTENT_LENGTH, manifest.bytes.len());
-    set(&mut response, header::CONTENT_TYPE, &manifest.media_type);
-    set(&mut response, header::ETAG, format_args!("\"{}\"", manifest.digest));
-    set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set_digest(&mut response, &manifest.digest);
-    if with_body {
-        *response.body_mut() = Body::from(manifest.bytes);
-    }
+    let Some(ready) = found else { return Err(unknown(repository, reference)) };
+    let mut headers = HeaderMap::with_capacity(MANIFEST_HEADERS);
+    headers.insert(header::CONTENT_LENGTH, ready.content_length.clone());
+    headers.insert(header::CONTENT_TYPE, ready.content_type.clone());
+    headers.insert(header::ETAG, ready.etag.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(DOCKER_CONTENT_DIGEST, ready.digest.clone());
+    let mut response = Response::new(if with_body { Body::from(ready.manifest.bytes.clone()) } else { Body::empty() });
+    *response.headers_mut() = headers;
     Ok(response)
 }
 

@@ -20,7 +20,7 @@ use crate::authorise::{Action, Caller, authorise};
 use crate::{Error, Service};
 
 /// The header that names a manifest's or blob's digest.
-const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
+const DOCKER_CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
 
 /// How long a request's body may be silent.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -150,7 +150,7 @@ fn set(response: &mut Response, name: header::HeaderName, value: impl std::fmt::
 }
 
 fn set_digest(response: &mut Response, digest: &Digest) {
-    set(response, header::HeaderName::from_static(DOCKER_CONTENT_DIGEST), digest);
+    set(response, DOCKER_CONTENT_DIGEST, digest);
 }
 
 fn empty(status: StatusCode) -> Response {

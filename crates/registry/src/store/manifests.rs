@@ -1,15 +1,18 @@
 //! Manifests with what they need, and their referrers.
 
+use std::sync::Arc;
+
 use api::Micros;
 use api::registry::StoredManifest;
 use base::db::{Row, Tx, sql};
 use bytes::Bytes;
 use futures::FutureExt;
-use oci::{Digest, Document, RepositoryName, Tag, media};
+use oci::{Digest, Document, ManifestReference, RepositoryName, Tag, media};
 
 use super::repositories::repository_make;
 use super::{Store, digest, kept_check, unsigned};
 use crate::Error;
+use crate::cache::{Lookup, Ready};
 
 /// Manifests of one repository that say something about one subject at most (a10).
 const REFERRERS_PER_SUBJECT_MAX: u64 = 10_000;
@@ -35,32 +38,34 @@ pub(crate) struct Referrer {
 }
 
 impl Store {
+    /// A manifest that the repository has.
     pub(crate) async fn manifest(
         &self,
         repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<StoredManifest>, Error> {
-        let row = sql("SELECT digest, media_type, bytes FROM manifests WHERE repository = $1 AND digest = $2")
-            .bind(repository.as_str())
-            .bind(digest.to_string())
-            .optional(&self.db)
-            .await?;
-        row.map(stored_manifest).transpose()
-    }
-
-    pub(crate) async fn manifest_tagged(
-        &self,
-        repository: &RepositoryName,
-        tag: &Tag,
-    ) -> Result<Option<StoredManifest>, Error> {
-        let row = sql("SELECT m.digest AS digest, m.media_type AS media_type, m.bytes AS bytes FROM tags t \
-             JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest \
-             WHERE t.repository = $1 AND t.tag = $2")
-        .bind(repository.as_str())
-        .bind(tag.as_str())
-        .optional(&self.db)
-        .await?;
-        row.map(stored_manifest).transpose()
+        reference: &ManifestReference,
+    ) -> Result<Option<Arc<Ready>>, Error> {
+        let miss = match self.cache.find(repository, reference) {
+            Lookup::Hit(ready) => return Ok(Some(ready)),
+            Lookup::Miss(miss) => miss,
+        };
+        let query = match reference {
+            ManifestReference::Digest(digest) => {
+                sql("SELECT digest, media_type, bytes FROM manifests WHERE repository = $1 AND digest = $2")
+                    .bind(repository.as_str())
+                    .bind(digest.to_string())
+            }
+            ManifestReference::Tag(tag) => {
+                sql("SELECT m.digest AS digest, m.media_type AS media_type, m.bytes AS bytes FROM tags t \
+                     JOIN manifests m ON m.repository = t.repository AND m.digest = t.digest \
+                     WHERE t.repository = $1 AND t.tag = $2")
+                .bind(repository.as_str())
+                .bind(tag.as_str())
+            }
+        };
+        let Some(row) = query.optional(&self.db).await? else { return Ok(None) };
+        let ready = Arc::new(Ready::of(stored_manifest(row)?)?);
+        self.cache.keep(miss, &ready);
+        Ok(Some(ready))
     }
 
     /// Takes a manifest, its needs and its tag, all or nothing. Fails when something that it needs is not there.
@@ -89,39 +94,37 @@ impl Store {
             tag,
             now,
         };
-        let put = std::sync::Arc::new(put);
-        self.db
-            .write(move |tx| {
-                let put = std::sync::Arc::clone(&put);
-                async move { put.write(tx).await }.boxed()
-            })
-            .await
+        let put = Arc::new(put);
+        self.manifests_write(repository, move |tx| {
+            let put = Arc::clone(&put);
+            async move { put.write(tx).await }.boxed()
+        })
+        .await
     }
 
     /// Removes a manifest with its tags. Fails when it is pinned or an index needs it; none when it is not there.
     pub(crate) async fn manifest_delete(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
-        let repository = repository.clone();
-        self.db
-            .write(move |tx| {
-                let repository = repository.clone();
-                async move {
-                    kept_check(tx, &repository, digest).await?;
-                    for text in [
-                        "DELETE FROM tags WHERE repository = $1 AND digest = $2",
-                        "DELETE FROM manifest_needs WHERE repository = $1 AND manifest = $2",
-                    ] {
-                        sql(text).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
-                    }
-                    let removed = sql("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
-                        .bind(repository.as_str())
-                        .bind(digest.to_string())
-                        .execute(tx)
-                        .await?;
-                    Ok(removed > 0)
+        let owned = repository.clone();
+        self.manifests_write(repository, move |tx| {
+            let repository = owned.clone();
+            async move {
+                kept_check(tx, &repository, digest).await?;
+                for text in [
+                    "DELETE FROM tags WHERE repository = $1 AND digest = $2",
+                    "DELETE FROM manifest_needs WHERE repository = $1 AND manifest = $2",
+                ] {
+                    sql(text).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
                 }
-                .boxed()
-            })
-            .await
+                let removed = sql("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+                    .bind(repository.as_str())
+                    .bind(digest.to_string())
+                    .execute(tx)
+                    .await?;
+                Ok(removed > 0)
+            }
+            .boxed()
+        })
+        .await
     }
 
     /// Manifests that say something about `subject`, by digest, those after `after`.

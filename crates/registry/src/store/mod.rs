@@ -9,10 +9,14 @@ mod repositories;
 mod tags;
 mod uploads;
 
+use std::sync::Arc;
+
 use base::db::{Db, Migration, Row, Tx, sql};
+use futures::future::BoxFuture;
 use oci::{Digest, RepositoryName};
 
 use crate::Error;
+use crate::cache::{CACHE_BYTES_MAX, Cache};
 
 pub(crate) use manifests::{Referrer, TagWrite};
 
@@ -23,11 +27,30 @@ pub const MIGRATIONS: &[Migration] =
 #[derive(Clone)]
 pub(crate) struct Store {
     db: Db,
+    cache: Arc<Cache>,
 }
 
 impl Store {
     pub(crate) fn new(db: Db) -> Self {
-        Self { db }
+        // Other hubs write to a shared database, and nobody tells this one.
+        let bytes_max = if db.is_shared() { 0 } else { CACHE_BYTES_MAX };
+        Self { db, cache: Arc::new(Cache::new(bytes_max)) }
+    }
+
+    /// Runs a job that changes rows of `manifests` or `tags` of a repository; every such job goes this way. The job
+    /// itself holds the cache's mark: it may outlive the one who asked for it.
+    async fn manifests_write<T, F>(&self, repository: &RepositoryName, job: F) -> Result<T, Error>
+    where
+        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let changing = self.cache.changing(repository);
+        self.db
+            .write(move |tx| {
+                let _until_done = &changing;
+                job(tx)
+            })
+            .await
     }
 }
 

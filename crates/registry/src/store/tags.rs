@@ -10,21 +10,20 @@ use crate::Error;
 impl Store {
     /// Removes a tag and nothing else.
     pub(crate) async fn tag_delete(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
-        let (repository, tag) = (repository.clone(), tag.clone());
-        self.db
-            .write(move |tx| {
-                let (repository, tag) = (repository.clone(), tag.clone());
-                async move {
-                    let removed = sql("DELETE FROM tags WHERE repository = $1 AND tag = $2")
-                        .bind(repository.as_str())
-                        .bind(tag.as_str())
-                        .execute(tx)
-                        .await?;
-                    Ok(removed > 0)
-                }
-                .boxed()
-            })
-            .await
+        let (owned, tag) = (repository.clone(), tag.clone());
+        self.manifests_write(repository, move |tx| {
+            let (repository, tag) = (owned.clone(), tag.clone());
+            async move {
+                let removed = sql("DELETE FROM tags WHERE repository = $1 AND tag = $2")
+                    .bind(repository.as_str())
+                    .bind(tag.as_str())
+                    .execute(tx)
+                    .await?;
+                Ok(removed > 0)
+            }
+            .boxed()
+        })
+        .await
     }
 
     /// Tags in lexical order, those after `after`; none when the repository does not exist.
