@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use oci::{Digest, UploadName};
+use tokio::sync::watch;
 
 pub use error::{BlobError, BlobErrorKind};
 pub use files::FileStore;
@@ -88,6 +89,16 @@ pub trait BlobStore: Send + Sync + 'static {
     /// # Errors
     /// `OffsetMismatch` when the upload has another size; `UploadBusy` while another append is under way.
     async fn upload_append(&self, upload: &UploadName, offset: u64, body: Body) -> Result<u64, BlobError>;
+
+    /// Appends to an upload like [`BlobStore::upload_append`], but writes what comes at once and says in `grown` how many
+    /// bytes [`BlobStore::upload_read`] finds.
+    async fn upload_grow(&self, upload: &UploadName, body: Body, grown: watch::Sender<u64>) -> Result<u64, BlobError>;
+
+    /// The part of `range` that an upload has by now. Nobody has verified these bytes.
+    ///
+    /// # Errors
+    /// `UploadUnknown`, also when the upload has become a blob. A body goes on to its end whatever becomes of the upload.
+    async fn upload_read(&self, upload: &UploadName, range: Range<u64>) -> Result<Body, BlobError>;
 
     /// Makes a blob of an upload. When its bytes are not `digest`, the upload is gone and nothing is left.
     async fn upload_finish(&self, upload: &UploadName, digest: &Digest) -> Result<BlobInfo, BlobError>;

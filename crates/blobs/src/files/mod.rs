@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use oci::{Algorithm, Digest, Hasher, UploadName};
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use self::layout::Layout;
 use self::sync::Disk;
@@ -141,7 +141,7 @@ impl Inner {
             move || File::create_new(&path).map_err(BlobError::io("make", path))
         })
         .await?;
-        let writer = Writer { file, size: 0, hasher: Some(digest.hasher()) };
+        let writer = Writer { file, size: 0, hasher: Some(digest.hasher()), grown: None };
         let pumped = writer.pump(body, &path).await;
         pumped.result?;
         let Some(Writer { file, hasher: Some(hasher), .. }) = pumped.writer else {
@@ -159,6 +159,7 @@ impl Inner {
         name: UploadName,
         mut upload: OwnedMutexGuard<Upload>,
         body: Body,
+        grown: Option<watch::Sender<u64>>,
     ) -> Result<u64, BlobError> {
         let path = self.layout.upload(&name);
         let (size, hasher) = (upload.size, upload.hasher.take());
@@ -168,7 +169,7 @@ impl Inner {
         })
         .await;
         let writer = match opened {
-            Ok(writer) => writer,
+            Ok(writer) => Writer { grown, ..writer },
             Err(error) => {
                 self.abandon(&name, &mut upload).await;
                 return Err(error);
@@ -374,7 +375,28 @@ impl BlobStore for FileStore {
         if guard.size != offset {
             return Err(BlobError::OffsetMismatch { upload: upload.clone(), offset, size: guard.size });
         }
-        detached(Arc::clone(&self.0).append(upload.clone(), guard, body)).await
+        detached(Arc::clone(&self.0).append(upload.clone(), guard, body, None)).await
+    }
+
+    async fn upload_grow(&self, upload: &UploadName, body: Body, grown: watch::Sender<u64>) -> Result<u64, BlobError> {
+        let guard = self.0.lock(upload)?;
+        detached(Arc::clone(&self.0).append(upload.clone(), guard, body, Some(grown))).await
+    }
+
+    async fn upload_read(&self, upload: &UploadName, range: Range<u64>) -> Result<Body, BlobError> {
+        let path = self.0.layout.upload(upload);
+        let unknown = BlobError::UploadUnknown { upload: upload.clone() };
+        blocking(move || {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown),
+                Err(error) => return Err(read::failed(&path)(error)),
+            };
+            let size = file.metadata().map_err(read::failed(&path))?.len();
+            let range = range.start.min(size)..range.end.min(size);
+            read::body(&file, range).map_err(read::failed(&path))
+        })
+        .await
     }
 
     async fn upload_finish(&self, upload: &UploadName, digest: &Digest) -> Result<BlobInfo, BlobError> {

@@ -35,7 +35,8 @@ pub(crate) fn body(file: &File, range: Range<u64>) -> std::io::Result<Body> {
         return Ok(body_of(bytes));
     }
     // SAFETY: a blob's file is never written or truncated once it has its name: another push of it renames a new file
-    // into its place, and a deletion unlinks it, both of which leave this file as it is until the mapping goes.
+    // into its place, and a deletion unlinks it, both of which leave this file as it is until the mapping goes. An
+    // upload's file only grows behind the range, until it gets its name or is unlinked.
     #[allow(unsafe_code)]
     let map = unsafe { Mmap::map(file)? };
     let map = Arc::new(map);

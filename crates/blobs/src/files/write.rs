@@ -5,8 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use oci::{Algorithm, Digest, Hasher};
+use tokio::sync::watch;
 
 use crate::{BLOB_BYTES_MAX, BlobError, Body};
 
@@ -21,6 +22,8 @@ pub(crate) struct Writer {
     pub(crate) size: u64,
     /// Of all that is in the file; none when an earlier process wrote part of it.
     pub(crate) hasher: Option<Hasher>,
+    /// Is told what can be read. Someone waits for it, so that nothing is gathered that could be written.
+    pub(crate) grown: Option<watch::Sender<u64>>,
 }
 
 /// What became of a body: the writer, unless its thread was lost, and how it ended.
@@ -33,7 +36,7 @@ impl Writer {
     pub(crate) fn open_at(path: &Path, size: u64, hasher: Option<Hasher>) -> io::Result<Self> {
         let mut file = File::options().write(true).open(path)?;
         file.seek(SeekFrom::Start(size))?;
-        Ok(Writer { file, size, hasher })
+        Ok(Writer { file, size, hasher, grown: None })
     }
 
     fn write(&mut self, batch: &[Bytes]) -> io::Result<()> {
@@ -44,12 +47,16 @@ impl Writer {
             }
             self.size += bytes.len() as u64;
         }
+        if let Some(grown) = &self.grown {
+            grown.send_replace(self.size);
+        }
         Ok(())
     }
 
     /// Takes everything from `body` until it ends or breaks off. What came before a break is written.
     pub(crate) async fn pump(self, mut body: Body, path: &Path) -> Pumped {
         let mut announced = self.size;
+        let is_watched = self.grown.is_some();
         let mut idle = Some(self);
         let mut working: Option<tokio::task::JoinHandle<(Writer, io::Result<()>)>> = None;
         let mut result = Ok(());
@@ -58,7 +65,13 @@ impl Writer {
             let mut batch = Vec::new();
             let mut batch_bytes = 0;
             while batch_bytes < BATCH_BYTES {
-                match body.next().await {
+                let next = if is_watched && !batch.is_empty() {
+                    let Some(next) = body.next().now_or_never() else { break };
+                    next
+                } else {
+                    body.next().await
+                };
+                match next {
                     Some(Ok(bytes)) if announced + bytes.len() as u64 > BLOB_BYTES_MAX => {
                         result = Err(BlobError::TooLarge);
                         ended = true;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use blobs::{BlobRead, BlobStore, FileStore};
+use blobs::{BlobRead, BlobStore, Body, FileStore};
 use futures::TryStreamExt;
 use oci::{Algorithm, Digest};
 
@@ -27,8 +27,11 @@ pub(crate) fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 }
 
 pub(crate) async fn read_all(read: BlobRead) -> Vec<u8> {
+    read_body(read.body).await
+}
+
+pub(crate) async fn read_body(mut body: Body) -> Vec<u8> {
     let mut all = Vec::new();
-    let mut body = read.body;
     while let Some(bytes) = body.try_next().await.unwrap() {
         all.extend_from_slice(&bytes);
     }
