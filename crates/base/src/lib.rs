@@ -10,6 +10,7 @@ pub mod guard;
 pub mod json;
 pub mod lease;
 pub mod listen;
+pub mod metrics;
 pub mod outbox;
 pub mod page;
 pub mod problem;
