@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use base::db::DbError;
 use blobs::{BlobError, BlobErrorKind};
 use http::{HeaderValue, StatusCode, header};
-use oci::{Digest, ManifestError, ManifestReference, PathError, RepositoryName, UploadName};
+use oci::{Digest, ManifestError, ManifestReference, PathError, RepositoryName, Tag, UploadName};
 use serde_json::json;
 
 /// Why the registry refused or failed.
@@ -88,6 +88,20 @@ pub enum Error {
         digest: Digest,
         /// Who needs it.
         reason: String,
+    },
+    /// A rule says that the tag never changes.
+    #[error(
+        "{repository}:{tag} is immutable by the rule for `{rule}` and leads to {digest}; push under another tag, or have the platform team change the rule"
+    )]
+    TagImmutable {
+        /// The repository.
+        repository: RepositoryName,
+        /// The tag.
+        tag: Tag,
+        /// What it leads to.
+        digest: Box<Digest>,
+        /// The pattern of the rule.
+        rule: String,
     },
     /// No such blob in the repository.
     #[error("{repository} has no blob {digest}")]
@@ -225,7 +239,7 @@ impl Error {
             }
             Self::ManifestDigest { .. } => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
             Self::NeedMissing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
-            Self::Kept { .. } => (StatusCode::CONFLICT, Code::Denied),
+            Self::Kept { .. } | Self::TagImmutable { .. } => (StatusCode::CONFLICT, Code::Denied),
             Self::BlobUnknown { .. } => (StatusCode::NOT_FOUND, Code::BlobUnknown),
             Self::BlobTooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
             Self::Request { code, .. } => (StatusCode::BAD_REQUEST, *code),

@@ -10,8 +10,11 @@
 
 mod authorise;
 mod cache;
+mod config;
 mod error;
 pub mod http;
+mod pattern;
+mod policy;
 mod store;
 mod tasks;
 
@@ -28,7 +31,10 @@ use futures::StreamExt;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag};
 
 use cache::Ready;
+pub use config::Config;
 pub use error::Error;
+pub use pattern::{PatternError, RepositoryPattern, TagPattern};
+pub use policy::{Retain, Rule, Rules, RulesError};
 pub use store::MIGRATIONS;
 use store::{Store, TagWrite};
 
@@ -53,8 +59,8 @@ pub struct Service {
 
 impl Service {
     /// The registry over its store. Expired uploads are swept once [`Service::tasks_spawn`] was called.
-    pub fn new(deps: Deps) -> Self {
-        Self { store: Store::new(deps.db), blobs: deps.blobs }
+    pub fn new(config: Config, deps: Deps) -> Self {
+        Self { store: Store::new(deps.db, config.rules), blobs: deps.blobs }
     }
 
     /// Starts the background work.

@@ -60,14 +60,14 @@ mod tests {
     use oci::{RepositoryName, UploadName};
 
     use super::*;
-    use crate::{CONTEXT, Deps, MIGRATIONS};
+    use crate::{CONTEXT, Config, Deps, MIGRATIONS};
 
     #[tokio::test]
     async fn stale_uploads_and_rows_without_bytes_go_and_live_ones_stay() {
         for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
             let folder = tempfile::tempdir().unwrap();
             let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
-            let service = Service::new(Deps { db, blobs: blobs.clone() });
+            let service = Service::new(Config::default(), Deps { db, blobs: blobs.clone() });
             let repository: RepositoryName = "r".parse().unwrap();
             let day = Duration::from_secs(UPLOAD_IDLE_SECONDS_MAX);
             let now = SystemTime::now();

@@ -25,6 +25,7 @@ pub(crate) struct File {
     database: Database,
     engine: Engine,
     build: Build,
+    registry: registry::Config,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -80,6 +81,8 @@ pub(crate) struct Config {
     pub(crate) registry_address: String,
     /// Labels of built images.
     pub(crate) image_labels: BTreeMap<String, String>,
+    /// Rules of the registry.
+    pub(crate) registry: registry::Config,
 }
 
 impl Config {
@@ -127,6 +130,7 @@ impl Config {
             builds_parallel,
             registry_address: file.build.registry_address.unwrap_or_else(|| listen.to_string()),
             image_labels: file.build.labels,
+            registry: file.registry,
         })
     }
 }

@@ -10,9 +10,10 @@ use futures::FutureExt;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag, media};
 
 use super::repositories::repository_make;
+use super::tags::{tag_change_check, tags_of_check};
 use super::{Store, digest, kept_check, unsigned};
-use crate::Error;
 use crate::cache::{Lookup, Ready};
+use crate::{Error, Rules};
 
 /// Manifests of one repository that say something about one subject at most (a10).
 const REFERRERS_PER_SUBJECT_MAX: u64 = 10_000;
@@ -92,6 +93,7 @@ impl Store {
             blobs: blobs.map(|blob| (blob.digest, blob.size)).collect(),
             manifests: document.manifests().iter().map(|manifest| (manifest.digest, manifest.size)).collect(),
             tag,
+            rules: self.rules.clone(),
             now,
         };
         let put = Arc::new(put);
@@ -102,13 +104,15 @@ impl Store {
         .await
     }
 
-    /// Removes a manifest with its tags. Fails when it is pinned or an index needs it; none when it is not there.
+    /// Removes a manifest with its tags. Fails when it is pinned, an index needs it or one of its tags is immutable; none
+    /// when it is not there.
     pub(crate) async fn manifest_delete(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
-        let owned = repository.clone();
+        let (owned, rules) = (repository.clone(), self.rules.clone());
         self.manifests_write(repository, move |tx| {
-            let repository = owned.clone();
+            let (repository, rules) = (owned.clone(), rules.clone());
             async move {
                 kept_check(tx, &repository, digest).await?;
+                tags_of_check(tx, &rules, &repository, digest).await?;
                 for text in [
                     "DELETE FROM tags WHERE repository = $1 AND digest = $2",
                     "DELETE FROM manifest_needs WHERE repository = $1 AND manifest = $2",
@@ -163,6 +167,7 @@ struct Put {
     blobs: Vec<(Digest, u64)>,
     manifests: Vec<(Digest, u64)>,
     tag: TagWrite,
+    rules: Rules,
     now: Micros,
 }
 
@@ -217,6 +222,7 @@ impl Put {
             .await?;
         }
         if let TagWrite::To(tag) = &self.tag {
+            tag_change_check(tx, &self.rules, &self.repository, tag, Some(self.digest)).await?;
             sql("INSERT INTO tags (repository, tag, digest, updated_at) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (repository, tag) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at")
             .bind(self.repository.as_str())

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use base::db::{Db, Migration, Row, Tx, sql};
 use futures::future::BoxFuture;
-use oci::{Digest, RepositoryName};
+use oci::{Digest, RepositoryName, Tag};
 
-use crate::Error;
 use crate::cache::{CACHE_BYTES_MAX, Cache};
+use crate::{Error, Rules};
 
 pub(crate) use manifests::{Referrer, TagWrite};
 
@@ -28,13 +28,15 @@ pub const MIGRATIONS: &[Migration] =
 pub(crate) struct Store {
     db: Db,
     cache: Arc<Cache>,
+    /// What every change of rows is held against, within its transaction.
+    rules: Rules,
 }
 
 impl Store {
-    pub(crate) fn new(db: Db) -> Self {
+    pub(crate) fn new(db: Db, rules: Rules) -> Self {
         // Other hubs write to a shared database, and nobody tells this one.
         let bytes_max = if db.is_shared() { 0 } else { CACHE_BYTES_MAX };
-        Self { db, cache: Arc::new(Cache::new(bytes_max)) }
+        Self { db, cache: Arc::new(Cache::new(bytes_max)), rules }
     }
 
     /// Runs a job that changes rows of `manifests` or `tags` of a repository; every such job goes this way. The job
@@ -81,6 +83,11 @@ async fn kept_check(tx: &mut Tx, repository: &RepositoryName, digest: Digest) ->
 }
 
 fn digest(row: &Row, column: &'static str) -> Result<Digest, Error> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error| Error::Damaged { what: format!("{column}: {error}") })
+}
+
+fn tag(row: &Row, column: &'static str) -> Result<Tag, Error> {
     let text: String = row.get(column)?;
     text.parse().map_err(|error| Error::Damaged { what: format!("{column}: {error}") })
 }

@@ -254,7 +254,7 @@ async fn compare(store: &Store, name: &RepositoryName, held: &Held, known: &[Kno
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_sequence_of_changes_is_as_the_model_says() {
     for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
-        let store = Store::new(db);
+        let store = Store::new(db, Rules::default());
         let known = known();
         let case = std::cell::Cell::new(0);
         let check = |changes: Vec<Change>| {

@@ -1,19 +1,20 @@
 //! Tags.
 
-use base::db::{DbError, sql};
+use base::db::{DbError, Tx, sql};
 use futures::FutureExt;
-use oci::{RepositoryName, Tag};
+use oci::{Digest, RepositoryName, Tag};
 
-use super::Store;
-use crate::Error;
+use super::{Store, digest};
+use crate::{Error, Rules};
 
 impl Store {
-    /// Removes a tag and nothing else.
+    /// Removes a tag and nothing else. Fails when it is immutable.
     pub(crate) async fn tag_delete(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
-        let (owned, tag) = (repository.clone(), tag.clone());
+        let (owned, tag, rules) = (repository.clone(), tag.clone(), self.rules.clone());
         self.manifests_write(repository, move |tx| {
-            let (repository, tag) = (owned.clone(), tag.clone());
+            let (repository, tag, rules) = (owned.clone(), tag.clone(), rules.clone());
             async move {
+                tag_change_check(tx, &rules, &repository, &tag, None).await?;
                 let removed = sql("DELETE FROM tags WHERE repository = $1 AND tag = $2")
                     .bind(repository.as_str())
                     .bind(tag.as_str())
@@ -44,4 +45,53 @@ impl Store {
             .await?;
         Ok(Some(rows.iter().map(|row| row.get("tag")).collect::<Result<_, DbError>>()?))
     }
+}
+
+/// Fails when a tag is there, immutable, and leads to something else than it is to lead to (`None`: it is to go). In the
+/// transaction of the change, so that of two writers of a new tag one sees the other's.
+pub(super) async fn tag_change_check(
+    tx: &mut Tx,
+    rules: &Rules,
+    repository: &RepositoryName,
+    tag: &Tag,
+    to: Option<Digest>,
+) -> Result<(), Error> {
+    let Some(rule) = rules.of(repository).filter(|rule| rule.is_immutable(tag)) else { return Ok(()) };
+    let row = sql("SELECT digest FROM tags WHERE repository = $1 AND tag = $2")
+        .bind(repository.as_str())
+        .bind(tag.as_str())
+        .optional(tx)
+        .await?;
+    match row.map(|row| digest(&row, "digest")).transpose()? {
+        Some(digest) if to != Some(digest) => Err(Error::TagImmutable {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            digest: Box::new(digest),
+            rule: rule.repositories.as_str().to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Fails when an immutable tag leads to a manifest that is to go.
+pub(super) async fn tags_of_check(
+    tx: &mut Tx,
+    rules: &Rules,
+    repository: &RepositoryName,
+    manifest: Digest,
+) -> Result<(), Error> {
+    let Some(rule) = rules.of(repository).filter(|rule| !rule.immutable_tags.is_empty()) else { return Ok(()) };
+    let rows = sql("SELECT tag FROM tags WHERE repository = $1 AND digest = $2 ORDER BY tag")
+        .bind(repository.as_str())
+        .bind(manifest.to_string())
+        .all(tx)
+        .await?;
+    for row in rows {
+        let tag = super::tag(&row, "tag")?;
+        if rule.is_immutable(&tag) {
+            let rule = rule.repositories.as_str().to_owned();
+            return Err(Error::TagImmutable { repository: repository.clone(), tag, digest: Box::new(manifest), rule });
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::db::DatabaseConfig;
 use blobs::FileStore;
 use oci::{Digest, media};
-use registry::{CONTEXT, Deps, MIGRATIONS, Service};
+use registry::{CONTEXT, Config, Deps, MIGRATIONS, Service};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -20,10 +20,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(database: DatabaseConfig) -> Self {
+        Self::with(Config::default(), database).await
+    }
+
+    /// With `[registry]` of `hub.toml`.
+    pub(crate) async fn configured(config: &str, database: DatabaseConfig) -> Self {
+        Self::with(base::config::parse("hub.toml", config).unwrap(), database).await
+    }
+
+    async fn with(config: Config, database: DatabaseConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
         let db = base::db::open(&database, CONTEXT, MIGRATIONS).await.unwrap();
-        let service = Arc::new(Service::new(Deps { db, blobs }));
+        let service = Arc::new(Service::new(config, Deps { db, blobs }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = registry::http::routes(Arc::clone(&service));
@@ -77,10 +86,17 @@ pub(crate) fn header(response: &Response, name: &str) -> String {
 
 /// Status and code of a refusal, which has the form that the specification asks for.
 pub(crate) async fn refusal(response: Response) -> (u16, String) {
+    let (status, code, _) = refusal_with_message(response).await;
+    (status, code)
+}
+
+/// Status, code and message of a refusal.
+pub(crate) async fn refusal_with_message(response: Response) -> (u16, String, String) {
     let status = response.status().as_u16();
     let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
-    assert!(!body["errors"][0]["message"].as_str().unwrap().is_empty());
-    (status, body["errors"][0]["code"].as_str().unwrap().to_owned())
+    let text = |key: &str| body["errors"][0][key].as_str().unwrap().to_owned();
+    assert!(!text("message").is_empty());
+    (status, text("code"), text("message"))
 }
 
 pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
