@@ -33,6 +33,12 @@ impl Micros {
         Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// This time moved back by a duration; stays at the end of the range instead of wrapping.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// How long ago `earlier` was; zero when it lies in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -86,6 +92,7 @@ mod tests {
     fn stays_within_its_range() {
         assert_eq!(Micros(i64::MAX).plus_seconds(1), Micros(i64::MAX));
         assert_eq!(Micros(i64::MIN).plus_seconds(-1), Micros(i64::MIN));
+        assert_eq!(Micros(i64::MIN + 1).minus(Duration::from_secs(1)), Micros(i64::MIN));
         assert_eq!(Micros(5).since(Micros(9)), Duration::ZERO);
         assert_eq!(Micros(-1).seconds(), -1);
         assert_eq!(Micros::from_seconds(2).since(Micros(0)), Duration::from_secs(2));

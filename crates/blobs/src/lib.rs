@@ -4,7 +4,8 @@
 //! - A blob is there whole and verified or not at all, whatever happens to process and power.
 //! - What was answered with success survives `kill -9` and power loss: bytes, then their name, then the answer.
 //! - A blob never changes; a blob that is pushed again is verified again and replaces the one that was there.
-//! - The store knows nothing of repositories or of who refers to a blob: deleting is the caller's decision.
+//! - The store knows nothing of repositories or of who refers to a blob: what goes is the caller's decision. Bytes go in two
+//!   steps, out of their place and then for good, so that a decision can be taken in between.
 
 mod error;
 mod files;
@@ -43,6 +44,20 @@ pub struct BlobInfo {
     pub size: u64,
 }
 
+/// Where bytes are that are not in their blob's place any more: nobody can read them there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// Blobs that are to go, unless someone turns out to need them.
+    Condemned,
+    /// Blobs whose bytes are not those that their digest says.
+    Damaged,
+}
+
+impl Aside {
+    /// Both.
+    pub const ALL: [Aside; 2] = [Aside::Condemned, Aside::Damaged];
+}
+
 /// A blob, or a range of it, on its way out.
 pub struct BlobRead {
     /// The length of the whole blob in bytes.
@@ -70,8 +85,25 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Stores a blob whose bytes are verified as they come. When they are not `digest`, nothing is left.
     async fn put(&self, digest: &Digest, body: Body) -> Result<BlobInfo, BlobError>;
 
-    /// Removes a blob. Says whether it was there. Bodies being read go on to their end.
-    async fn delete(&self, digest: &Digest) -> Result<bool, BlobError>;
+    /// Reads a blob to check it: in small pieces from the disk itself, past what is in memory.
+    ///
+    /// # Errors
+    /// `NotFound`. What cannot be read is an error of the body.
+    async fn scan(&self, digest: &Digest) -> Result<BlobRead, BlobError>;
+
+    /// Takes blobs out of their place and keeps their bytes aside. Gives those that were there. Bodies being read go on to
+    /// their end.
+    async fn set_aside(&self, digests: &[Digest], aside: Aside) -> Result<Vec<BlobInfo>, BlobError>;
+
+    /// Puts condemned blobs back into their place. One that was pushed meanwhile is there already: then the bytes aside
+    /// go. Those that are not aside are passed over.
+    async fn put_back(&self, digests: &[Digest]) -> Result<(), BlobError>;
+
+    /// Removes bytes that were set aside for good, where they are there. Gives their number.
+    async fn discard(&self, digests: &[Digest], aside: Aside) -> Result<u64, BlobError>;
+
+    /// Blobs that were set aside, ordered and paged like [`BlobStore::list`].
+    async fn list_aside(&self, aside: Aside, after: Option<&Digest>, limit: usize) -> Result<Vec<Digest>, BlobError>;
 
     /// Blobs in the order of algorithm and digest, those after `after`, at most `limit` ([`PAGE_BLOBS_MAX`]).
     async fn list(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<BlobInfo>, BlobError>;

@@ -111,6 +111,12 @@ pub enum Error {
         /// The blob.
         digest: Digest,
     },
+    /// A collector of another hub took the bytes while they came.
+    #[error("blob {digest} was being removed while it came; push it again")]
+    BlobCollected {
+        /// The blob.
+        digest: Digest,
+    },
     /// A blob that a caller wanted whole is longer than it bears.
     #[error("blob {digest} has {size} bytes, at most {bytes_max} were asked for")]
     BlobTooLong {
@@ -241,6 +247,7 @@ impl Error {
             Self::NeedMissing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
             Self::Kept { .. } | Self::TagImmutable { .. } => (StatusCode::CONFLICT, Code::Denied),
             Self::BlobUnknown { .. } => (StatusCode::NOT_FOUND, Code::BlobUnknown),
+            Self::BlobCollected { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::BlobUnknown),
             Self::BlobTooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
             Self::Request { code, .. } => (StatusCode::BAD_REQUEST, *code),
             Self::Blob(error) => blob_answer(error),

@@ -5,34 +5,41 @@
 //! - Rows never come before bytes: a blob is linked to a repository after the store has acknowledged it, a manifest is
 //!   taken after everything that it needs is linked.
 //! - A blob is read through a repository that has it, and every path to one (mounts too) passes [`authorise`].
-//! - Nothing here removes a blob's bytes: unlinking is a row, so a push can never lose a race against a deletion.
 //! - What is pinned, or needed by an index, is not deleted.
+//! - Nothing is removed at once: what nothing needs since the grace is collected, beside pushes ([`collect`]). A blob that
+//!   a repository has keeps its bytes: whoever links one sees to it that they are in their place before it answers.
 
 mod authorise;
 mod cache;
+mod collect;
 mod config;
 mod error;
 pub mod http;
+mod keep;
 mod pattern;
 mod policy;
 mod store;
 mod tasks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Micros;
 use api::registry::{Pin, Registry, StoredManifest};
 use async_trait::async_trait;
 use base::db::Db;
 use base::tasks::Tasks;
-use blobs::{BlobStore, body_of};
+use blobs::BlobStore;
 use bytes::Bytes;
 use futures::StreamExt;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag};
 
 use cache::Ready;
+pub use collect::Collected;
+use collect::Collector;
 pub use config::Config;
 pub use error::Error;
+use keep::Keeper;
 pub use pattern::{PatternError, RepositoryPattern, TagPattern};
 pub use policy::{Retain, Rule, Rules, RulesError};
 pub use store::MIGRATIONS;
@@ -49,18 +56,32 @@ pub struct Deps {
     pub db: Db,
     /// Where blobs are kept.
     pub blobs: Arc<dyn BlobStore>,
+    /// This hub's name among those that share the database; the same after a restart.
+    pub replica: String,
 }
 
 /// The registry of a hub.
 pub struct Service {
     store: Store,
     blobs: Arc<dyn BlobStore>,
+    keeper: Keeper,
+    collector: tokio::sync::Mutex<Collector>,
+    replica: String,
+    grace: Duration,
 }
 
 impl Service {
-    /// The registry over its store. Expired uploads are swept once [`Service::tasks_spawn`] was called.
+    /// The registry over its store. Nothing is swept or collected until [`Service::tasks_spawn`] was called.
     pub fn new(config: Config, deps: Deps) -> Self {
-        Self { store: Store::new(deps.db, config.rules), blobs: deps.blobs }
+        let store = Store::new(deps.db, config.rules);
+        Self {
+            keeper: Keeper::new(store.clone(), Arc::clone(&deps.blobs)),
+            store,
+            blobs: deps.blobs,
+            collector: tokio::sync::Mutex::default(),
+            replica: deps.replica,
+            grace: config.grace,
+        }
     }
 
     /// Starts the background work.
@@ -93,13 +114,6 @@ impl Service {
         let subject = document.subject().map(|subject| subject.digest);
         self.store.manifest_put(repository, digest, &document, bytes, tag, Micros::now()).await?;
         Ok(Taken { digest, subject })
-    }
-
-    async fn blob_take(&self, repository: &RepositoryName, bytes: Bytes) -> Result<Digest, Error> {
-        let digest = Digest::sha256_of(&bytes);
-        let blob = self.blobs.put(&digest, body_of(bytes)).await?;
-        self.store.blob_link(repository, blob, Micros::now()).await?;
-        Ok(digest)
     }
 
     async fn blob_read(
@@ -159,7 +173,7 @@ impl Registry for Service {
     }
 
     async fn blob_put(&self, repository: &RepositoryName, bytes: Bytes) -> api::Result<Digest> {
-        Ok(self.blob_take(repository, bytes).await?)
+        Ok(self.keeper.blob_take(repository, bytes).await?)
     }
 
     async fn blob_get(

@@ -1,4 +1,4 @@
-//! Background work: uploads that nobody goes on with.
+//! Background work: uploads that nobody goes on with, and what nothing needs any more.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,8 +14,21 @@ const UPLOAD_IDLE_SECONDS_MAX: u64 = 24 * 3600;
 const ROWS_PER_PAGE_MAX: u32 = 64;
 /// How often uploads are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+/// How often it is looked for what the grace has run out for, when no deletion asks for it.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(crate) fn spawn(service: Arc<Service>, tasks: &Tasks) {
+    let collecting = Arc::clone(&service);
+    tasks.spawn("registry-collect", COLLECT_INTERVAL, service.store.deleted().clone(), move || {
+        let service = Arc::clone(&collecting);
+        async move {
+            let now = Micros::now();
+            if service.collect_is_due(now).await? {
+                service.collect(now).await?;
+            }
+            Ok::<_, Error>(Progress::Done)
+        }
+    });
     tasks.spawn("registry-uploads-sweep", SWEEP_INTERVAL, Wake::default(), move || {
         let service = Arc::clone(&service);
         async move { service.uploads_sweep(SystemTime::now()).await.map(|()| Progress::Done) }
@@ -67,7 +80,8 @@ mod tests {
         for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
             let folder = tempfile::tempdir().unwrap();
             let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
-            let service = Service::new(Config::default(), Deps { db, blobs: blobs.clone() });
+            let service =
+                Service::new(Config::default(), Deps { db, blobs: blobs.clone(), replica: "test".to_owned() });
             let repository: RepositoryName = "r".parse().unwrap();
             let day = Duration::from_secs(UPLOAD_IDLE_SECONDS_MAX);
             let now = SystemTime::now();

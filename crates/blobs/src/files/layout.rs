@@ -1,4 +1,5 @@
-//! The folders of a store: `blobs/sha256/ab/abcdef…`, `uploads/ID`, and `format`, which is there once all else is.
+//! The folders of a store: `blobs/sha256/ab/abcdef…`, `uploads/ID`, `condemned/sha256-abcdef…` and `damaged/` likewise, and
+//! `format`, which is there once all else is.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci::{Algorithm, Digest, UploadName};
 
 use super::sync::{Disk, SyncPoint};
-use crate::{BlobError, BlobInfo};
+use crate::{Aside, BlobError, BlobInfo};
 
 const FORMAT: &str = "longshore blobs 1\n";
 const FORMAT_BYTES_MAX: u64 = 256;
@@ -26,6 +27,7 @@ impl Layout {
         let is_known = layout.check_format()?;
         let mut is_new = !is_known;
         for folder in layout.folders() {
+            is_new |= !folder.exists();
             match fs::create_dir_all(&folder).and_then(|()| folder.metadata()) {
                 Ok(metadata) if metadata.is_dir() => {}
                 Ok(_) => return Err(BlobError::io("use as a folder", folder)(io::ErrorKind::NotADirectory.into())),
@@ -55,6 +57,7 @@ impl Layout {
 
     fn folders(&self) -> Vec<PathBuf> {
         let mut folders = vec![self.root.clone(), self.uploads()];
+        folders.extend(Aside::ALL.map(|aside| self.aside_folder(aside)));
         folders.extend(Algorithm::ALL.map(|algorithm| self.algorithm(algorithm)));
         folders
     }
@@ -121,6 +124,35 @@ impl Layout {
         let folder = self.algorithm(digest.algorithm()).join(&hex[..2]);
         let path = folder.join(hex);
         (folder, path)
+    }
+
+    pub(crate) fn aside_folder(&self, aside: Aside) -> PathBuf {
+        self.root.join(match aside {
+            Aside::Condemned => "condemned",
+            Aside::Damaged => "damaged",
+        })
+    }
+
+    /// A blob that was set aside.
+    pub(crate) fn aside(&self, aside: Aside, digest: &Digest) -> PathBuf {
+        self.aside_folder(aside).join(format!("{}-{}", digest.algorithm().as_str(), digest.hex()))
+    }
+
+    /// Blobs that were set aside, in order.
+    pub(crate) fn aside_list(
+        &self,
+        aside: Aside,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<Digest>, BlobError> {
+        let mut digests: Vec<Digest> = read_folder(&self.aside_folder(aside))?
+            .into_iter()
+            .filter_map(|path| path.file_name()?.to_str()?.replacen('-', ":", 1).parse().ok())
+            .filter(|digest| after.is_none_or(|after| digest > after))
+            .collect();
+        digests.sort_unstable();
+        digests.truncate(limit);
+        Ok(digests)
     }
 
     /// The uploads that an earlier process left, with their sizes.

@@ -1,7 +1,9 @@
 //! Blobs in a folder of a local file system.
 
+mod aside;
 mod layout;
 mod read;
+mod scan;
 mod sync;
 mod write;
 
@@ -22,7 +24,7 @@ use self::layout::Layout;
 use self::sync::Disk;
 pub use self::sync::SyncPoint;
 use self::write::{Writer, hash_file};
-use crate::{BlobError, BlobInfo, BlobRead, BlobStore, Body, PAGE_BLOBS_MAX, UPLOADS_OPEN_MAX};
+use crate::{Aside, BlobError, BlobInfo, BlobRead, BlobStore, Body, PAGE_BLOBS_MAX, UPLOADS_OPEN_MAX};
 
 /// A store in a folder, which one process uses at a time.
 #[derive(Clone)]
@@ -276,18 +278,6 @@ impl Inner {
         Ok(BlobRead { size, range, body })
     }
 
-    fn delete(&self, digest: &Digest) -> Result<bool, BlobError> {
-        let (folder, path) = self.layout.blob(digest);
-        match fs::remove_file(&path) {
-            Ok(()) => {
-                self.disk.sync_folder(SyncPoint::DeletedFolder, &folder).map_err(BlobError::io("sync", folder))?;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(BlobError::io("remove", path)(error)),
-        }
-    }
-
     /// Removes an upload whose lock is held.
     fn remove(&self, name: &UploadName, upload: &mut Upload) -> Result<(), BlobError> {
         let path = self.layout.upload(name);
@@ -339,9 +329,29 @@ impl BlobStore for FileStore {
         detached(Arc::clone(&self.0).put(*digest, body)).await
     }
 
-    async fn delete(&self, digest: &Digest) -> Result<bool, BlobError> {
+    async fn scan(&self, digest: &Digest) -> Result<BlobRead, BlobError> {
         let (inner, digest) = (Arc::clone(&self.0), *digest);
-        blocking(move || inner.delete(&digest)).await
+        blocking(move || inner.scan(&digest)).await
+    }
+
+    async fn set_aside(&self, digests: &[Digest], aside: Aside) -> Result<Vec<BlobInfo>, BlobError> {
+        let (inner, digests) = (Arc::clone(&self.0), digests.to_vec());
+        blocking(move || inner.set_aside(&digests, aside)).await
+    }
+
+    async fn put_back(&self, digests: &[Digest]) -> Result<(), BlobError> {
+        let (inner, digests) = (Arc::clone(&self.0), digests.to_vec());
+        blocking(move || inner.put_back(&digests)).await
+    }
+
+    async fn discard(&self, digests: &[Digest], aside: Aside) -> Result<u64, BlobError> {
+        let (inner, digests) = (Arc::clone(&self.0), digests.to_vec());
+        blocking(move || inner.discard(&digests, aside)).await
+    }
+
+    async fn list_aside(&self, aside: Aside, after: Option<&Digest>, limit: usize) -> Result<Vec<Digest>, BlobError> {
+        let (inner, after) = (Arc::clone(&self.0), after.copied());
+        blocking(move || inner.layout.aside_list(aside, after.as_ref(), limit.min(PAGE_BLOBS_MAX))).await
     }
 
     async fn list(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<BlobInfo>, BlobError> {

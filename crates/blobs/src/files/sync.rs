@@ -18,19 +18,22 @@ pub enum SyncPoint {
     UploadFile,
     /// An upload's name, before the answer.
     UploadFolder,
-    /// A blob's removal, before the answer.
-    DeletedFolder,
+    /// A blob's way out of its place, before the answer.
+    AsideFolder,
+    /// A blob's way back into its place, before the answer.
+    BackFolder,
 }
 
 impl SyncPoint {
     /// Every one.
-    pub const ALL: [SyncPoint; 6] = [
+    pub const ALL: [SyncPoint; 7] = [
         SyncPoint::Layout,
         SyncPoint::BlobFile,
         SyncPoint::BlobFolder,
         SyncPoint::UploadFile,
         SyncPoint::UploadFolder,
-        SyncPoint::DeletedFolder,
+        SyncPoint::AsideFolder,
+        SyncPoint::BackFolder,
     ];
 }
 

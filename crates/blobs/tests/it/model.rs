@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use blobs::{BlobError, BlobStore, Body, FileStore, body_of};
+use blobs::{Aside, BlobError, BlobStore, Body, FileStore, body_of};
 use bytes::Bytes;
 use futures::StreamExt;
 use oci::{Algorithm, Digest, UploadName};
@@ -25,7 +25,9 @@ enum Op {
     Append { at: usize, sample: Sample, shift: u64, breaks: bool },
     Finish { at: usize, sha512: bool, wrong: bool },
     Cancel { at: usize },
-    Delete { at: usize },
+    SetAside { at: usize, damaged: bool },
+    PutBack { at: usize },
+    Discard { at: usize, damaged: bool },
     Read { at: usize, start: u64, length: u64 },
     Sweep { all: bool },
     Reopen,
@@ -46,7 +48,9 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(at, sample, shift, breaks)| Op::Append { at, sample, shift, breaks }),
         3 => (any::<usize>(), rarely, rarely).prop_map(|(at, sha512, wrong)| Op::Finish { at, sha512, wrong }),
         1 => any::<usize>().prop_map(|at| Op::Cancel { at }),
-        2 => any::<usize>().prop_map(|at| Op::Delete { at }),
+        2 => (any::<usize>(), rarely).prop_map(|(at, damaged)| Op::SetAside { at, damaged }),
+        1 => any::<usize>().prop_map(|at| Op::PutBack { at }),
+        1 => (any::<usize>(), rarely).prop_map(|(at, damaged)| Op::Discard { at, damaged }),
         3 => (any::<usize>(), 0u64..2_000_000, 0u64..2_000_000).prop_map(|(at, start, length)| Op::Read { at, start, length }),
         1 => any::<bool>().prop_map(|all| Op::Sweep { all }),
         1 => Just(Op::Reopen),
@@ -75,6 +79,12 @@ fn algorithm(sha512: bool) -> Algorithm {
 struct Model {
     blobs: BTreeMap<Digest, Vec<u8>>,
     uploads: BTreeMap<UploadName, Vec<u8>>,
+    /// Condemned and damaged ones.
+    aside: [BTreeMap<Digest, Vec<u8>>; 2],
+}
+
+fn kind(damaged: bool) -> Aside {
+    if damaged { Aside::Damaged } else { Aside::Condemned }
 }
 
 async fn apply(store: &FileStore, model: &mut Model, op: Op) {
@@ -136,10 +146,26 @@ async fn apply(store: &FileStore, model: &mut Model, op: Op) {
             store.upload_cancel(&upload).await.unwrap();
             assert!(matches!(store.upload_size(&upload).await, Err(BlobError::UploadUnknown { .. })));
         }
-        Op::Delete { at } => {
+        Op::SetAside { at, damaged } => {
             let digest = pick(&model.blobs, at).unwrap_or_else(|| Digest::sha256_of(b"never"));
-            assert_eq!(store.delete(&digest).await.unwrap(), model.blobs.remove(&digest).is_some());
+            let moved = store.set_aside(&[digest], kind(damaged)).await.unwrap();
+            let held = model.blobs.remove(&digest);
+            assert_eq!(moved.first().map(|blob| blob.size), held.as_ref().map(|bytes| bytes.len() as u64));
+            model.aside[usize::from(damaged)].extend(held.map(|bytes| (digest, bytes)));
             assert!(matches!(store.read(&digest, None).await, Err(BlobError::NotFound { .. })));
+        }
+        Op::PutBack { at } => {
+            let digest = pick(&model.aside[0], at).unwrap_or_else(|| Digest::sha256_of(b"never"));
+            store.put_back(&[digest]).await.unwrap();
+            if let Some(bytes) = model.aside[0].remove(&digest) {
+                model.blobs.entry(digest).or_insert(bytes);
+            }
+        }
+        Op::Discard { at, damaged } => {
+            let held = &mut model.aside[usize::from(damaged)];
+            let digest = pick(held, at).unwrap_or_else(|| Digest::sha256_of(b"never"));
+            let freed = store.discard(&[digest], kind(damaged)).await.unwrap();
+            assert_eq!(freed, held.remove(&digest).map_or(0, |bytes| bytes.len() as u64));
         }
         Op::Read { at, start, length } => {
             let Some(digest) = pick(&model.blobs, at) else { return };

@@ -10,14 +10,14 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use blobs::{BlobStore, FileStore, SyncPoint, body_of};
+use blobs::{Aside, BlobStore, FileStore, PAGE_BLOBS_MAX, SyncPoint, body_of};
 use oci::{Digest, UploadName};
 
 use crate::sample::{bytes, check_all};
 
 const ROUNDS: u64 = 200;
 /// Every act comes twice within these; one would do, but for a journal commit that happens to fall in between.
-const ROUNDS_UNTIL_LOSS: u64 = 20;
+const ROUNDS_UNTIL_LOSS: u64 = 24;
 const IMAGE_BYTES: u64 = 96 << 20;
 const BLOBS_KEPT: usize = 60;
 const PUSHERS: u64 = 3;
@@ -140,7 +140,7 @@ async fn act(
     let seed = u64::MAX - round;
     let content = bytes(seed, 50_000);
     let digest = Digest::sha256_of(&content);
-    match round / 2 % 5 {
+    match round / 2 % 6 {
         0 => {
             store.put(&digest, body_of(content)).await.unwrap();
             acknowledged.blobs.insert(digest);
@@ -156,8 +156,14 @@ async fn act(
         }
         3 => {
             store.put(&digest, body_of(content)).await.unwrap();
-            assert!(store.delete(&digest).await.unwrap());
+            assert_eq!(store.set_aside(&[digest], Aside::Condemned).await.unwrap().len(), 1);
             acknowledged.deleted.insert(digest);
+        }
+        4 => {
+            store.put(&digest, body_of(content)).await.unwrap();
+            store.set_aside(&[digest], Aside::Condemned).await.unwrap();
+            store.put_back(&[digest]).await.unwrap();
+            acknowledged.blobs.insert(digest);
         }
         _ => {
             let path = mounted.join(format!("store-{round}"));
@@ -199,12 +205,14 @@ async fn check(store: &FileStore, root: &Path, acknowledged: &mut Acknowledged) 
         std::fs::remove_dir_all(store).map_err(|error| error.to_string())?;
     }
     // Room for the next rounds.
-    let surplus = there.len().saturating_sub(BLOBS_KEPT);
-    for digest in there.into_iter().take(surplus) {
-        acknowledged.blobs.remove(&digest);
-        store.delete(&digest).await.map_err(|error| error.to_string())?;
-        acknowledged.deleted.insert(digest);
+    let surplus: Vec<Digest> = there.iter().copied().take(there.len().saturating_sub(BLOBS_KEPT)).collect();
+    let moved = store.set_aside(&surplus, Aside::Condemned).await.map_err(|error| error.to_string())?;
+    for blob in &moved {
+        acknowledged.blobs.remove(&blob.digest);
+        acknowledged.deleted.insert(blob.digest);
     }
+    let aside = store.list_aside(Aside::Condemned, None, PAGE_BLOBS_MAX).await.map_err(|error| error.to_string())?;
+    store.discard(&aside, Aside::Condemned).await.map_err(|error| error.to_string())?;
     Ok(())
 }
 

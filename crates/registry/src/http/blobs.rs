@@ -1,5 +1,6 @@
 //! Blobs: whole or in ranges, through a repository that has them.
 
+use api::Micros;
 use axum::body::Body;
 use axum::response::Response;
 use http::{StatusCode, header};
@@ -34,6 +35,9 @@ pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, digest: &D
 
 pub(super) async fn head(call: &Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<Response, Error> {
     let size = size(call, repository, digest).await?;
+    if !call.service.blob_promise(repository, *digest).await? {
+        return Err(Error::BlobUnknown { repository: repository.clone(), digest: *digest });
+    }
     let mut response = empty(StatusCode::OK);
     set(&mut response, header::CONTENT_LENGTH, size);
     describe(&mut response, digest);
@@ -41,7 +45,7 @@ pub(super) async fn head(call: &Call<'_>, repository: &RepositoryName, digest: &
 }
 
 pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, digest: Digest) -> Result<Response, Error> {
-    if call.service.store.blob_unlink(repository, digest).await? {
+    if call.service.store.blob_unlink(repository, digest, Micros::now()).await? {
         Ok(empty(StatusCode::ACCEPTED))
     } else {
         Err(Error::BlobUnknown { repository: repository.clone(), digest })

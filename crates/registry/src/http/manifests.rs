@@ -1,5 +1,6 @@
 //! Manifests, byte for byte.
 
+use api::Micros;
 use axum::body::{Body, to_bytes};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -19,6 +20,12 @@ pub(super) async fn get(
 ) -> Result<Response, Error> {
     let found = call.service.manifest_find(repository, reference).await?;
     let Some(ready) = found else { return Err(unknown(repository, reference)) };
+    if !with_body
+        && let ManifestReference::Digest(digest) = reference
+        && !call.service.manifest_promise(repository, *digest).await?
+    {
+        return Err(unknown(repository, reference));
+    }
     let mut headers = HeaderMap::with_capacity(MANIFEST_HEADERS);
     headers.insert(header::CONTENT_LENGTH, ready.content_length.clone());
     headers.insert(header::CONTENT_TYPE, ready.content_type.clone());
@@ -63,7 +70,9 @@ pub(super) async fn delete(
 ) -> Result<Response, Error> {
     let was_there = match reference {
         ManifestReference::Tag(tag) => call.service.store.tag_delete(repository, tag).await?,
-        ManifestReference::Digest(digest) => call.service.store.manifest_delete(repository, *digest).await?,
+        ManifestReference::Digest(digest) => {
+            call.service.store.manifest_delete(repository, *digest, Micros::now()).await?
+        }
     };
     if was_there { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(repository, reference)) }
 }

@@ -35,12 +35,11 @@ async fn mount(call: &Call<'_>, repository: &RepositoryName) -> Result<Option<Re
     let (Some(blob), Some(from)) = (call.query.get("mount"), call.query.get("from")) else { return Ok(None) };
     let digest = digest(blob)?;
     let from: RepositoryName = from.parse().map_err(|error| Error::Path(oci::PathError::Repository(error)))?;
-    if call.authorise(Action::Pull, &from).is_err() || call.service.store.blob_size(&from, &digest).await?.is_none() {
+    if call.authorise(Action::Pull, &from).is_err() {
         return Ok(None);
     }
-    let Some(blob) = call.service.blobs.stat(&digest).await? else { return Ok(None) };
-    call.service.store.blob_link(repository, blob, Micros::now()).await?;
-    Ok(Some(created(repository, &digest)))
+    let is_mounted = call.service.keeper.blob_mount(&from, repository, digest).await?;
+    Ok(is_mounted.then(|| created(repository, &digest)))
 }
 
 pub(super) async fn status(
@@ -111,21 +110,11 @@ async fn complete(
     body: Body,
 ) -> Result<Response, Error> {
     call.service.blobs.upload_append(upload, offset, stream(body)).await?;
-    let (blobs, store) = (call.service.blobs.clone(), call.service.store.clone());
+    let keeper = call.service.keeper.clone();
     let (repository, upload) = (repository.clone(), upload.clone());
     // A task of its own: a caller that goes away must not leave bytes without their row.
     let finished = tokio::spawn(async move {
-        let blob = match blobs.upload_finish(&upload, &digest).await {
-            Ok(blob) => blob,
-            Err(error) => {
-                // Other bytes than announced: the store has dropped them, so the row must not promise them.
-                if matches!(error, blobs::BlobError::DigestMismatch { .. }) {
-                    store.upload_delete(&upload).await?;
-                }
-                return Err(error.into());
-            }
-        };
-        store.upload_done(&repository, &upload, blob, Micros::now()).await?;
+        keeper.upload_finish(&repository, &upload, digest).await?;
         Ok(created(&repository, &digest))
     });
     finished.await.unwrap_or(Err(Error::Blob(blobs::BlobError::Interrupted)))

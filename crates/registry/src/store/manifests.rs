@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag, media};
 
-use super::repositories::repository_make;
+use super::repositories::{repository_empty_mark, repository_make};
 use super::tags::{tag_change_check, tags_of_check};
 use super::{Store, digest, kept_check, unsigned};
 use crate::cache::{Lookup, Ready};
@@ -96,35 +96,57 @@ impl Store {
             rules: self.rules.clone(),
             now,
         };
-        let put = Arc::new(put);
-        self.manifests_write(repository, move |tx| {
-            let put = Arc::clone(&put);
-            async move { put.write(tx).await }.boxed()
-        })
-        .await
+        self.manifests_write(repository, put, |tx, put| async move { put.write(tx).await }.boxed()).await
     }
 
     /// Removes a manifest with its tags. Fails when it is pinned, an index needs it or one of its tags is immutable; none
-    /// when it is not there.
-    pub(crate) async fn manifest_delete(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
-        let (owned, rules) = (repository.clone(), self.rules.clone());
-        self.manifests_write(repository, move |tx| {
-            let (repository, rules) = (owned.clone(), rules.clone());
-            async move {
-                kept_check(tx, &repository, digest).await?;
-                tags_of_check(tx, &rules, &repository, digest).await?;
-                for text in [
-                    "DELETE FROM tags WHERE repository = $1 AND digest = $2",
-                    "DELETE FROM manifest_needs WHERE repository = $1 AND manifest = $2",
-                ] {
-                    sql(text).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
+    /// when it is not there. What it needed and what was said about it goes later, unless something else needs it.
+    pub(crate) async fn manifest_delete(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        now: Micros,
+    ) -> Result<bool, Error> {
+        let with = (repository.clone(), self.rules.clone());
+        let removed = self
+            .manifests_write(repository, with, move |tx, (repository, rules)| {
+                async move {
+                    kept_check(tx, repository, digest).await?;
+                    tags_of_check(tx, rules, repository, digest).await?;
+                    remove(tx, repository, &digest, now, now).await
                 }
-                let removed = sql("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
-                    .bind(repository.as_str())
-                    .bind(digest.to_string())
-                    .execute(tx)
-                    .await?;
-                Ok(removed > 0)
+                .boxed()
+            })
+            .await?;
+        self.deleted.wake();
+        Ok(removed)
+    }
+
+    /// A client that was told that a manifest is there may lean on it for as long as the grace, like on a blob
+    /// ([`Store::blob_renew`]).
+    pub(crate) async fn manifest_renew(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        before: Micros,
+        now: Micros,
+    ) -> Result<bool, Error> {
+        let due = sql("SELECT 1 AS one FROM manifests WHERE repository = $1 AND digest = $2 AND orphaned_since <= $3")
+            .bind(repository.as_str())
+            .bind(digest.to_string())
+            .bind(before)
+            .optional(&self.db)
+            .await?;
+        if due.is_none() {
+            return Ok(true);
+        }
+        self.write(repository.clone(), move |tx, repository| {
+            async move {
+                let text = "UPDATE manifests SET orphaned_since = CASE WHEN orphaned_since IS NULL THEN NULL ELSE $1 END \
+                     WHERE repository = $2 AND digest = $3";
+                let touched =
+                    sql(text).bind(now).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
+                Ok(touched > 0)
             }
             .boxed()
         })
@@ -174,7 +196,11 @@ struct Put {
 impl Put {
     async fn write(&self, tx: &mut Tx) -> Result<(), Error> {
         for (needs, text) in [
-            (&self.blobs, "SELECT size FROM repository_blobs WHERE repository = $1 AND digest = $2"),
+            (
+                &self.blobs,
+                "SELECT r.size AS size FROM repository_blobs r JOIN blobs b ON b.digest = r.digest \
+                 WHERE r.repository = $1 AND r.digest = $2 AND b.state <> 'damaged'",
+            ),
             (&self.manifests, "SELECT size FROM manifests WHERE repository = $1 AND digest = $2"),
         ] {
             for (digest, said) in needs {
@@ -200,7 +226,8 @@ impl Put {
         repository_make(tx, &self.repository, self.now).await?;
         sql("INSERT INTO manifests (repository, digest, media_type, bytes, size, artifact_type, subject, annotations, pushed_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-             ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type, pushed_at = excluded.pushed_at")
+             ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type, bytes = excluded.bytes, \
+             pushed_at = excluded.pushed_at, orphaned_since = NULL")
         .bind(self.repository.as_str())
         .bind(self.digest.to_string())
         .bind(self.media_type)
@@ -221,6 +248,7 @@ impl Put {
             .execute(tx)
             .await?;
         }
+        self.needed_mark(tx).await?;
         if let TagWrite::To(tag) = &self.tag {
             tag_change_check(tx, &self.rules, &self.repository, tag, Some(self.digest)).await?;
             sql("INSERT INTO tags (repository, tag, digest, updated_at) VALUES ($1, $2, $3, $4) \
@@ -234,6 +262,69 @@ impl Put {
         }
         Ok(())
     }
+
+    /// What it needs, and what was said about it before it came, has something to be there for again.
+    async fn needed_mark(&self, tx: &mut Tx) -> Result<(), Error> {
+        for text in [
+            "UPDATE repository_blobs SET unneeded_since = NULL WHERE repository = $1 AND unneeded_since IS NOT NULL \
+             AND digest IN (SELECT n.digest FROM manifest_needs n WHERE n.repository = $1 AND n.manifest = $2)",
+            "UPDATE manifests SET orphaned_since = NULL WHERE repository = $1 AND orphaned_since IS NOT NULL \
+             AND digest IN (SELECT n.digest FROM manifest_needs n WHERE n.repository = $1 AND n.manifest = $2)",
+            "UPDATE manifests SET orphaned_since = NULL WHERE repository = $1 AND subject = $2 AND orphaned_since IS NOT NULL",
+        ] {
+            sql(text).bind(self.repository.as_str()).bind(self.digest.to_string()).execute(tx).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes a manifest's rows, and notes of what it leaves since when that lacks what it was there for: blobs that no
+/// other manifest needs since `blobs_since`; children without another index and referrers since `manifests_since`.
+pub(super) async fn remove(
+    tx: &mut Tx,
+    repository: &RepositoryName,
+    digest: &Digest,
+    manifests_since: Micros,
+    blobs_since: Micros,
+) -> Result<bool, Error> {
+    let removed = sql("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .execute(tx)
+        .await?;
+    if removed == 0 {
+        return Ok(false);
+    }
+    for (since, text) in [
+        (
+            blobs_since,
+            "UPDATE repository_blobs SET unneeded_since = $1 WHERE repository = $2 AND unneeded_since IS NULL \
+             AND digest IN (SELECT n.digest FROM manifest_needs n WHERE n.repository = $2 AND n.manifest = $3) \
+             AND NOT EXISTS (SELECT 1 FROM manifest_needs o WHERE o.repository = $2 \
+             AND o.digest = repository_blobs.digest AND o.manifest <> $3)",
+        ),
+        (
+            manifests_since,
+            "UPDATE manifests SET orphaned_since = $1 WHERE repository = $2 AND orphaned_since IS NULL \
+             AND digest IN (SELECT n.digest FROM manifest_needs n WHERE n.repository = $2 AND n.manifest = $3) \
+             AND NOT EXISTS (SELECT 1 FROM manifest_needs o WHERE o.repository = $2 \
+             AND o.digest = manifests.digest AND o.manifest <> $3)",
+        ),
+        (
+            manifests_since,
+            "UPDATE manifests SET orphaned_since = $1 WHERE repository = $2 AND orphaned_since IS NULL AND subject = $3",
+        ),
+    ] {
+        sql(text).bind(since).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
+    }
+    for text in [
+        "DELETE FROM tags WHERE repository = $1 AND digest = $2",
+        "DELETE FROM manifest_needs WHERE repository = $1 AND manifest = $2",
+    ] {
+        sql(text).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
+    }
+    repository_empty_mark(tx, repository, blobs_since).await?;
+    Ok(true)
 }
 
 pub(super) async fn manifest_exists(tx: &mut Tx, repository: &RepositoryName, digest: &Digest) -> Result<bool, Error> {

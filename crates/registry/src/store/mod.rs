@@ -1,6 +1,7 @@
 //! The registry's rows: the only SQL of this context.
 
 mod blobs;
+mod collect;
 mod manifests;
 #[cfg(test)]
 mod model;
@@ -12,17 +13,22 @@ mod uploads;
 use std::sync::Arc;
 
 use base::db::{Db, Migration, Row, Tx, sql};
+use base::tasks::Wake;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use oci::{Digest, RepositoryName, Tag};
 
 use crate::cache::{CACHE_BYTES_MAX, Cache};
 use crate::{Error, Rules};
 
+pub(crate) use blobs::Linked;
 pub(crate) use manifests::{Referrer, TagWrite};
 
 /// The schema, step by step.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "registry", sql: include_str!("../../migrations/0001_registry.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "registry", sql: include_str!("../../migrations/0001_registry.sql") },
+    Migration { number: 2, name: "collection", sql: include_str!("../../migrations/0002_collection.sql") },
+];
 
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -30,27 +36,54 @@ pub(crate) struct Store {
     cache: Arc<Cache>,
     /// What every change of rows is held against, within its transaction.
     rules: Rules,
+    /// Is woken when something was deleted.
+    deleted: Wake,
 }
 
 impl Store {
     pub(crate) fn new(db: Db, rules: Rules) -> Self {
         // Other hubs write to a shared database, and nobody tells this one.
         let bytes_max = if db.is_shared() { 0 } else { CACHE_BYTES_MAX };
-        Self { db, cache: Arc::new(Cache::new(bytes_max)), rules }
+        Self { db, cache: Arc::new(Cache::new(bytes_max)), rules, deleted: Wake::default() }
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Is woken when something was deleted.
+    pub(crate) fn deleted(&self) -> &Wake {
+        &self.deleted
     }
 
     /// Runs a job that changes rows of `manifests` or `tags` of a repository; every such job goes this way. The job
     /// itself holds the cache's mark: it may outlive the one who asked for it.
-    async fn manifests_write<T, F>(&self, repository: &RepositoryName, job: F) -> Result<T, Error>
+    async fn manifests_write<A, T, F>(&self, repository: &RepositoryName, with: A, job: F) -> Result<T, Error>
     where
-        F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+        A: Send + Sync + 'static,
         T: Send + 'static,
+        F: for<'t> Fn(&'t mut Tx, &'t A) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
     {
         let changing = self.cache.changing(repository);
+        self.write((changing, with), move |tx, (_until_done, with)| job(tx, with)).await
+    }
+
+    /// Runs a job in a transaction. It may run more than once, so what it works with is lent to it.
+    async fn write<A, T, F>(&self, with: A, job: F) -> Result<T, Error>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut Tx, &'t A) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+    {
+        let shared = Arc::new((with, job));
         self.db
             .write(move |tx| {
-                let _until_done = &changing;
-                job(tx)
+                let shared = Arc::clone(&shared);
+                async move {
+                    let (with, job) = &*shared;
+                    job(tx, with).await
+                }
+                .boxed()
             })
             .await
     }

@@ -28,10 +28,23 @@ impl Store {
 }
 
 pub(super) async fn repository_make(tx: &mut Tx, repository: &RepositoryName, now: Micros) -> Result<(), Error> {
-    sql("INSERT INTO repositories (name, created_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-        .bind(repository.as_str())
-        .bind(now)
-        .execute(tx)
-        .await?;
+    sql("INSERT INTO repositories (name, created_at) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET empty_since = NULL WHERE repositories.empty_since IS NOT NULL")
+    .bind(repository.as_str())
+    .bind(now)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Notes since when nothing is in a repository, if nothing is.
+pub(super) async fn repository_empty_mark(tx: &mut Tx, repository: &RepositoryName, now: Micros) -> Result<(), Error> {
+    sql("UPDATE repositories SET empty_since = $1 WHERE name = $2 AND empty_since IS NULL \
+         AND NOT EXISTS (SELECT 1 FROM manifests m WHERE m.repository = $2) \
+         AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.repository = $2)")
+    .bind(now)
+    .bind(repository.as_str())
+    .execute(tx)
+    .await?;
     Ok(())
 }

@@ -10,11 +10,10 @@ use crate::{Error, Rules};
 impl Store {
     /// Removes a tag and nothing else. Fails when it is immutable.
     pub(crate) async fn tag_delete(&self, repository: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
-        let (owned, tag, rules) = (repository.clone(), tag.clone(), self.rules.clone());
-        self.manifests_write(repository, move |tx| {
-            let (repository, tag, rules) = (owned.clone(), tag.clone(), rules.clone());
+        let with = (repository.clone(), tag.clone(), self.rules.clone());
+        self.manifests_write(repository, with, |tx, (repository, tag, rules)| {
             async move {
-                tag_change_check(tx, &rules, &repository, &tag, None).await?;
+                tag_change_check(tx, rules, repository, tag, None).await?;
                 let removed = sql("DELETE FROM tags WHERE repository = $1 AND tag = $2")
                     .bind(repository.as_str())
                     .bind(tag.as_str())

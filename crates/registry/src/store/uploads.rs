@@ -7,7 +7,7 @@ use futures::FutureExt;
 use oci::{RepositoryName, UploadName};
 
 use super::Store;
-use super::blobs::link;
+use super::blobs::{Linked, link};
 use crate::Error;
 
 impl Store {
@@ -88,18 +88,15 @@ impl Store {
         upload: &UploadName,
         blob: BlobInfo,
         now: Micros,
-    ) -> Result<(), Error> {
-        let (repository, upload) = (repository.clone(), upload.clone());
-        self.db
-            .write(move |tx| {
-                let (repository, upload) = (repository.clone(), upload.clone());
-                async move {
-                    link(tx, &repository, blob, now).await?;
-                    sql("DELETE FROM uploads WHERE upload = $1").bind(upload.as_str()).execute(tx).await?;
-                    Ok(())
-                }
-                .boxed()
-            })
-            .await
+    ) -> Result<Linked, Error> {
+        self.write((repository.clone(), upload.clone()), move |tx, (repository, upload)| {
+            async move {
+                let linked = link(tx, repository, blob, now).await?;
+                sql("DELETE FROM uploads WHERE upload = $1").bind(upload.as_str()).execute(tx).await?;
+                Ok(linked)
+            }
+            .boxed()
+        })
+        .await
     }
 }

@@ -1,0 +1,212 @@
+//! Online collection: what nothing needs goes while pushes go on, in small steps and never by a walk.
+//!
+//! Manifests that lost their index or subject, then links that no manifest needs, then repositories with nothing in them:
+//! these are rows, and a transaction is all it takes. Bytes go in four steps. A blob that no repository has is
+//! **condemned** in its row; its bytes are **set aside**; a second transaction **decides**, which removes the row or finds
+//! that someone linked the blob meanwhile; then the bytes are **discarded**, or put back and the blob absolved. Every step
+//! can be the last before a crash: whoever collects next puts back what was condemned and begins again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::Micros;
+use base::db::DbErrorKind;
+use base::lease::{Fence, Lease};
+use blobs::{Aside, PAGE_BLOBS_MAX};
+use oci::{Digest, RepositoryName};
+use serde::Serialize;
+
+use crate::{Error, Service};
+
+/// Rows of a kind that one transaction takes: no push waits longer for it than for the disk.
+const MANIFESTS_PER_BATCH: u32 = 16;
+const LINKS_PER_BATCH: u32 = 64;
+const REPOSITORIES_PER_BATCH: u32 = 64;
+/// Blobs whose bytes go together: enough that a folder is synced for several.
+const BLOBS_PER_BATCH: u32 = 256;
+
+const LEASE_NAME: &str = "registry-collect";
+const LEASE_TTL: Duration = Duration::from_secs(15);
+const LEASE_RENEW_SECONDS: u64 = 5;
+
+/// What a collection removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    /// Children whose last index went, and referrers whose subject went.
+    pub manifests: u64,
+    /// Blobs taken from repositories that needed them no more.
+    pub links: u64,
+    /// Repositories with nothing in them.
+    pub repositories: u64,
+    /// Blobs whose bytes went.
+    pub blobs: u64,
+    /// Those bytes.
+    pub bytes: u64,
+    /// Blobs that were pushed again while they were being collected, and stayed.
+    pub rescued: u64,
+}
+
+/// The right to collect, among the hubs that share a database.
+#[derive(Default)]
+pub(crate) struct Collector {
+    held: Option<(Lease, Micros)>,
+    /// Nothing is left aside by an earlier process or a failed run.
+    is_repaired: bool,
+}
+
+impl Service {
+    /// Removes all that nothing needs since the grace or longer, as of `now`. None when another hub is collecting.
+    ///
+    /// # Errors
+    /// Database or store failed; what was begun is repaired by the next call.
+    pub async fn collect(&self, now: Micros) -> Result<Option<Collected>, Error> {
+        let mut collector = self.collector.lock().await;
+        let cutoff = now.minus(self.grace);
+        let Some(fence) = self.fence(&mut collector).await? else { return Ok(None) };
+        if !collector.is_repaired {
+            self.repair(&fence).await?;
+        }
+        // Until this run has ended well.
+        collector.is_repaired = false;
+        let mut collected = Collected::default();
+        loop {
+            let Some(fence) = self.fence(&mut collector).await? else { return Ok(None) };
+            let mut is_done = self.manifests_collect(&fence, cutoff, now, &mut collected).await?;
+            let links = self.store.links_unneeded(cutoff, LINKS_PER_BATCH).await?;
+            if !links.is_empty() {
+                is_done = false;
+                collected.links += self.store.links_collect(&fence, links, cutoff, now).await?;
+            }
+            let repositories = self.store.repositories_collect(&fence, cutoff, REPOSITORIES_PER_BATCH).await?;
+            collected.repositories += repositories;
+            is_done &= repositories == 0;
+            is_done &= self.blobs_collect(&fence, cutoff, &mut collected).await?;
+            if is_done {
+                break;
+            }
+        }
+        collector.is_repaired = true;
+        if collected != Collected::default() {
+            let Collected { manifests, links, repositories, blobs, bytes, rescued } = collected;
+            tracing::info!(manifests, links, repositories, blobs, bytes, rescued, "collected");
+        }
+        Ok(Some(collected))
+    }
+
+    /// Whether there is anything to collect as of `now`.
+    pub(crate) async fn collect_is_due(&self, now: Micros) -> Result<bool, Error> {
+        let cutoff = now.minus(self.grace);
+        Ok(!self.collector.lock().await.is_repaired || self.store.collect_is_due(cutoff).await?)
+    }
+
+    async fn fence(&self, collector: &mut Collector) -> Result<Option<Fence>, Error> {
+        let now = Micros::now();
+        if let Some((lease, renewed_at)) = &mut collector.held {
+            if now.since(*renewed_at).as_secs() < LEASE_RENEW_SECONDS {
+                return Ok(Some(lease.fence().clone()));
+            }
+            match lease.renew(now).await {
+                Ok(()) => {
+                    *renewed_at = now;
+                    return Ok(Some(lease.fence().clone()));
+                }
+                Err(error) if error.kind() == DbErrorKind::LeaseLost => collector.held = None,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let lease = Lease::acquire(self.store.db(), LEASE_NAME, &self.replica, LEASE_TTL, now).await?;
+        if lease.is_some() {
+            // Whoever had it may have stopped half way.
+            collector.is_repaired = false;
+        }
+        collector.held = lease.map(|lease| (lease, now));
+        Ok(collector.held.as_ref().map(|(lease, _)| lease.fence().clone()))
+    }
+
+    /// One batch, like [`Service::blobs_collect`]. Says whether there was nothing to do.
+    async fn manifests_collect(
+        &self,
+        fence: &Fence,
+        cutoff: Micros,
+        now: Micros,
+        collected: &mut Collected,
+    ) -> Result<bool, Error> {
+        let mut by_repository: BTreeMap<RepositoryName, Vec<Digest>> = BTreeMap::new();
+        for (repository, digest) in self.store.manifests_orphaned(cutoff, MANIFESTS_PER_BATCH).await? {
+            by_repository.entry(repository).or_default().push(digest);
+        }
+        let is_done = by_repository.is_empty();
+        for (repository, digests) in by_repository {
+            collected.manifests += self.store.manifests_collect(fence, &repository, digests, cutoff, now).await?;
+        }
+        Ok(is_done)
+    }
+
+    async fn blobs_collect(&self, fence: &Fence, cutoff: Micros, collected: &mut Collected) -> Result<bool, Error> {
+        let due = self.store.blobs_unlinked(cutoff, BLOBS_PER_BATCH).await?;
+        let taken = self.keeper.holds.take(&due);
+        if taken.digests.is_empty() {
+            return Ok(true);
+        }
+        let condemned = self.store.blobs_condemn(fence, taken.digests.clone(), cutoff).await?;
+        let outcome = self.blobs_judge(fence, &condemned, collected).await;
+        if outcome.is_err() {
+            // Should another hub have taken over, it may have absolved them already: their place must not stay empty.
+            self.blobs.put_back(&condemned).await?;
+        }
+        outcome.map(|()| condemned.is_empty())
+    }
+
+    async fn blobs_judge(&self, fence: &Fence, condemned: &[Digest], collected: &mut Collected) -> Result<(), Error> {
+        self.blobs.set_aside(condemned, Aside::Condemned).await?;
+        let decided = self.store.blobs_decide(fence, condemned.to_vec()).await?;
+        collected.bytes += self.blobs.discard(&decided.gone, Aside::Condemned).await?;
+        self.blobs.discard(&decided.gone, Aside::Damaged).await?;
+        collected.blobs += decided.gone.len() as u64;
+        collected.rescued += decided.rescued.len() as u64;
+        self.blobs_absolve(fence, decided.rescued).await
+    }
+
+    /// Bytes first, then the row that says that they are there.
+    async fn blobs_absolve(&self, fence: &Fence, digests: Vec<Digest>) -> Result<(), Error> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        self.blobs.put_back(&digests).await?;
+        let mut absolved = Vec::with_capacity(digests.len());
+        for digest in digests {
+            absolved.push((digest, self.blobs.stat(&digest).await?.is_some()));
+        }
+        self.store.blobs_absolve(fence, absolved).await
+    }
+
+    /// Ends what a collector left half done: nothing is condemned any more, and nothing is aside.
+    async fn repair(&self, fence: &Fence) -> Result<(), Error> {
+        loop {
+            let condemned = self.store.blobs_condemned(BLOBS_PER_BATCH).await?;
+            if condemned.is_empty() {
+                break;
+            }
+            self.blobs_absolve(fence, condemned).await?;
+        }
+        loop {
+            let aside = self.blobs.list_aside(Aside::Condemned, None, PAGE_BLOBS_MAX).await?;
+            if aside.is_empty() {
+                break;
+            }
+            let (mut kept, mut gone) = (Vec::new(), Vec::new());
+            for digest in aside {
+                match self.store.blob_state(&digest).await? {
+                    Some(_) => kept.push(digest),
+                    None => gone.push(digest),
+                }
+            }
+            self.blobs.put_back(&kept).await?;
+            self.blobs.discard(&gone, Aside::Condemned).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
