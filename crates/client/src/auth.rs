@@ -6,17 +6,24 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use jiff::Timestamp;
+use reqwest::RequestBuilder;
 use serde::Deserialize;
 use url::Url;
 
-use crate::{Client, ClientError, guard};
+use crate::request::{read_bounded, unreachable};
+use crate::{Client, ClientError, guard, retry};
 
 /// A token's life when the service does not say, as the specification has it.
 const TOKEN_SECONDS_DEFAULT: u64 = 60;
 /// A token is renewed so long before its end.
 const TOKEN_SECONDS_SPARE: u64 = 10;
 const TOKENS_MAX: usize = 1000;
+/// Basic authentication is the same for every scope.
+const BASIC: &str = "basic";
+/// The user that stands for a refresh token in the password's place, as Docker writes it.
+const IDENTITY_TOKEN_USER: &str = "<token>";
 const TOKEN_ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// The value of an Authorization header, for a time.
@@ -64,8 +71,8 @@ impl Client {
     /// The Authorization header for a scope that was granted before.
     pub(crate) fn authorization(&self, host: &str, scope: &str) -> Option<String> {
         let tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let token = tokens.get(&(host.to_owned(), scope.to_owned()))?;
-        (token.until > Instant::now()).then(|| token.header.clone())
+        let token = [scope, BASIC].iter().find_map(|scope| tokens.get(&(host.to_owned(), (*scope).to_owned())));
+        token.filter(|token| token.until > Instant::now()).map(|token| token.header.clone())
     }
 
     /// Answers a 401: gets a token, or sends the password where the registry itself asks for it.
@@ -80,15 +87,15 @@ impl Client {
         let mut token = None;
         for challenge in challenges {
             token = match challenge.scheme.as_str() {
-                "bearer" => self.token_fetch(host, base, scope, &challenge).await?,
-                "basic" => self.basic(host).map(|header| Token { header, until: after(3600) }),
+                "bearer" => self.token_fetch(host, base, scope, &challenge).await?.map(|token| (scope, token)),
+                "basic" => self.basic(host).map(|header| (BASIC, Token { header, until: after(3600) })),
                 _ => None,
             };
             if token.is_some() {
                 break;
             }
         }
-        let Some(token) = token else { return Ok(false) };
+        let Some((scope, token)) = token else { return Ok(false) };
         let mut tokens = self.0.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         if tokens.len() >= TOKENS_MAX {
             let now = Instant::now();
@@ -117,7 +124,7 @@ impl Client {
     ) -> Result<Option<Token>, ClientError> {
         let protocol = |reason: &str| ClientError::Protocol { host: host.to_owned(), reason: reason.to_owned() };
         let realm = challenge.parameters.get("realm").ok_or_else(|| protocol("a Bearer challenge without a realm"))?;
-        let mut realm = Url::parse(realm).map_err(|_| protocol("a realm that is not a URL"))?;
+        let realm = Url::parse(realm).map_err(|_| protocol("a realm that is not a URL"))?;
         let untrusted = |reason| ClientError::Untrusted {
             host: host.to_owned(),
             target: realm.origin().ascii_serialization(),
@@ -133,27 +140,17 @@ impl Client {
         {
             return Err(untrusted("a public registry may not lead to a private address"));
         }
-        {
-            let mut query = realm.query_pairs_mut();
-            if let Some(service) = challenge.parameters.get("service") {
-                query.append_pair("service", service);
-            }
-            if !scope.is_empty() {
-                query.append_pair("scope", scope);
-            }
+        let response = self.token_request(host, realm, scope, challenge.parameters.get("service")).send().await;
+        let response = response.map_err(|source| unreachable(host, source))?;
+        let status = response.status();
+        if retry::passes(status) {
+            let seconds = retry::asked(response.headers(), Timestamp::now()).map(|wait| wait.as_secs());
+            return Err(ClientError::Busy { host: host.to_owned(), action: "give a token", seconds });
         }
-        let mut request = self.0.http.get(realm);
-        if let Some(basic) = self.basic(host) {
-            request = request.header(AUTHORIZATION, basic);
-        }
-        let response = request
-            .send()
-            .await
-            .map_err(|source| ClientError::Unreachable { host: host.to_owned(), source: source.without_url() })?;
-        if !response.status().is_success() {
+        if !status.is_success() {
             return Ok(None);
         }
-        let body = crate::request::read_bounded(host, response, TOKEN_ANSWER_BYTES_MAX).await?;
+        let body = read_bounded(host, response, TOKEN_ANSWER_BYTES_MAX).await?;
         let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| protocol("a token that is not JSON"))?;
         let seconds = answer.expires_in.unwrap_or(TOKEN_SECONDS_DEFAULT).clamp(1, 24 * 3600);
         let token = answer.token.or(answer.access_token).ok_or_else(|| protocol("an answer without a token"))?;
@@ -161,6 +158,32 @@ impl Client {
             header: format!("Bearer {token}"),
             until: after(seconds.saturating_sub(TOKEN_SECONDS_SPARE).max(1)),
         }))
+    }
+}
+
+impl Client {
+    /// Asks with a password in a GET, with a refresh token in a POST (OAuth 2, as cloud registries want it).
+    fn token_request(&self, host: &str, mut realm: Url, scope: &str, service: Option<&String>) -> RequestBuilder {
+        let service = service.map(String::as_str);
+        let credentials = self.0.config.credentials.get(host);
+        if let Some(credentials) = credentials.filter(|credentials| credentials.user == IDENTITY_TOKEN_USER) {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            form.append_pair("grant_type", "refresh_token").append_pair("refresh_token", &credentials.password);
+            form.append_pair("client_id", "longshore").append_pair("scope", scope);
+            form.append_pair("service", service.unwrap_or_default());
+            let request = self.0.http.post(realm).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+            return request.body(form.finish());
+        }
+        {
+            let mut query = realm.query_pairs_mut();
+            query.extend_pairs(service.map(|service| ("service", service)));
+            query.extend_pairs(scope.split(' ').filter(|scope| !scope.is_empty()).map(|scope| ("scope", scope)));
+        }
+        let request = self.0.http.get(realm);
+        match self.basic(host) {
+            Some(basic) => request.header(AUTHORIZATION, basic),
+            None => request,
+        }
     }
 }
 

@@ -8,18 +8,29 @@ mod auth;
 mod copy;
 mod error;
 mod guard;
+mod import;
+mod keychain;
+mod lists;
 mod request;
+mod retry;
 mod transfer;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-pub use copy::Copied;
+use reqwest::Certificate;
+
+pub use copy::{Amount, Copied, Done};
 pub use error::ClientError;
+pub use import::{
+    Event, Failure, ImportReport, ImportRequest, RepositoryReport, Scheme, Selection, Source, TagPattern, Watcher,
+};
+pub use keychain::{Keychain, KeychainError};
+pub use lists::{NAMES_MAX, Names};
 pub use request::{ManifestHead, RemoteManifest};
-pub use transfer::{BLOB_RESUMES_MAX, ByteStream, CHUNK_BYTES};
+pub use transfer::{BLOB_RESUMES_MAX, ByteStream, CHUNK_BYTES, RESUME_BYTES_MIN};
 
 const CONNECT_SECONDS_MAX: u64 = 10;
 /// Between two pieces of an answer.
@@ -48,32 +59,48 @@ pub struct ClientConfig {
     pub credentials: HashMap<String, Credentials>,
     /// Registries that are spoken to in plain http. Those on loopback always are.
     pub plain_http: Vec<String>,
+    /// Registries on loopback that are spoken to in https all the same.
+    pub https: Vec<String>,
+    /// Certificates that are trusted besides the machine's, as PEM; empty for none.
+    pub certificates_pem: Vec<u8>,
 }
 
 /// A client of any number of registries. Cheap to clone.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(Arc<Inner>, Duration);
 
 struct Inner {
     http: reqwest::Client,
     config: ClientConfig,
     /// The Authorization header by registry and scope.
     tokens: Mutex<HashMap<(String, String), auth::Token>>,
+    /// Registries that asked to be left alone, and until when.
+    resting: Mutex<HashMap<String, Instant>>,
 }
 
 impl Client {
     /// A client.
     ///
     /// # Errors
-    /// The TLS library cannot be set up.
+    /// The TLS library cannot be set up, or the certificates are none.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
+        let certificates = Certificate::from_pem_bundle(&config.certificates_pem).map_err(ClientError::Setup)?;
         let http = reqwest::Client::builder()
+            .tls_certs_merge(certificates)
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
             .read_timeout(Duration::from_secs(READ_SECONDS_MAX))
             .redirect(guard::redirects())
             .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(ClientError::Setup)?;
-        Ok(Client(Arc::new(Inner { http, config, tokens: Mutex::default() })))
+        Ok(Client(
+            Arc::new(Inner { http, config, tokens: Mutex::default(), resting: Mutex::default() }),
+            Duration::ZERO,
+        ))
+    }
+    /// The same client with patience: so long may one request wait, in all, for a registry that is busy, failing or not to
+    /// be reached. A client has none at first: the first answer counts.
+    pub fn patient(&self, patience: Duration) -> Self {
+        Client(Arc::clone(&self.0), patience)
     }
 }

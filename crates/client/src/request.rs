@@ -1,19 +1,22 @@
-//! Single requests: manifests, tags, referrers, and what all requests share.
+//! Single requests: manifests and blobs' lengths, and what all requests share.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LINK};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, Method, StatusCode};
-use oci::{Descriptor, Digest, Document, Endpoint, MANIFEST_BYTES_MAX, Reference, Tag, media};
+use jiff::Timestamp;
+use oci::{Digest, Document, Endpoint, MANIFEST_BYTES_MAX, Reference, RepositoryName, media};
 use reqwest::{Body, RequestBuilder, Response};
 use serde::Deserialize;
 use url::Url;
 
+use crate::retry::{self, Patience};
 use crate::{Client, ClientError, guard};
 
 const ERROR_BYTES_MAX: u64 = 64 << 10;
 const ERROR_CHARS_MAX: usize = 300;
-const LIST_BYTES_MAX: u64 = 16 << 20;
-const REFERRER_PAGES_MAX: usize = 100;
 pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What a registry says of a manifest without sending it.
@@ -36,16 +39,53 @@ pub struct RemoteManifest {
     pub content: Bytes,
 }
 
-#[derive(Deserialize)]
-struct TagList {
-    #[serde(default)]
-    tags: Option<Vec<Tag>>,
-}
-
+/// What a token is asked for.
 #[derive(Clone, Copy)]
-pub(crate) enum Scope {
+pub(crate) enum Scope<'a> {
     Pull,
     Push,
+    /// To take a blob from this other repository.
+    Mount(&'a RepositoryName),
+    Delete,
+    Catalog,
+}
+
+impl Scope<'_> {
+    /// As token services want it; several are divided by spaces.
+    fn text(self, repository: &RepositoryName) -> String {
+        match self {
+            Scope::Pull => format!("repository:{repository}:pull"),
+            Scope::Push => format!("repository:{repository}:pull,push"),
+            Scope::Mount(from) => format!("repository:{repository}:pull,push repository:{from}:pull"),
+            Scope::Delete => format!("repository:{repository}:delete,pull"),
+            Scope::Catalog => "registry:catalog:*".to_owned(),
+        }
+    }
+}
+
+/// What an error says: the messages of the specification's form, else the text, cut.
+fn message(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        code: Option<String>,
+        message: Option<String>,
+    }
+    let said = serde_json::from_slice::<Errors>(body).map(|list| {
+        let texts =
+            list.errors.into_iter().filter_map(|entry| entry.message.filter(|text| !text.is_empty()).or(entry.code));
+        texts.collect::<Vec<_>>().join(", ")
+    });
+    let text = said.ok().filter(|text| !text.is_empty());
+    let text = text.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
+    text.chars().take(ERROR_CHARS_MAX).flat_map(char::escape_debug).collect()
+}
+
+pub(crate) fn unreachable(host: &str, source: reqwest::Error) -> ClientError {
+    ClientError::Unreachable { host: host.to_owned(), source: source.without_url() }
 }
 
 /// The whole body, at most `bytes_max` long.
@@ -60,7 +100,7 @@ pub(crate) async fn read_bounded(host: &str, mut response: Response, bytes_max: 
             }
             Ok(None) => return Ok(all.freeze()),
             Err(source) => {
-                return Err(ClientError::Unreachable { host: host.to_owned(), source: source.without_url() });
+                return Err(unreachable(host, source));
             }
         }
     }
@@ -71,11 +111,11 @@ impl Client {
     pub(crate) fn base(&self, reference: &Reference) -> Result<Url, ClientError> {
         let host = reference.host();
         let protocol = || ClientError::Protocol { host: host.to_owned(), reason: "its address is not one".to_owned() };
-        let plain = Url::parse(&format!("http://{}/", reference.address())).map_err(|_| protocol())?;
-        if guard::is_loopback(&plain) || self.0.config.plain_http.iter().any(|name| name == host) {
-            return Ok(plain);
-        }
-        Url::parse(&format!("https://{}/", reference.address())).map_err(|_| protocol())
+        let named = |scheme: &str| Url::parse(&format!("{scheme}://{}/", reference.address())).map_err(|_| protocol());
+        let (plain, config) = (named("http")?, &self.0.config);
+        let is_plain = guard::is_loopback(&plain) && !config.https.iter().any(|name| name == host)
+            || config.plain_http.iter().any(|name| name == host);
+        if is_plain { Ok(plain) } else { named("https") }
     }
 
     pub(crate) fn url(&self, reference: &Reference, endpoint: &Endpoint) -> Result<Url, ClientError> {
@@ -84,38 +124,73 @@ impl Client {
         Ok(url)
     }
 
-    /// Sends a request, and once more with a token when the registry asks for one. `build` makes it, each time anew.
+    /// Sends a request, again with a token when the registry asks for one, and again after a while when it cannot answer
+    /// now and the client has patience. `build` makes it, each time anew.
     pub(crate) async fn send(
         &self,
         reference: &Reference,
-        scope: Scope,
+        scope: Scope<'_>,
+        action: &'static str,
+        build: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Response, ClientError> {
+        let (host, scope) = (reference.host(), scope.text(reference.repository()));
+        let mut patience = Patience::new(self.1);
+        loop {
+            self.rest(host).await;
+            let answer = self.send_once(reference, &scope, action, &build).await;
+            let asked = match &answer {
+                Ok(response) if retry::passes(response.status()) => retry::asked(response.headers(), Timestamp::now()),
+                Err(ClientError::Unreachable { .. }) => None,
+                Err(ClientError::Busy { seconds, .. }) => seconds.map(Duration::from_secs),
+                Ok(_) | Err(_) => return answer,
+            };
+            let Some(wait) = patience.wait(asked, rand::random()) else { return answer };
+            if asked.is_some() {
+                self.rest_until(host, Instant::now() + wait);
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Waits while a registry has asked to be left alone, whichever request it was that it told.
+    async fn rest(&self, host: &str) {
+        let until = self.0.resting.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied();
+        if let Some(until) = until.filter(|_| !self.1.is_zero()) {
+            let until = until.min(Instant::now() + self.1);
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    fn rest_until(&self, host: &str, until: Instant) {
+        let mut resting = self.0.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        resting.retain(|_, until| *until > Instant::now());
+        let known = resting.entry(host.to_owned()).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    async fn send_once(
+        &self,
+        reference: &Reference,
+        scope: &str,
         action: &'static str,
         build: impl Fn(&reqwest::Client) -> RequestBuilder,
     ) -> Result<Response, ClientError> {
         let host = reference.host();
-        let actions = match scope {
-            Scope::Pull => "pull",
-            Scope::Push => "pull,push",
-        };
-        let scope = format!("repository:{}:{actions}", reference.repository());
         for is_last in [false, true] {
             let mut request = build(&self.0.http);
-            if let Some(authorization) = self.authorization(host, &scope) {
+            if let Some(authorization) = self.authorization(host, scope) {
                 request = request.header(AUTHORIZATION, authorization);
             }
-            let response = request
-                .send()
-                .await
-                .map_err(|source| ClientError::Unreachable { host: host.to_owned(), source: source.without_url() })?;
+            let response = request.send().await.map_err(|source| unreachable(host, source))?;
             if response.status() != StatusCode::UNAUTHORIZED || is_last {
                 return Ok(response);
             }
             let base = self.base(reference)?;
-            if !self.authenticate(host, &base, &scope, response.headers()).await? {
+            if !self.authenticate(host, &base, scope, response.headers()).await? {
                 return Ok(response);
             }
         }
-        Err(ClientError::Denied { host: host.to_owned(), action })
+        Err(ClientError::Denied { host: host.to_owned(), action, message: String::new() })
     }
 
     /// The error that an answer stands for.
@@ -130,11 +205,17 @@ impl Client {
         let status = response.status();
         match status {
             StatusCode::NOT_FOUND => ClientError::NotFound { what },
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::Denied { host, action },
+            StatusCode::TOO_MANY_REQUESTS => ClientError::Busy {
+                host,
+                action,
+                seconds: retry::asked(response.headers(), Timestamp::now()).map(|wait| wait.as_secs()),
+            },
             _ => {
                 let body = read_bounded(&host, response, ERROR_BYTES_MAX).await.unwrap_or_default();
-                let text = String::from_utf8_lossy(&body);
-                let message = text.chars().take(ERROR_CHARS_MAX).flat_map(char::escape_debug).collect();
+                let message = message(&body);
+                if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                    return ClientError::Denied { host, action, message };
+                }
                 ClientError::Status { host, action, status: status.as_u16(), message }
             }
         }
@@ -150,7 +231,7 @@ impl Client {
         }
     }
 
-    fn manifest_url(&self, reference: &Reference) -> Result<Url, ClientError> {
+    pub(crate) fn manifest_url(&self, reference: &Reference) -> Result<Url, ClientError> {
         let endpoint =
             Endpoint::Manifest { repository: reference.repository().clone(), reference: reference.manifest() };
         self.url(reference, &endpoint)
@@ -223,76 +304,7 @@ impl Client {
         }
     }
 
-    /// The tags after `last`, in their order, at most `limit`; an empty page ends the list.
-    pub async fn tag_list(
-        &self,
-        reference: &Reference,
-        last: Option<&Tag>,
-        limit: u32,
-    ) -> Result<Vec<Tag>, ClientError> {
-        const ACTION: &str = "list tags";
-        let mut url = self.url(reference, &Endpoint::Tags { repository: reference.repository().clone() })?;
-        url.query_pairs_mut().append_pair("n", &limit.to_string());
-        if let Some(last) = last {
-            url.query_pairs_mut().append_pair("last", last.as_str());
-        }
-        let response = self.send(reference, Scope::Pull, ACTION, |http| http.get(url.clone())).await?;
-        if response.status() != StatusCode::OK {
-            return Err(self.refused(reference, ACTION, reference.to_string(), response).await);
-        }
-        let body = read_bounded(reference.host(), response, LIST_BYTES_MAX).await?;
-        let list: TagList = self.decode(reference, &body, "a tag list")?;
-        Ok(list.tags.unwrap_or_default())
-    }
-
-    /// All that refers to `digest`, with this artifact type if one is given. A registry without the referrers API has
-    /// them under a tag made of the digest.
-    pub async fn referrers(
-        &self,
-        reference: &Reference,
-        digest: &Digest,
-        artifact_type: Option<&str>,
-    ) -> Result<Vec<Descriptor>, ClientError> {
-        const ACTION: &str = "list referrers";
-        let endpoint = Endpoint::Referrers { repository: reference.repository().clone(), digest: *digest };
-        let mut url = self.url(reference, &endpoint)?;
-        if let Some(artifact_type) = artifact_type {
-            url.query_pairs_mut().append_pair("artifactType", artifact_type);
-        }
-        let mut found = Vec::new();
-        for _ in 0..REFERRER_PAGES_MAX {
-            let response = self.send(reference, Scope::Pull, ACTION, |http| http.get(url.clone())).await?;
-            let next = response.headers().get(LINK).and_then(|value| next_page(value.to_str().ok()?));
-            match response.status() {
-                StatusCode::OK => {}
-                StatusCode::NOT_FOUND => {
-                    let tag = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
-                    let Ok(tag) = tag.parse::<Tag>() else { break };
-                    match self.manifest_get(&reference.clone().with_tag(tag)).await {
-                        Ok(index) => found.extend_from_slice(index.document.manifests()),
-                        Err(ClientError::NotFound { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                    break;
-                }
-                _ => return Err(self.refused(reference, ACTION, reference.to_string(), response).await),
-            }
-            let body = read_bounded(reference.host(), response, LIST_BYTES_MAX).await?;
-            let index = Document::parse(&body, Some(media::OCI_INDEX))?;
-            found.extend_from_slice(index.manifests());
-            let Some(next) = next else { break };
-            let joined = url.join(&next).ok().filter(|joined| joined.origin() == url.origin());
-            url = joined.ok_or_else(|| ClientError::Protocol {
-                host: reference.host().to_owned(),
-                reason: "the next page lies elsewhere".to_owned(),
-            })?;
-        }
-        // Filtering is optional for registries.
-        found.retain(|entry| artifact_type.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted)));
-        Ok(found)
-    }
-
-    fn decode<T: for<'de> Deserialize<'de>>(
+    pub(crate) fn decode<T: for<'de> Deserialize<'de>>(
         &self,
         reference: &Reference,
         body: &[u8],
@@ -302,6 +314,18 @@ impl Client {
             host: reference.host().to_owned(),
             reason: format!("{what} cannot be read: {error}"),
         })
+    }
+
+    /// Removes a tag, or a manifest with its tags. Says no when it is not there.
+    pub async fn manifest_delete(&self, reference: &Reference) -> Result<bool, ClientError> {
+        const ACTION: &str = "remove a manifest";
+        let url = self.manifest_url(reference)?;
+        let response = self.send(reference, Scope::Delete, ACTION, |http| http.delete(url.clone())).await?;
+        match response.status() {
+            StatusCode::ACCEPTED | StatusCode::OK | StatusCode::NO_CONTENT => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => Err(self.refused(reference, ACTION, reference.to_string(), response).await),
+        }
     }
 
     /// The length of a blob; none when the repository has none such.
@@ -334,10 +358,4 @@ impl RemoteManifest {
     pub fn pinned(&self, reference: &Reference) -> Reference {
         reference.clone().with_digest(self.digest)
     }
-}
-
-/// The target of `<…>; rel="next"`.
-fn next_page(link: &str) -> Option<String> {
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    parameters.contains("rel=\"next\"").then(|| target.to_owned())
 }

@@ -11,14 +11,17 @@ use oci::{ContentRange, Digest, Endpoint, Hasher, Reference, RepositoryName};
 use reqwest::{Body, Response};
 use url::Url;
 
-use crate::request::Scope;
+use crate::request::{Scope, unreachable};
 use crate::{Client, ClientError, guard};
 
-/// How often one download goes on after its connection broke.
+/// How often one download goes on after its connection broke without having brought [`RESUME_BYTES_MIN`].
 pub const BLOB_RESUMES_MAX: u32 = 5;
+/// A connection that brought so much before it broke does not count: large blobs come over bad lines too.
+pub const RESUME_BYTES_MIN: u64 = 1 << 20;
 /// Blobs up to this are sent in one request, larger ones in chunks of this, each of which can be sent again.
 pub const CHUNK_BYTES: usize = 16 << 20;
 const CHUNK_ATTEMPTS_MAX: u32 = 4;
+const SMALL_ATTEMPTS_MAX: u32 = 3;
 
 const GIVE: &str = "give a blob";
 const TAKE: &str = "take a blob";
@@ -35,11 +38,17 @@ struct Download {
     hasher: Option<Hasher>,
     stream: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
     resumes: u32,
+    /// Where this connection began.
+    begun_at: u64,
+    /// Bytes to be passed over, from a registry that begins anew instead of going on.
+    skip: u64,
 }
 
 impl Download {
     async fn connect(&mut self) -> Result<(), ClientError> {
         let response = self.client.blob_request(&self.reference, &self.digest, self.at).await?;
+        self.skip = if response.status() == StatusCode::OK { self.at } else { 0 };
+        self.begun_at = self.at;
         self.stream = Some(response.bytes_stream().boxed());
         Ok(())
     }
@@ -54,8 +63,17 @@ impl Download {
                 None => None,
             };
             match next {
+                Some(Ok(bytes)) if self.skip > 0 => {
+                    let skipped = self.skip.min(bytes.len() as u64);
+                    self.skip -= skipped;
+                    let rest = bytes.slice(skipped as usize..);
+                    if !rest.is_empty() {
+                        let stream = self.stream.take().unwrap_or_else(|| futures::stream::empty().boxed());
+                        self.stream = Some(futures::stream::iter([Ok(rest)]).chain(stream).boxed());
+                    }
+                }
                 Some(Ok(bytes)) if self.at + bytes.len() as u64 > self.size => {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, "the blob is longer than announced"));
+                    return Err(io::Error::other(self.protocol("a blob longer than its manifest says")));
                 }
                 Some(Ok(bytes)) => {
                     self.at += bytes.len() as u64;
@@ -72,14 +90,22 @@ impl Download {
                     self.verify()?;
                     return Ok(None);
                 }
-                None | Some(Err(_)) if self.resumes < BLOB_RESUMES_MAX => {
-                    self.resumes += 1;
+                None | Some(Err(_))
+                    if self.resumes < BLOB_RESUMES_MAX || self.at - self.begun_at >= RESUME_BYTES_MIN =>
+                {
+                    self.resumes = if self.at - self.begun_at >= RESUME_BYTES_MIN { 0 } else { self.resumes + 1 };
                     self.stream = None;
                 }
-                None => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Some(Err(error)) => return Err(io::Error::other(error.without_url())),
+                None => {
+                    return Err(io::Error::other(self.protocol("a blob that ends before its time, again and again")));
+                }
+                Some(Err(error)) => return Err(io::Error::other(unreachable(self.reference.host(), error))),
             }
         }
+    }
+
+    fn protocol(&self, reason: &str) -> ClientError {
+        ClientError::Protocol { host: self.reference.host().to_owned(), reason: reason.to_owned() }
     }
 
     fn verify(&mut self) -> io::Result<()> {
@@ -93,7 +119,7 @@ impl Download {
             expected: Box::new(self.digest),
             found: Box::new(found),
         };
-        Err(io::Error::new(io::ErrorKind::InvalidData, error))
+        Err(io::Error::other(error))
     }
 }
 
@@ -109,9 +135,10 @@ impl Client {
         let response = self.send(reference, Scope::Pull, GIVE, build).await?;
         let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()?.parse().ok());
         match (response.status(), at, range) {
-            (StatusCode::OK, 0, _) => Ok(response),
+            // The whole is taken too, where a part was asked for: what was had already is passed over.
+            (StatusCode::OK, ..) => Ok(response),
             (StatusCode::PARTIAL_CONTENT, _, Some(ContentRange { first, .. })) if first == at => Ok(response),
-            (StatusCode::OK | StatusCode::PARTIAL_CONTENT, ..) => Err(ClientError::Protocol {
+            (StatusCode::PARTIAL_CONTENT, ..) => Err(ClientError::Protocol {
                 host: reference.host().to_owned(),
                 reason: "it does not give the range that was asked for".to_owned(),
             }),
@@ -130,6 +157,8 @@ impl Client {
             hasher: Some(digest.hasher()),
             stream: None,
             resumes: 0,
+            begun_at: 0,
+            skip: 0,
         };
         download.connect().await?;
         Ok(futures::stream::try_unfold(download, Download::next).boxed())
@@ -145,7 +174,7 @@ impl Client {
         let mut url = self.url(reference, &Endpoint::Uploads { repository: reference.repository().clone() })?;
         url.query_pairs_mut().append_pair("mount", &digest.to_string()).append_pair("from", from.as_str());
         let build = |http: &reqwest::Client| http.post(url.clone()).header(CONTENT_LENGTH, 0);
-        let response = self.send(reference, Scope::Push, TAKE, build).await?;
+        let response = self.send(reference, Scope::Mount(from), TAKE, build).await?;
         match response.status() {
             StatusCode::CREATED => Ok(true),
             StatusCode::ACCEPTED => {
@@ -184,34 +213,74 @@ impl Client {
         size: u64,
         mut body: ByteStream,
     ) -> Result<(), ClientError> {
-        let start = self.url(reference, &Endpoint::Uploads { repository: reference.repository().clone() })?;
-        let build = |http: &reqwest::Client| http.post(start.clone()).header(CONTENT_LENGTH, 0);
-        let response = self.send(reference, Scope::Push, TAKE, build).await?;
-        if response.status() != StatusCode::ACCEPTED {
-            return Err(self.refused(reference, TAKE, reference.to_string(), response).await);
+        let mut chunk = next_chunk(&mut body).await?;
+        if size <= CHUNK_BYTES as u64 {
+            return self.small_push(reference, digest, chunk).await;
         }
-        let mut upload = self.location(reference, &start, &response)?;
+        let mut upload = self.upload_begin(reference).await?;
         let mut at = 0;
-        while size > CHUNK_BYTES as u64 && at < size {
-            let chunk = next_chunk(&mut body).await?;
+        while at < size {
             if chunk.is_empty() {
                 return Err(ClientError::Source(io::ErrorKind::UnexpectedEof.into()));
             }
             let length = chunk.len() as u64;
-            upload = self.chunk_push(reference, upload, at, chunk).await?;
+            // The next one is read while this one is sent.
+            let (sent, next) = tokio::join!(self.chunk_push(reference, upload, at, chunk), next_chunk(&mut body));
+            (upload, chunk) = (sent?, next?);
             at += length;
         }
-        let rest = next_chunk(&mut body).await?;
+        let response = self.upload_end(reference, upload, digest, Bytes::new()).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(()),
+            // The end was heard and its answer lost: then the upload is gone and the blob is there.
+            StatusCode::NOT_FOUND if self.blob_head(reference, digest).await?.is_some() => Ok(()),
+            _ => Err(self.refused(reference, TAKE, format!("blob {digest}"), response).await),
+        }
+    }
+
+    /// Pushes a blob in one request, and anew where a broken connection left half of it in the upload.
+    async fn small_push(&self, reference: &Reference, digest: &Digest, content: Bytes) -> Result<(), ClientError> {
+        for attempt in 1.. {
+            let upload = self.upload_begin(reference).await?;
+            let response = self.upload_end(reference, upload, digest, content.clone()).await?;
+            match response.status() {
+                StatusCode::CREATED => break,
+                StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
+                    if attempt < SMALL_ATTEMPTS_MAX =>
+                {
+                    if self.blob_head(reference, digest).await?.is_some() {
+                        break;
+                    }
+                }
+                _ => return Err(self.refused(reference, TAKE, format!("blob {digest}"), response).await),
+            }
+        }
+        Ok(())
+    }
+
+    async fn upload_begin(&self, reference: &Reference) -> Result<Url, ClientError> {
+        let start = self.url(reference, &Endpoint::Uploads { repository: reference.repository().clone() })?;
+        let build = |http: &reqwest::Client| http.post(start.clone()).header(CONTENT_LENGTH, 0);
+        let response = self.send(reference, Scope::Push, TAKE, build).await?;
+        match response.status() {
+            StatusCode::ACCEPTED => self.location(reference, &start, &response),
+            _ => Err(self.refused(reference, TAKE, reference.to_string(), response).await),
+        }
+    }
+
+    async fn upload_end(
+        &self,
+        reference: &Reference,
+        mut upload: Url,
+        digest: &Digest,
+        rest: Bytes,
+    ) -> Result<Response, ClientError> {
         upload.query_pairs_mut().append_pair("digest", &digest.to_string());
         let build = |http: &reqwest::Client| {
             let request = http.put(upload.clone()).header(CONTENT_TYPE, "application/octet-stream");
             request.body(Body::from(rest.clone()))
         };
-        let response = self.send(reference, Scope::Push, TAKE, build).await?;
-        match response.status() {
-            StatusCode::CREATED => Ok(()),
-            _ => Err(self.refused(reference, TAKE, format!("blob {digest}"), response).await),
-        }
+        self.send(reference, Scope::Push, TAKE, build).await
     }
 
     /// Sends one chunk; after a broken connection asks how far it came and sends the rest.
@@ -264,11 +333,16 @@ impl Client {
     }
 }
 
+/// Why a source stopped, in its own words where it is a registry.
+fn stopped(error: io::Error) -> ClientError {
+    error.downcast().unwrap_or_else(ClientError::Source)
+}
+
 /// Up to [`CHUNK_BYTES`], and less only at the end. A piece is never cut: the last may make it a little more.
 async fn next_chunk(body: &mut ByteStream) -> Result<Bytes, ClientError> {
     let mut chunk = BytesMut::new();
     while chunk.len() < CHUNK_BYTES
-        && let Some(bytes) = body.try_next().await.map_err(ClientError::Source)?
+        && let Some(bytes) = body.try_next().await.map_err(stopped)?
     {
         chunk.extend_from_slice(&bytes);
     }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod bar;
 mod commands;
 mod exit;
 mod hub;

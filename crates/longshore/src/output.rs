@@ -146,9 +146,27 @@ pub(crate) fn span(from: Micros, to: Micros) -> String {
     format!("{:.1} s", (to.0 - from.0).max(0) as f64 / 1e6)
 }
 
-/// A number with its noun: `1 step`, `3 steps`.
+/// A number with its noun: `1 step`, `3 steps`, `2 repositories`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(start)) => format!("{number} {start}ies"),
+        (_, None) => format!("{number} {noun}s"),
+    }
+}
+
+/// A number of bytes with three digits or so: `512 B`, `1.2 kB`, `34.5 MB`.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if number < 1000 {
+        return format!("{number} B");
+    }
+    let (mut value, mut unit) = (number as f64 / 1e3, 0);
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1e3;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
 }
 
 /// The first 12 digits of a digest's hash, as people compare them.
@@ -182,6 +200,14 @@ mod tests {
             problem_text(&problem),
             "error: No environment \"prdo\"\n  known: qa, prod\n\nhint: Did you mean prod?"
         );
+    }
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "tag")), ["0 tags", "1 tag", "2 tags"]);
+        assert_eq!([1, 2].map(|number| count(number, "repository")), ["1 repository", "2 repositories"]);
+        let shown = [0, 999, 1_000, 12_345, 999_949, 999_950, 3_000_000_000].map(bytes);
+        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "12.3 kB", "999.9 kB", "1.0 MB", "3.0 GB"]);
     }
 
     #[test]

@@ -89,6 +89,27 @@ fn usual_data_folder(home: Option<&Path>) -> PathBuf {
     }
 }
 
+/// Where `docker login` and `podman login` keep credentials, in the order in which they are looked into: podman's file
+/// where one is named, else podman's usual places, then docker's.
+pub(crate) fn credential_files() -> Vec<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(file) = folder("REGISTRY_AUTH_FILE") {
+        return vec![file];
+    }
+    let home = folder("HOME");
+    let below_home = |path: &str| home.as_ref().map(|home| home.join(path));
+    // Without a folder for run-time files podman takes one by the user's number.
+    let user = rustix::process::geteuid().as_raw();
+    let runtime = folder("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
+    let runtime = runtime.unwrap_or_else(|| PathBuf::from(format!("/run/containers/{user}/auth.json")));
+    let config = folder("XDG_CONFIG_HOME").or_else(|| below_home(".config"));
+    let docker = folder("DOCKER_CONFIG").or_else(|| below_home(".docker"));
+    let mut files = vec![runtime];
+    files.extend(config.map(|folder| folder.join("containers/auth.json")));
+    files.extend(docker.map(|folder| folder.join("config.json")));
+    files
+}
+
 /// The engine that was named, or that `DOCKER_HOST` names, or the usual socket.
 pub(crate) fn engine_address(given: Option<&str>) -> api::Result<engine::Address> {
     given.map_or_else(engine::Address::from_environment, str::parse).map_err(|error| {

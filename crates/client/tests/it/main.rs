@@ -1,8 +1,10 @@
-//! The client against registries that break connections, lie, and ask for tokens. Whole copies are tested with the
-//! registry itself.
+//! The client against registries that break connections, lie, and ask for tokens, and against one of another make.
 
 // A test may fail loudly, and so may what it calls.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod import;
+mod memory;
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +16,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use client::{BLOB_RESUMES_MAX, ByteStream, Client, ClientConfig, ClientError, Credentials};
 use futures::{StreamExt, TryStreamExt};
+use memory::respond;
 use oci::{ByteRange, Digest, Reference};
 
 /// A registry that answers every request by `answer`.
@@ -26,14 +29,6 @@ where
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
     format!("{address}/team/app:v1").parse().unwrap()
-}
-
-fn respond(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
-    let mut response = Response::builder().status(status);
-    for (name, value) in headers {
-        response = response.header(*name, *value);
-    }
-    response.body(body.into()).unwrap()
 }
 
 fn text(request: &Request, name: &str) -> String {

@@ -12,6 +12,7 @@ mod completions;
 mod env;
 mod host;
 mod hub;
+mod image;
 mod logs;
 mod promote;
 mod proxy;
@@ -53,6 +54,8 @@ enum Command {
     Rollout(rollout::Command),
     #[command(subcommand)]
     Host(host::Command),
+    #[command(subcommand)]
+    Image(image::Command),
     Ps(ps::Args),
     Logs(logs::Args),
     Version(version::Args),
@@ -73,6 +76,7 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Env(command) => env::run(global, command).await,
         Command::Rollout(command) => rollout::run(global, command).await,
         Command::Host(command) => host::run(global, command).await,
+        Command::Image(command) => image::run(global, command).await,
         Command::Ps(args) => ps::run(global, args).await,
         Command::Logs(args) => logs::run(global, args).await,
         Command::Version(args) => version::run(global, args).await,

@@ -23,7 +23,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(180);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What differs between runs.
-const FILTERS: [(&str, &str); 20] = [
+pub(crate) const FILTERS: [(&str, &str); 20] = [
     (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "[id]"),
     (r"lsh1\.[0-9a-f]+\.[0-9a-f]+\.[0-9a-f]+", "[token]"),
     (r"\b[0-9a-f]{64}\b", "[hash]"),
@@ -48,33 +48,36 @@ const FILTERS: [(&str, &str); 20] = [
 
 macro_rules! assert_seen {
     ($name:expr, $text:expr) => {
-        insta::with_settings!({ filters => FILTERS, omit_expression => true, prepend_module_to_snapshot => false }, {
+        insta::with_settings!({ filters => $crate::command_line::FILTERS, omit_expression => true, prepend_module_to_snapshot => false }, {
             insta::assert_snapshot!($name, $text);
         })
     };
 }
+pub(crate) use assert_seen;
 
 /// What a command wrote and how it ended.
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A person at a terminal: runs commands and keeps what was seen.
-struct Terminal {
-    home: tempfile::TempDir,
+pub(crate) struct Terminal {
+    pub(crate) home: tempfile::TempDir,
     /// The hub's address and data folder, when there is one.
     hub: Option<(String, PathBuf)>,
-    seen: String,
+    /// What the environment says besides.
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) seen: String,
 }
 
 impl Terminal {
-    fn new(hub: Option<(String, PathBuf)>) -> Self {
-        Self { home: tempfile::tempdir().unwrap(), hub, seen: String::new() }
+    pub(crate) fn new(hub: Option<(String, PathBuf)>) -> Self {
+        Self { home: tempfile::tempdir().unwrap(), hub, environment: Vec::new(), seen: String::new() }
     }
 
-    fn command(&self, line: &str) -> Command {
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(BINARY);
         for name in ["HUB", "DATA", "LOG", "JOIN_TOKEN"] {
             command.env_remove(format!("LONGSHORE_{name}"));
@@ -83,12 +86,13 @@ impl Terminal {
             command.env("LONGSHORE_HUB", hub).env("LONGSHORE_DATA", data);
         }
         command.env_remove("SUDO_USER").env("USER", "tester").env_remove("COLUMNS");
+        command.envs(self.environment.iter().cloned());
         command.args(line.split_whitespace()).current_dir(self.home.path()).stdin(Stdio::null());
         command
     }
 
     /// Runs a command without keeping what was seen.
-    fn quietly(&self, line: &str) -> Said {
+    pub(crate) fn quietly(&self, line: &str) -> Said {
         let (out, err) = (self.home.path().join(".out"), self.home.path().join(".err"));
         let mut command = self.command(line);
         command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
@@ -106,7 +110,7 @@ impl Terminal {
     }
 
     /// Runs a command that is to end with this code, and keeps what was seen.
-    fn run(&mut self, line: &str, code: i32) -> Said {
+    pub(crate) fn run(&mut self, line: &str, code: i32) -> Said {
         let said = self.quietly(line);
         assert_eq!(said.code, Some(code), "`longshore {line}`\n{}{}", said.out, said.err);
         self.seen.push_str(&format!("$ longshore {}\n", line.trim()));
@@ -120,7 +124,7 @@ impl Terminal {
     }
 
     /// Runs a command with `--json`, whose data must be what the API says.
-    fn json<T: DeserializeOwned>(&self, line: &str) -> T {
+    pub(crate) fn json<T: DeserializeOwned>(&self, line: &str) -> T {
         let said = self.quietly(&format!("{line} --json"));
         assert_eq!(said.code, Some(0), "`longshore {line} --json`\n{}", said.err);
         serde_json::from_str(&said.out)
@@ -141,7 +145,7 @@ impl Terminal {
         }
     }
 
-    fn file(&self, name: &str, text: &str) {
+    pub(crate) fn file(&self, name: &str, text: &str) {
         fs::write(self.home.path().join(name), text).unwrap();
     }
 }
@@ -163,7 +167,7 @@ fn tidy(text: &str) -> String {
 }
 
 /// A process that ends with the test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {

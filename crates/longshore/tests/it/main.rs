@@ -11,6 +11,7 @@ mod browser;
 mod clients;
 mod command_line;
 mod database;
+mod images;
 mod namespaces;
 mod page;
 mod recovery;
