@@ -78,6 +78,11 @@ impl Tasks {
         Self { shutdown, all: Arc::default() }
     }
 
+    /// What tasks stop with: a run that takes long looks at it.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
     /// Starts a task: `run` is called at once, then after `every` or when woken. A run that fails or panics is tried
     /// again after a pause that grows; waking shortens that pause, too.
     pub fn spawn<F, Fut, E>(&self, name: &'static str, every: Duration, wake: Wake, run: F)

@@ -12,18 +12,19 @@ use std::time::Duration;
 use api::Micros;
 use base::db::DbErrorKind;
 use base::lease::{Fence, Lease};
+use base::metrics;
 use blobs::{Aside, PAGE_BLOBS_MAX};
 use oci::{Digest, RepositoryName};
 use serde::Serialize;
 
 use crate::{Error, Service};
 
-/// Rows of a kind that one transaction takes: no push waits longer for it than for the disk.
-const MANIFESTS_PER_BATCH: u32 = 16;
-const LINKS_PER_BATCH: u32 = 64;
-const REPOSITORIES_PER_BATCH: u32 = 64;
 /// Blobs whose bytes go together: enough that a folder is synced for several.
 const BLOBS_PER_BATCH: u32 = 256;
+/// How often a batch is halved for a database that several hubs share, to begin with.
+const SHARED_HALVINGS: u32 = 4;
+/// How often a batch is halved that others abort again and again: down to a single row.
+const HALVINGS_MAX: u32 = 8;
 
 const LEASE_NAME: &str = "registry-collect";
 const LEASE_TTL: Duration = Duration::from_secs(15);
@@ -46,12 +47,32 @@ pub struct Collected {
     pub rescued: u64,
 }
 
+/// What is collected, in this order: what goes of one kind makes the next go.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Manifests,
+    Links,
+    Repositories,
+    Blobs,
+}
+
+impl Kind {
+    /// Rows that one transaction takes: no push waits longer for it than for the disk.
+    fn batch(self) -> u32 {
+        match self {
+            Self::Manifests => 16,
+            Self::Links | Self::Repositories => 64,
+            Self::Blobs => BLOBS_PER_BATCH,
+        }
+    }
+}
+
 /// The right to collect, among the hubs that share a database.
 #[derive(Default)]
 pub(crate) struct Collector {
     held: Option<(Lease, Micros)>,
     /// Nothing is left aside by an earlier process or a failed run.
-    is_repaired: bool,
+    pub(crate) is_repaired: bool,
 }
 
 impl Service {
@@ -62,35 +83,71 @@ impl Service {
     pub async fn collect(&self, now: Micros) -> Result<Option<Collected>, Error> {
         let mut collector = self.collector.lock().await;
         let cutoff = now.minus(self.grace);
-        let Some(fence) = self.fence(&mut collector).await? else { return Ok(None) };
-        if !collector.is_repaired {
-            self.repair(&fence).await?;
-        }
-        // Until this run has ended well.
-        collector.is_repaired = false;
         let mut collected = Collected::default();
-        loop {
-            let Some(fence) = self.fence(&mut collector).await? else { return Ok(None) };
-            let mut is_done = self.manifests_collect(&fence, cutoff, now, &mut collected).await?;
-            let links = self.store.links_unneeded(cutoff, LINKS_PER_BATCH).await?;
-            if !links.is_empty() {
-                is_done = false;
-                collected.links += self.store.links_collect(&fence, links, cutoff, now).await?;
-            }
-            let repositories = self.store.repositories_collect(&fence, cutoff, REPOSITORIES_PER_BATCH).await?;
-            collected.repositories += repositories;
-            is_done &= repositories == 0;
-            is_done &= self.blobs_collect(&fence, cutoff, &mut collected).await?;
-            if is_done {
-                break;
+        // PostgreSQL aborts who reads what others write nearby: a small batch gets through where a large one never would.
+        let mut halvings = if self.store.db().is_shared() { SHARED_HALVINGS } else { 0 };
+        for kind in [Kind::Manifests, Kind::Links, Kind::Repositories, Kind::Blobs] {
+            loop {
+                let Some(fence) = self.fence(&mut collector).await? else { return Ok(None) };
+                if !collector.is_repaired {
+                    self.repair(&fence).await?;
+                }
+                // Until this batch has ended well.
+                collector.is_repaired = false;
+                match self.batch(kind, halvings, &fence, cutoff, now, &mut collected).await {
+                    Ok(is_done) => {
+                        collector.is_repaired = true;
+                        if is_done {
+                            break;
+                        }
+                    }
+                    Err(Error::Database(error))
+                        if error.kind() == DbErrorKind::Contended && halvings < HALVINGS_MAX =>
+                    {
+                        halvings += 1;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
-        collector.is_repaired = true;
         if collected != Collected::default() {
             let Collected { manifests, links, repositories, blobs, bytes, rescued } = collected;
             tracing::info!(manifests, links, repositories, blobs, bytes, rescued, "collected");
+            let counter = |name, help, more| metrics::counter(name, help, &[]).add(more);
+            counter("longshore_registry_collected_blobs_total", "Blobs whose bytes were collected.", blobs);
+            counter("longshore_registry_collected_bytes_total", "Bytes that were collected.", bytes);
         }
         Ok(Some(collected))
+    }
+
+    /// One batch of a kind. Says whether there was nothing to do.
+    async fn batch(
+        &self,
+        kind: Kind,
+        halvings: u32,
+        fence: &Fence,
+        cutoff: Micros,
+        now: Micros,
+        collected: &mut Collected,
+    ) -> Result<bool, Error> {
+        let limit = (kind.batch() >> halvings).max(1);
+        match kind {
+            Kind::Manifests => self.manifests_collect(fence, cutoff, now, limit, collected).await,
+            Kind::Links => {
+                let links = self.store.links_unneeded(cutoff, limit).await?;
+                let is_done = links.is_empty();
+                if !is_done {
+                    collected.links += self.store.links_collect(fence, links, cutoff, now).await?;
+                }
+                Ok(is_done)
+            }
+            Kind::Repositories => {
+                let removed = self.store.repositories_collect(fence, cutoff, limit).await?;
+                collected.repositories += removed;
+                Ok(removed == 0)
+            }
+            Kind::Blobs => self.blobs_collect(fence, cutoff, limit, collected).await,
+        }
     }
 
     /// Whether there is anything to collect as of `now`.
@@ -99,7 +156,12 @@ impl Service {
         Ok(!self.collector.lock().await.is_repaired || self.store.collect_is_due(cutoff).await?)
     }
 
-    async fn fence(&self, collector: &mut Collector) -> Result<Option<Fence>, Error> {
+    /// Holds the right to collect, or says that another hub does.
+    pub(crate) async fn lease(&self) -> Result<Option<Fence>, Error> {
+        self.fence(&mut *self.collector.lock().await).await
+    }
+
+    pub(crate) async fn fence(&self, collector: &mut Collector) -> Result<Option<Fence>, Error> {
         let now = Micros::now();
         if let Some((lease, renewed_at)) = &mut collector.held {
             if now.since(*renewed_at).as_secs() < LEASE_RENEW_SECONDS {
@@ -123,16 +185,16 @@ impl Service {
         Ok(collector.held.as_ref().map(|(lease, _)| lease.fence().clone()))
     }
 
-    /// One batch, like [`Service::blobs_collect`]. Says whether there was nothing to do.
     async fn manifests_collect(
         &self,
         fence: &Fence,
         cutoff: Micros,
         now: Micros,
+        limit: u32,
         collected: &mut Collected,
     ) -> Result<bool, Error> {
         let mut by_repository: BTreeMap<RepositoryName, Vec<Digest>> = BTreeMap::new();
-        for (repository, digest) in self.store.manifests_orphaned(cutoff, MANIFESTS_PER_BATCH).await? {
+        for (repository, digest) in self.store.manifests_orphaned(cutoff, limit).await? {
             by_repository.entry(repository).or_default().push(digest);
         }
         let is_done = by_repository.is_empty();
@@ -142,8 +204,14 @@ impl Service {
         Ok(is_done)
     }
 
-    async fn blobs_collect(&self, fence: &Fence, cutoff: Micros, collected: &mut Collected) -> Result<bool, Error> {
-        let due = self.store.blobs_unlinked(cutoff, BLOBS_PER_BATCH).await?;
+    async fn blobs_collect(
+        &self,
+        fence: &Fence,
+        cutoff: Micros,
+        limit: u32,
+        collected: &mut Collected,
+    ) -> Result<bool, Error> {
+        let due = self.store.blobs_unlinked(cutoff, limit).await?;
         let taken = self.keeper.holds.take(&due);
         if taken.digests.is_empty() {
             return Ok(true);
@@ -168,7 +236,7 @@ impl Service {
     }
 
     /// Bytes first, then the row that says that they are there.
-    async fn blobs_absolve(&self, fence: &Fence, digests: Vec<Digest>) -> Result<(), Error> {
+    pub(crate) async fn blobs_absolve(&self, fence: &Fence, digests: Vec<Digest>) -> Result<(), Error> {
         if digests.is_empty() {
             return Ok(());
         }
@@ -208,5 +276,7 @@ impl Service {
     }
 }
 
+#[cfg(test)]
+mod scale;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 //! - What is pinned, or needed by an index, is not deleted.
 //! - Nothing is removed at once: what nothing needs since the grace is collected, beside pushes ([`collect`]). A blob that
 //!   a repository has keeps its bytes: whoever links one sees to it that they are in their place before it answers.
+//! - What is read back and is not what its digest says is not served ([`scrub`]).
 
 mod authorise;
 mod cache;
@@ -18,6 +19,7 @@ pub mod http;
 mod keep;
 mod pattern;
 mod policy;
+mod scrub;
 mod store;
 mod tasks;
 
@@ -42,6 +44,7 @@ pub use error::Error;
 use keep::Keeper;
 pub use pattern::{PatternError, RepositoryPattern, TagPattern};
 pub use policy::{Retain, Rule, Rules, RulesError};
+pub use scrub::{DamagedBlob, Source};
 pub use store::MIGRATIONS;
 use store::{Store, TagWrite};
 
@@ -58,6 +61,8 @@ pub struct Deps {
     pub blobs: Arc<dyn BlobStore>,
     /// This hub's name among those that share the database; the same after a restart.
     pub replica: String,
+    /// Asked in this order for bytes that were lost here.
+    pub sources: Vec<Source>,
 }
 
 /// The registry of a hub.
@@ -67,7 +72,9 @@ pub struct Service {
     keeper: Keeper,
     collector: tokio::sync::Mutex<Collector>,
     replica: String,
+    sources: Vec<Source>,
     grace: Duration,
+    scrub_within: Duration,
 }
 
 impl Service {
@@ -80,7 +87,9 @@ impl Service {
             blobs: deps.blobs,
             collector: tokio::sync::Mutex::default(),
             replica: deps.replica,
+            sources: deps.sources,
             grace: config.grace,
+            scrub_within: config.scrub,
         }
     }
 

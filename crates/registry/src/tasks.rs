@@ -1,4 +1,4 @@
-//! Background work: uploads that nobody goes on with, and what nothing needs any more.
+//! Background work: uploads that nobody goes on with, what nothing needs any more, what a disk has lost.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,10 @@ const ROWS_PER_PAGE_MAX: u32 = 64;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// How often it is looked for what the grace has run out for, when no deletion asks for it.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(15);
+/// How often it is looked for what is to be read again; also the time of one page of each pass.
+const SCRUB_INTERVAL: Duration = Duration::from_secs(60);
+/// How often sources are asked for what is damaged.
+const HEAL_INTERVAL: Duration = Duration::from_secs(600);
 
 pub(crate) fn spawn(service: Arc<Service>, tasks: &Tasks) {
     let collecting = Arc::clone(&service);
@@ -28,6 +32,21 @@ pub(crate) fn spawn(service: Arc<Service>, tasks: &Tasks) {
             }
             Ok::<_, Error>(Progress::Done)
         }
+    });
+    let (scrubbing, stop) = (Arc::clone(&service), tasks.shutdown().clone());
+    tasks.spawn("registry-scrub", SCRUB_INTERVAL, Wake::default(), move || {
+        let (service, stop) = (Arc::clone(&scrubbing), stop.clone());
+        async move {
+            let now = Micros::now();
+            service.bytes_pass(now).await?;
+            service.manifests_pass(now).await?;
+            service.scrub(now, &stop).await
+        }
+    });
+    let healing = Arc::clone(&service);
+    tasks.spawn("registry-heal", HEAL_INTERVAL, Wake::default(), move || {
+        let service = Arc::clone(&healing);
+        async move { service.heal().await.map(|()| Progress::Done) }
     });
     tasks.spawn("registry-uploads-sweep", SWEEP_INTERVAL, Wake::default(), move || {
         let service = Arc::clone(&service);
@@ -80,8 +99,10 @@ mod tests {
         for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
             let folder = tempfile::tempdir().unwrap();
             let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
-            let service =
-                Service::new(Config::default(), Deps { db, blobs: blobs.clone(), replica: "test".to_owned() });
+            let service = Service::new(
+                Config::default(),
+                Deps { db, blobs: blobs.clone(), replica: "test".to_owned(), sources: Vec::new() },
+            );
             let repository: RepositoryName = "r".parse().unwrap();
             let day = Duration::from_secs(UPLOAD_IDLE_SECONDS_MAX);
             let now = SystemTime::now();

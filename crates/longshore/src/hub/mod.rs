@@ -78,7 +78,7 @@ async fn open(
         Problem::new(500, "blob-store", "The store of images cannot be opened").detail(error.to_string())
     })?;
     let db = base::db::open(&database, registry::CONTEXT, registry::MIGRATIONS).await?;
-    let deps = registry::Deps { db, blobs: Arc::new(blobs), replica: replica.clone() };
+    let deps = registry::Deps { db, blobs: Arc::new(blobs), replica: replica.clone(), sources: Vec::new() };
     let registry = Arc::new(registry::Service::new(config.registry.clone(), deps));
     registry.tasks_spawn(tasks);
 

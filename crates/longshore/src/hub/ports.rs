@@ -59,6 +59,7 @@ fn main_routes(config: &Config, hub: &Hub, shutdown: &Shutdown) -> Router {
     let api = Router::new()
         .merge(access::http::api_routes(hub.access.clone()))
         .merge(hub.delivery.http())
+        .merge(registry::http::api_routes(hub.registry.clone()))
         .merge(pipeline::http::router(hub.pipeline.clone()))
         .layer(from_fn_with_state(hub.token.clone(), changes_need_token));
     let own = config.listen.ip().to_string();

@@ -1,6 +1,7 @@
 //! `/v2/`: the OCI distribution protocol. Decodes, authorises, calls, encodes.
 
 mod blobs;
+mod housekeeping;
 mod lists;
 mod manifests;
 mod uploads;
@@ -18,6 +19,8 @@ use oci::{Digest, Endpoint, RepositoryName};
 
 use crate::authorise::{Action, Caller, authorise};
 use crate::{Error, Service};
+
+pub use housekeeping::api_routes;
 
 /// The header that names a manifest's or blob's digest.
 const DOCKER_CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");

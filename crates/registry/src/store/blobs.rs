@@ -63,6 +63,10 @@ impl Store {
                 .optional(tx)
                 .await?;
                 let Some(row) = row else { return Ok(None) };
+                sql("UPDATE blobs SET unlinked_at = NULL WHERE digest = $1 AND unlinked_at IS NOT NULL")
+                    .bind(digest.to_string())
+                    .execute(tx)
+                    .await?;
                 let blob = BlobInfo { digest, size: unsigned(&row, "size")? };
                 repository_link(tx, to, blob, now).await?;
                 let is_condemned = row.get::<String>("state")? == "condemned";
@@ -176,10 +180,11 @@ pub(super) async fn link(
     Ok(Linked { blob, scrubbed_at: now, is_condemned: row.get::<String>("state")? == "condemned" })
 }
 
-/// A link is unneeded until a manifest needs it.
+/// A link is unneeded until a manifest needs it; what is pulled through comes after its manifest.
 async fn repository_link(tx: &mut Tx, repository: &RepositoryName, blob: BlobInfo, now: Micros) -> Result<(), Error> {
     repository_make(tx, repository, now).await?;
-    sql("INSERT INTO repository_blobs (repository, digest, size, linked_at, unneeded_since) VALUES ($1, $2, $3, $4, $4) \
+    sql("INSERT INTO repository_blobs (repository, digest, size, linked_at, unneeded_since) VALUES ($1, $2, $3, $4, \
+         CASE WHEN EXISTS (SELECT 1 FROM manifest_needs n WHERE n.repository = $1 AND n.digest = $2) THEN NULL ELSE $4 END) \
          ON CONFLICT (repository, digest) DO UPDATE SET linked_at = excluded.linked_at, \
          unneeded_since = CASE WHEN repository_blobs.unneeded_since IS NULL THEN NULL ELSE excluded.unneeded_since END")
     .bind(repository.as_str())

@@ -195,6 +195,9 @@ impl Store {
     }
 
     /// Condemns those of these blobs that no repository has since `cutoff` or longer, and says which they are.
+    ///
+    /// Every link ends a blob's `unlinked_at` in its own transaction. This and the decision therefore look at that row
+    /// alone: on PostgreSQL, reading links here would have them aborted whenever anyone pushes anything.
     pub(crate) async fn blobs_condemn(
         &self,
         fence: &Fence,
@@ -208,7 +211,7 @@ impl Store {
                 for digest in digests {
                     let touched =
                         sql("UPDATE blobs SET state = 'condemned' WHERE digest = $1 AND state <> 'condemned' \
-                         AND unlinked_at <= $2 AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = $1)")
+                         AND unlinked_at <= $2")
                         .bind(digest.to_string())
                         .bind(cutoff)
                         .execute(tx)
@@ -232,7 +235,7 @@ impl Store {
                 let mut decided = Decided::default();
                 for digest in condemned {
                     let touched = sql("DELETE FROM blobs WHERE digest = $1 AND state = 'condemned' \
-                         AND NOT EXISTS (SELECT 1 FROM repository_blobs r WHERE r.digest = $1)")
+                         AND unlinked_at IS NOT NULL")
                     .bind(digest.to_string())
                     .execute(tx)
                     .await?;

@@ -338,11 +338,11 @@ pub(super) async fn manifest_exists(tx: &mut Tx, repository: &RepositoryName, di
 
 fn stored_manifest(row: Row) -> Result<StoredManifest, Error> {
     let bytes: Vec<u8> = row.get("bytes")?;
-    Ok(StoredManifest {
-        digest: digest(&row, "digest")?,
-        media_type: row.get("media_type")?,
-        bytes: Bytes::from(bytes),
-    })
+    let digest = digest(&row, "digest")?;
+    if !digest.matches(&bytes) {
+        return Err(Error::Damaged { what: format!("the bytes of manifest {digest} are others; push it again") });
+    }
+    Ok(StoredManifest { digest, media_type: row.get("media_type")?, bytes: Bytes::from(bytes) })
 }
 
 fn referrer(row: &Row) -> Result<Referrer, Error> {

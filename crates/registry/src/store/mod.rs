@@ -7,6 +7,7 @@ mod manifests;
 mod model;
 mod pins;
 mod repositories;
+mod scrub;
 mod tags;
 mod uploads;
 
@@ -23,11 +24,13 @@ use crate::{Error, Rules};
 
 pub(crate) use blobs::Linked;
 pub(crate) use manifests::{Referrer, TagWrite};
+pub(crate) use scrub::{Kept, Pass};
 
 /// The schema, step by step.
 pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "registry", sql: include_str!("../../migrations/0001_registry.sql") },
     Migration { number: 2, name: "collection", sql: include_str!("../../migrations/0002_collection.sql") },
+    Migration { number: 3, name: "scrub", sql: include_str!("../../migrations/0003_scrub.sql") },
 ];
 
 #[derive(Clone)]

@@ -32,7 +32,8 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
         let db = base::db::open(&database, CONTEXT, MIGRATIONS).await.unwrap();
-        let service = Arc::new(Service::new(config, Deps { db, blobs, replica: "test".to_owned() }));
+        let service =
+            Arc::new(Service::new(config, Deps { db, blobs, replica: "test".to_owned(), sources: Vec::new() }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = registry::http::routes(Arc::clone(&service));

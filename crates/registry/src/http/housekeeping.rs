@@ -1,0 +1,54 @@
+//! `/api/v1/registry/`: housekeeping now, and what it found.
+
+use std::sync::Arc;
+
+use api::{Micros, Problem};
+use axum::extract::{Query, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use oci::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::authorise::{Action, Caller, authorise};
+use crate::{Collected, DamagedBlob, PAGE_ITEMS_MAX, Service};
+
+/// Routes for the hub's own port.
+pub fn api_routes(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/api/v1/registry/collect", post(collect))
+        .route("/api/v1/registry/damaged", get(damaged))
+        .with_state(service)
+}
+
+/// Collects what the grace has run out for, without waiting for the next time that it would be looked for.
+async fn collect(State(service): State<Arc<Service>>) -> Result<Json<Collected>, Problem> {
+    authorise(Caller::Port, Action::Delete, None)?;
+    let collected = service.collect(Micros::now()).await?;
+    collected.map(Json).ok_or_else(|| {
+        Problem::new(409, "registry-collecting", "Another hub collects now")
+            .hint("It does the whole work: its log says what went.")
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct After {
+    after: Option<Digest>,
+}
+
+#[derive(Serialize)]
+struct Damaged {
+    blobs: Vec<DamagedBlob>,
+}
+
+/// Blobs whose bytes are lost or wrong, a page of them.
+async fn damaged(
+    State(service): State<Arc<Service>>,
+    query: Result<Query<After>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Damaged>, Problem> {
+    authorise(Caller::Port, Action::Pull, None)?;
+    let Query(After { after }) = query
+        .map_err(|error| Problem::new(400, "query-invalid", "The query cannot be read").detail(error.body_text()))?;
+    let blobs = service.blobs_damaged(after.as_ref(), PAGE_ITEMS_MAX).await?;
+    Ok(Json(Damaged { blobs }))
+}
