@@ -1,7 +1,7 @@
 //! What a disk does to bytes, and how it is found and healed.
 
+use base::db::Db;
 use base::db::testing::for_each_backend;
-use base::db::{Db, sql};
 use blobs::{BlobStore as _, FileStore, body_of};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -182,13 +182,7 @@ async fn a_manifest_that_rots_is_not_served_and_healed_by_a_push() {
         let config = Bytes::from_static(b"{}");
         world.push(&config).await;
         let digest = world.image_put(&config).await.unwrap();
-        world
-            .db
-            .write(|tx| {
-                async move { sql("UPDATE manifests SET bytes = $1").bind(&b"others"[..]).execute(tx).await }.boxed()
-            })
-            .await
-            .unwrap();
+        world.hub.store.manifests_damage().await;
         world.hub.manifests_pass(Micros::now()).await.unwrap();
         let reference = ManifestReference::Digest(digest);
         // As after a restart: what was read before is in the cache still.

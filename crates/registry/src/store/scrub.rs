@@ -190,6 +190,21 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// What a disk may do to every manifest.
+    pub(crate) async fn manifests_damage(&self) {
+        let damage = self.write((), |tx, ()| {
+            async move {
+                sql("UPDATE manifests SET bytes = $1").bind(&b"others"[..]).execute(tx).await?;
+                Ok(())
+            }
+            .boxed()
+        });
+        damage.await.unwrap();
+    }
+}
+
 fn kept(row: &Row) -> Result<Kept, Error> {
     let blob = BlobInfo { digest: digest(row, "digest")?, size: unsigned(row, "size")? };
     Ok(Kept { blob, scrubbed_at: row.get("scrubbed_at")? })
