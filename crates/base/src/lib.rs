@@ -11,6 +11,7 @@ pub mod json;
 pub mod lease;
 pub mod listen;
 pub mod metrics;
+pub mod observe;
 pub mod outbox;
 pub mod page;
 pub mod problem;

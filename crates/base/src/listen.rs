@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use crate::observe::Observer;
 use crate::shutdown::Shutdown;
 
 /// Open connections per listener; more wait in the kernel's queue.
@@ -55,8 +55,14 @@ pub struct Peer {
 }
 
 /// Serves `app` on `listener` until the stop begins; then connections end after the request under way, which
-/// [`Shutdown::drain`] waits for. Every request has a [`Peer`] extension.
-pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, app: Router, shutdown: Shutdown) {
+/// [`Shutdown::drain`] waits for. Every request has a [`Peer`] extension, and `observer` sees it.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    app: Router,
+    observer: Observer,
+    shutdown: Shutdown,
+) {
     let acceptor = tls.map(TlsAcceptor::from);
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -66,9 +72,11 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, app: R
         };
         let Some((stream, address, slot)) = accepted else { continue };
         let (acceptor, app, stop) = (acceptor.clone(), app.clone(), shutdown.clone());
+        let observer = observer.clone();
         shutdown.spawn(async move {
-            connection(stream, address, acceptor, app, stop).await;
-            drop(slot);
+            let open = observer.connection();
+            connection(stream, address, acceptor, (app, observer), stop).await;
+            drop((open, slot));
         });
     }
 }
@@ -92,7 +100,7 @@ async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     acceptor: Option<TlsAcceptor>,
-    app: Router,
+    app: (Router, Observer),
     shutdown: Shutdown,
 ) {
     // Small answers must not wait for the other end's acknowledgement.
@@ -119,16 +127,17 @@ async fn connection(
 async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     peer: Peer,
-    app: Router,
+    app: (Router, Observer),
     shutdown: Shutdown,
 ) {
     let address = peer.address;
+    let (app, observer) = app;
     let service = service_fn(move |request: http::Request<Incoming>| {
+        let (mut request, seen) = observer.begin(request, &peer);
         let (app, peer) = (app.clone(), peer.clone());
         async move {
-            let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
-            app.oneshot(request).await
+            app.oneshot(request).await.map(|response| seen.answered(response))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

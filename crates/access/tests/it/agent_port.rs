@@ -13,6 +13,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use base::db::DatabaseConfig;
 use base::listen;
+use base::observe::{KnownRoutes, Observer};
 use base::shutdown::Shutdown;
 use base::tls::{ForeignCa, Identity, SharedIdentity, client_config_pinned};
 use http_body_util::{BodyExt as _, Full};
@@ -45,7 +46,7 @@ async fn hub() -> Hub {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
     let tls = Arc::new(service.server_config().unwrap());
-    shutdown.spawn(listen::serve(listener, Some(tls), app, shutdown.clone()));
+    shutdown.spawn(listen::serve(listener, Some(tls), app, Observer::new("test", KnownRoutes::NONE), shutdown.clone()));
     Hub { service, address, shutdown, _folder: folder }
 }
 
@@ -176,7 +177,13 @@ async fn a44_neither_a_foreign_hub_nor_a_host_can_play_the_hub() {
     let liar = identity(&machine, &own).server_config(base::tls::Clients::CertifiedOrAnonymous).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
-    shutdown.spawn(listen::serve(listener, Some(Arc::new(liar)), Router::new(), shutdown.clone()));
+    shutdown.spawn(listen::serve(
+        listener,
+        Some(Arc::new(liar)),
+        Router::new(),
+        Observer::new("test", KnownRoutes::NONE),
+        shutdown.clone(),
+    ));
     assert!(connect(address, pinned(&ours), HUB_SERVER_NAME).await.is_err());
     assert!(connect(address, identity(&machine, &own).client_config().unwrap(), "127.0.0.1").await.is_err());
     connect(address, pinned(&ours), "a.host.longshore.internal").await.unwrap();

@@ -11,6 +11,7 @@
 mod error;
 mod job;
 mod migrate;
+mod observed;
 mod postgres;
 mod sqlite;
 mod statement;
@@ -61,6 +62,7 @@ impl std::fmt::Debug for DatabaseConfig {
 #[derive(Clone)]
 pub struct Db {
     backend: Arc<Backend>,
+    writes: observed::Writes,
 }
 
 enum Backend {
@@ -94,7 +96,7 @@ pub async fn open(
         DatabaseConfig::Sqlite { folder } => sqlite::open(folder, context, migrations).await?,
         DatabaseConfig::Postgres { url } => postgres::open(url, context, migrations).await?,
     };
-    Ok(Db { backend: Arc::new(backend) })
+    Ok(Db { backend: Arc::new(backend), writes: observed::Writes::new(context) })
 }
 
 impl Db {
@@ -113,6 +115,7 @@ impl Db {
         E: From<DbError> + Send + 'static,
         T: Send + 'static,
     {
+        let _under_way = self.writes.begin();
         match &*self.backend {
             Backend::Sqlite { writer, .. } => sqlite::write(writer, job).await,
             Backend::Postgres { pool } => postgres::write(pool, job).await,

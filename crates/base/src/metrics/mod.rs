@@ -12,6 +12,8 @@ mod text;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use axum::response::IntoResponse;
+use http::header;
 pub use series::{Counter, Gauge, Histogram, SecondsCounter};
 use series::{Kind, Series};
 
@@ -102,6 +104,11 @@ pub fn render() -> String {
         text::family(&mut out, name, family);
     }
     out
+}
+
+/// Answers with [`render`]: for a route `/metrics`.
+pub async fn answer() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")], render())
 }
 
 fn series(name: &'static str, help: &'static str, kind: Kind, labels: &[Label<'_>]) -> Series {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use base::listen::{self, BUFFER_BYTES_MAX, HEADERS_MAX, Peer};
+use base::observe::{KnownRoutes, Observer};
 use base::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,7 +15,7 @@ use tokio::sync::mpsc;
 async fn start(app: Router) -> (SocketAddr, Shutdown) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
-    shutdown.spawn(listen::serve(listener, None, app, shutdown.clone()));
+    shutdown.spawn(listen::serve(listener, None, app, Observer::new("test", KnownRoutes::NONE), shutdown.clone()));
     (address, shutdown)
 }
 

@@ -9,5 +9,6 @@
 mod crash;
 mod db;
 mod listen;
+mod observe;
 mod outbox_lease;
 mod tls;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use api::{Problem, Result};
 use axum::Router;
 use axum::http::Uri;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 use base::guard::{HostGuard, changes_need_token, host_check};
+use base::observe::{Observer, route_named};
 use base::shutdown::Shutdown;
 use tokio::net::TcpListener;
 
@@ -48,8 +49,12 @@ async fn listener(address: SocketAddr, flag: &str) -> Result<TcpListener> {
 
 /// Serves both ports until the stop.
 pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: rustls::ServerConfig, shutdown: &Shutdown) {
-    let main = base::listen::serve(listeners.main, None, main_routes(config, hub, shutdown), shutdown.clone());
-    let agents = base::listen::serve(listeners.agents, Some(Arc::new(tls)), agent_routes(hub), shutdown.clone());
+    base::metrics::gauge("longshore_build_info", "Always 1.", &[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+    let observer = |listener| Observer::new(listener, registry::http::ROUTES);
+    let routes = main_routes(config, hub, shutdown);
+    let main = base::listen::serve(listeners.main, None, routes, observer("hub"), shutdown.clone());
+    let (tls, routes) = (Some(Arc::new(tls)), agent_routes(hub));
+    let agents = base::listen::serve(listeners.agents, tls, routes, observer("agents"), shutdown.clone());
     shutdown.spawn(main);
     shutdown.spawn(agents);
 }
@@ -64,12 +69,16 @@ fn main_routes(config: &Config, hub: &Hub, shutdown: &Shutdown) -> Router {
         .layer(from_fn_with_state(hub.token.clone(), changes_need_token));
     let own = config.listen.ip().to_string();
     let names = ["localhost", "127.0.0.1", "[::1]", &own];
-    Router::new()
-        .merge(registry::http::routes(hub.registry.clone()))
+    let others = Router::new()
         .merge(api)
         .route("/api/{*path}", any(api_unknown))
         .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(base::metrics::answer))
         .merge(web::Pages::new(hub.delivery.clone(), shutdown.clone()).router())
+        .layer(from_fn(route_named));
+    Router::new()
+        .merge(registry::http::routes(hub.registry.clone()))
+        .merge(others)
         .layer(from_fn_with_state(HostGuard::new(names), host_check))
 }
 
@@ -87,5 +96,5 @@ fn agent_routes(hub: &Hub) -> Router {
         .agent_http()
         .merge(registry::http::host_routes(hub.registry.clone()))
         .layer(from_fn_with_state(hub.access.clone(), access::http::host_required));
-    Router::new().merge(access::http::agent_routes(hub.access.clone())).merge(hosts)
+    Router::new().merge(access::http::agent_routes(hub.access.clone())).merge(hosts).layer(from_fn(route_named))
 }

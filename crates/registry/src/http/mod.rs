@@ -4,6 +4,7 @@ mod blobs;
 mod housekeeping;
 mod lists;
 mod manifests;
+mod routes;
 mod uploads;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::authorise::{Action, Caller, authorise};
 use crate::{Error, Service};
 
 pub use housekeeping::api_routes;
+pub use routes::ROUTES;
 
 /// The header that names a manifest's or blob's digest.
 const DOCKER_CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
