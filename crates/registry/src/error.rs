@@ -151,6 +151,9 @@ pub enum Error {
         /// The specification's code for it.
         code: Code,
     },
+    /// A list cannot go on from there.
+    #[error("the page's `after` is not one that this list gives out in this order; begin at the first page")]
+    Cursor,
     /// The store of blobs refused or failed.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -249,6 +252,7 @@ impl Error {
             Self::BlobUnknown { .. } => (StatusCode::NOT_FOUND, Code::BlobUnknown),
             Self::BlobCollected { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::BlobUnknown),
             Self::BlobTooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
+            Self::Cursor => (StatusCode::BAD_REQUEST, Code::Unsupported),
             Self::Request { code, .. } => (StatusCode::BAD_REQUEST, *code),
             Self::Blob(error) => blob_answer(error),
             Self::Database(_) | Self::Damaged { .. } | Self::BlobRead { .. } => {

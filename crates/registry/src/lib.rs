@@ -15,6 +15,7 @@ mod cache;
 mod collect;
 mod config;
 mod error;
+mod figures;
 pub mod http;
 mod keep;
 mod pattern;
@@ -22,6 +23,7 @@ mod policy;
 mod scrub;
 mod store;
 mod tasks;
+mod views;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,6 +98,7 @@ impl Service {
     /// Starts the background work.
     pub fn tasks_spawn(self: &Arc<Self>, tasks: &Tasks) {
         tasks::spawn(Arc::clone(self), tasks);
+        figures::spawn(Arc::clone(self), tasks);
     }
 
     async fn manifest_find(

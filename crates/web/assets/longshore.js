@@ -1,4 +1,4 @@
-// Follows the hub: each event carries the page's new <main>. Times are kept up to date in between.
+// Follows the hub: each event carries the page's new <main>. Times are kept up to date in between. Commands are copied.
 "use strict";
 
 const live = document.body.dataset.live;
@@ -90,6 +90,28 @@ function follow() {
     clockRead();
     timesRefresh();
   });
+}
+
+/** Copies what is in an element. Without TLS there is no clipboard to write to, but a selection can be copied. */
+async function copy(element) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(element.textContent);
+  getSelection().selectAllChildren(element);
+  if (!document.execCommand("copy")) throw new Error("not copied");
+}
+
+for (const command of document.querySelectorAll("pre.command")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = "Copy";
+  button.setAttribute("aria-label", `Copy: ${command.textContent.split(" ", 2).join(" ")}`);
+  button.addEventListener("click", () => {
+    copy(command.querySelector("code")).then(
+      () => (button.textContent = "Copied"),
+      () => (button.textContent = "Select it"),
+    );
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  });
+  command.append(button);
 }
 
 clockRead();

@@ -5,7 +5,7 @@ use http::{HeaderValue, header};
 use maud::{DOCTYPE, Markup, html};
 
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 );
 
 /// A page with its headers. `live` is where its events come from.
@@ -28,6 +28,7 @@ pub(crate) fn page(title: &str, live: Option<&str>, main: &Markup) -> Page {
             body data-live=[live] {
                 header {
                     a.brand href="/" { img src="/assets/longshore.svg" alt="" width="28" height="28"; "Longshore" }
+                    nav aria-label="Parts" { a href="/" { "Overview" } a href="/images" { "Images" } }
                     @if live.is_some() {
                         span #live.live role="status" { "not live: reload to see what is new" }
                     }

@@ -8,6 +8,7 @@ mod assets;
 mod attention;
 mod error_page;
 mod hosts;
+mod images;
 mod instances;
 mod layout;
 mod live;
@@ -20,6 +21,7 @@ mod words;
 use std::sync::Arc;
 
 use api::delivery::Delivery;
+use api::images::Images;
 use axum::Router;
 use axum::extract::State;
 use axum::middleware::map_response;
@@ -33,6 +35,7 @@ use tokio::sync::Mutex;
 #[derive(Clone)]
 pub struct Pages {
     delivery: Arc<dyn Delivery>,
+    images: Arc<dyn Images>,
     shutdown: Shutdown,
     rendered: Arc<Mutex<Option<Rendered>>>,
 }
@@ -46,15 +49,16 @@ struct Rendered {
 
 impl Pages {
     /// Pages over these contexts. What follows the hub ends when `shutdown` begins.
-    pub fn new(delivery: Arc<dyn Delivery>, shutdown: Shutdown) -> Self {
-        Self { delivery, shutdown, rendered: Arc::default() }
+    pub fn new(delivery: Arc<dyn Delivery>, images: Arc<dyn Images>, shutdown: Shutdown) -> Self {
+        Self { delivery, images, shutdown, rendered: Arc::default() }
     }
 
-    /// `/` and what belongs to it; unknown paths get a page that offers a way out.
+    /// `/`, `/images` and what belongs to them; unknown paths get a page that offers a way out.
     pub fn router(self) -> Router {
         Router::new()
             .route("/", get(overview_page))
             .route("/live", get(live::overview_events))
+            .merge(images::router())
             .merge(assets::router())
             .fallback(error_page::not_found)
             .method_not_allowed_fallback(error_page::method_not_allowed)
@@ -104,7 +108,8 @@ mod tests {
 
     fn pages(overview: api::Result<api::delivery::Overview>) -> (Arc<OverviewOnly>, Shutdown, Router) {
         let (delivery, shutdown) = (Arc::new(OverviewOnly::new(overview)), Shutdown::new());
-        let router = Pages::new(delivery.clone(), shutdown.clone()).router();
+        let images = Arc::new(images::samples::Fixed);
+        let router = Pages::new(delivery.clone(), images, shutdown.clone()).router();
         (delivery, shutdown, router)
     }
 
@@ -141,6 +146,16 @@ mod tests {
             (&router, "GET", "/assets/longshore.css", 200),
             (&router, "GET", "/assets/longshore.js", 200),
             (&router, "GET", "/assets/longshore.svg", 200),
+            (&router, "GET", "/images", 200),
+            (&router, "GET", "/images?search=%3Cb%3E&after=x", 200),
+            (&router, "GET", "/images/team/vote", 200),
+            (&router, "GET", "/images/team/vote?order=largest", 200),
+            (&router, "GET", "/images/team/vote?order=odd", 400),
+            (&router, "GET", "/images/team/vote:1", 200),
+            (&router, "GET", "/images/team/vote:2", 404),
+            (&router, "GET", "/images/none", 404),
+            (&router, "GET", "/images/No%0dWay", 404),
+            (&router, "GET", "/images/team/vote@sha256:1", 404),
             (&router, "GET", "/no/such", 404),
             (&router, "POST", "/", 405),
             (&broken, "GET", "/", 503),

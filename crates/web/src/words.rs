@@ -49,6 +49,22 @@ pub(crate) fn count(number: usize) -> String {
     text
 }
 
+/// Bytes as people compare them, in powers of 1,000 like most registries: `512 B`, `48.1 MB`.
+pub(crate) fn size_words(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    // What would be shown as 1000.0 is the next unit's 1.0.
+    while size >= 999.95 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
 /// What was counted and not listed.
 pub(crate) fn and_more(number: usize) -> String {
     format!("and {} more", count(number))
@@ -71,6 +87,8 @@ mod tests {
         let seconds = [-5, 0, 119, 120, 7_199, 7_200, 172_799, 172_800];
         let words: Vec<String> = seconds.iter().map(|seconds| span_words(seconds * 1_000_000)).collect();
         assert_eq!(words, ["0 s", "0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
+        let sizes = [0, 999, 1_000, 999_949, 999_950, 48_123_456, u64::MAX].map(size_words);
+        assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "48.1 MB", "18.4 EB"]);
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
     }
 }

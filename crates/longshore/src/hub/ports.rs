@@ -65,6 +65,7 @@ fn main_routes(config: &Config, hub: &Hub, shutdown: &Shutdown) -> Router {
         .merge(access::http::api_routes(hub.access.clone()))
         .merge(hub.delivery.http())
         .merge(registry::http::api_routes(hub.registry.clone()))
+        .merge(registry::http::images_routes(hub.registry.clone()))
         .merge(pipeline::http::router(hub.pipeline.clone()))
         .layer(from_fn_with_state(hub.token.clone(), changes_need_token));
     let own = config.listen.ip().to_string();
@@ -74,7 +75,7 @@ fn main_routes(config: &Config, hub: &Hub, shutdown: &Shutdown) -> Router {
         .route("/api/{*path}", any(api_unknown))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(base::metrics::answer))
-        .merge(web::Pages::new(hub.delivery.clone(), shutdown.clone()).router())
+        .merge(web::Pages::new(hub.delivery.clone(), hub.registry.clone(), shutdown.clone()).router())
         .layer(from_fn(route_named));
     Router::new()
         .merge(registry::http::routes(hub.registry.clone()))

@@ -2,6 +2,7 @@
 
 mod blobs;
 mod housekeeping;
+mod images;
 mod lists;
 mod manifests;
 mod routes;
@@ -22,6 +23,7 @@ use crate::authorise::{Action, Caller, authorise};
 use crate::{Error, Service};
 
 pub use housekeeping::api_routes;
+pub use images::images_routes;
 pub use routes::ROUTES;
 
 /// The header that names a manifest's or blob's digest.

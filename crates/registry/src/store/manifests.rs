@@ -11,6 +11,7 @@ use oci::{Digest, Document, ManifestReference, RepositoryName, Tag, media};
 
 use super::repositories::{repository_empty_mark, repository_make};
 use super::tags::{tag_change_check, tags_of_check};
+use super::views::sizes_set;
 use super::{Store, digest, kept_check, unsigned};
 use crate::cache::{Lookup, Ready};
 use crate::{Error, Rules};
@@ -260,7 +261,11 @@ impl Put {
             .execute(tx)
             .await?;
         }
-        Ok(())
+        let tag = match &self.tag {
+            TagWrite::None => None,
+            TagWrite::To(tag) => Some(tag),
+        };
+        sizes_set(tx, &self.repository, &self.digest, &self.blobs, tag).await
     }
 
     /// What it needs, and what was said about it before it came, has something to be there for again.

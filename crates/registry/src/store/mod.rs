@@ -10,6 +10,7 @@ mod repositories;
 mod scrub;
 mod tags;
 mod uploads;
+pub(crate) mod views;
 
 use std::sync::Arc;
 
@@ -31,6 +32,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "registry", sql: include_str!("../../migrations/0001_registry.sql") },
     Migration { number: 2, name: "collection", sql: include_str!("../../migrations/0002_collection.sql") },
     Migration { number: 3, name: "scrub", sql: include_str!("../../migrations/0003_scrub.sql") },
+    Migration { number: 4, name: "views", sql: include_str!("../../migrations/0004_views.sql") },
 ];
 
 #[derive(Clone)]

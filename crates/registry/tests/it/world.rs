@@ -36,7 +36,7 @@ impl World {
             Arc::new(Service::new(config, Deps { db, blobs, replica: "test".to_owned(), sources: Vec::new() }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = registry::http::routes(Arc::clone(&service));
+        let router = registry::http::routes(Arc::clone(&service)).merge(registry::http::images_routes(service.clone()));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         World { service, address, http: reqwest::Client::new(), folder, server }
     }
