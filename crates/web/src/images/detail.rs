@@ -230,7 +230,7 @@ fn pins(image: &Image) -> Markup {
     html! {
         section aria-labelledby="pins" {
             h2 #pins { "Who keeps it" }
-            @if image.pins.is_empty() { p.none { "Nobody: it may be deleted." } }
+            @if image.pins.is_empty() { p.none { "Nothing pins it." } }
             @else { ul { @for pin in &image.pins { li { (pin) } } } }
         }
     }
