@@ -318,18 +318,18 @@ mod tests {
     /// What a page may take where the machine is busy with other tests and nothing is optimised.
     const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
 
-    /// Tags `t1`, `t2`, …, each with a manifest of its own, and more in another repository. Times and sizes are in no
+    /// Tags `t1`, `t2`, …, each with a manifest of its own, and as many as are counted in another repository. Times and sizes are in no
     /// order, and many are alike.
     async fn filled(db: &Db) {
         db.write(|tx| {
             async move {
-                for name in ["large", "larger"] {
+                for (name, tags) in [("large", TAGS), ("larger", LISTED_MAX)] {
                     sql("INSERT INTO repositories (name, created_at) VALUES ($1, 0)").bind(name).execute(tx).await?;
                     sql("INSERT INTO manifests (repository, digest, media_type, bytes, size, annotations, pushed_at, content_size) \
                          WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
                          SELECT $2, 'sha256:' || SUBSTR($3 || CAST(i AS TEXT), LENGTH(CAST(i AS TEXT)) + 1), \
                          'application/vnd.oci.image.manifest.v1+json', $4, 2, '{}', 0, (i * 7919) % 1000 FROM n")
-                    .bind(TAGS)
+                    .bind(tags)
                     .bind(name)
                     .bind("0".repeat(64))
                     .bind(b"{}".as_slice())
@@ -339,7 +339,7 @@ mod tests {
                          WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
                          SELECT $2, 't' || CAST(i AS TEXT), 'sha256:' || SUBSTR($3 || CAST(i AS TEXT), LENGTH(CAST(i AS TEXT)) + 1), \
                          (i * 104729) % 50000, (i * 7919) % 1000 FROM n")
-                    .bind(TAGS)
+                    .bind(tags)
                     .bind(name)
                     .bind("0".repeat(64))
                     .execute(tx)
