@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a word of the domain: a module that would have to name an app, a host or an image belongs elsewhere.
 
+pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod db;

@@ -42,6 +42,8 @@ pub const HEADERS_MAX: usize = 128;
 pub const STREAMS_MAX: u32 = 256;
 /// How often a silent HTTP/2 peer is asked whether it is still there.
 pub const PING_SECONDS: u64 = 20;
+/// How long the other end may take nothing of what was sent to it; then the connection is cut.
+pub const STALL_SECONDS_MAX: u32 = 60;
 /// The pause after the system refused a connection, for example because no more files can be opened.
 const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
@@ -105,6 +107,10 @@ async fn connection(
 ) {
     // Small answers must not wait for the other end's acknowledgement.
     let _ = stream.set_nodelay(true);
+    // Counts while the other end's window is closed, too: whoever stops reading does not hold a place for ever.
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_SECONDS_MAX * 1000) {
+        tracing::debug!(%address, %error, "a connection's time limit could not be set");
+    }
     let Some(acceptor) = acceptor else {
         return http(stream, Peer { address, certificate: None }, app, shutdown).await;
     };

@@ -62,14 +62,18 @@ impl Problem {
 }
 
 impl From<DbError> for Problem {
-    /// What is temporary becomes 503 with a reason, everything else an internal error.
+    /// What is temporary becomes 503, or 507, with a reason, everything else an internal error.
     fn from(error: DbError) -> Self {
         if !error.is_temporary() {
             return Self::internal(&error);
         }
         tracing::warn!(%error, "the database is not available");
-        let kind = if error.kind() == DbErrorKind::Unavailable { "database-unavailable" } else { "database-busy" };
-        Self::new(503, kind, "The database cannot do it now")
+        let (status, kind) = match error.kind() {
+            DbErrorKind::Full => (507, "database-full"),
+            DbErrorKind::Unavailable => (503, "database-unavailable"),
+            _ => (503, "database-busy"),
+        };
+        Self::new(status, kind, "The database cannot do it now")
             .detail(error.to_string())
             .hint(error.hint().unwrap_or("try again"))
     }

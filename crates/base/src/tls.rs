@@ -34,7 +34,7 @@ pub enum TlsError {
     #[error(transparent)]
     Read(#[from] FolderError),
     /// A file is missing.
-    #[error("{} does not exist; enrol again, or correct the path", path.display())]
+    #[error("{} does not exist; correct the path, or enrol again if this is a host", path.display())]
     Missing {
         /// The file.
         path: PathBuf,

@@ -114,7 +114,8 @@ pub trait BlobStore: Send + Sync + 'static {
     /// How many bytes of an upload are there: where the next append begins.
     async fn upload_size(&self, upload: &UploadName) -> Result<u64, BlobError>;
 
-    /// Appends to an upload of `offset` bytes; gives its new size. When the body breaks off, what came is kept.
+    /// Appends to an upload of `offset` bytes; gives its new size. When the body breaks off, or the disk is full, what
+    /// came is kept.
     ///
     /// Once answered, these bytes survive. Behind them a loss of power may leave others, which finishing finds out.
     ///
@@ -132,7 +133,8 @@ pub trait BlobStore: Send + Sync + 'static {
     /// `UploadUnknown`, also when the upload has become a blob. A body goes on to its end whatever becomes of the upload.
     async fn upload_read(&self, upload: &UploadName, range: Range<u64>) -> Result<Body, BlobError>;
 
-    /// Makes a blob of an upload. When its bytes are not `digest`, the upload is gone and nothing is left.
+    /// Makes a blob of an upload. When its bytes are not `digest`, the upload is gone and nothing is left; when the disk
+    /// has no room for its name, it can be tried again.
     async fn upload_finish(&self, upload: &UploadName, digest: &Digest) -> Result<BlobInfo, BlobError>;
 
     /// Gives an upload up.

@@ -1,6 +1,5 @@
 //! Token services and Basic authentication (RFC 7235 challenges, the distribution project's token specification).
 
-use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use base64::Engine as _;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use jiff::Timestamp;
+use oci::Challenge;
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 use url::Url;
@@ -40,33 +40,6 @@ struct TokenAnswer {
     expires_in: Option<u64>,
 }
 
-/// One challenge: its scheme in lowercase, and its parameters.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Challenge {
-    pub(crate) scheme: String,
-    pub(crate) parameters: HashMap<String, String>,
-}
-
-/// Reads `Scheme name="value", …`. Values may be quoted; a broken rest is ignored.
-pub(crate) fn challenge(text: &str) -> Option<Challenge> {
-    let (scheme, mut rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
-    let mut parameters = HashMap::new();
-    while let Some((name, after)) = rest.split_once('=') {
-        let name = name.trim_matches([' ', ',']).to_ascii_lowercase();
-        let value = if let Some(quoted) = after.strip_prefix('"') {
-            let (value, after) = quoted.split_once('"')?;
-            rest = after;
-            value
-        } else {
-            let (value, after) = after.split_once(',').unwrap_or((after, ""));
-            rest = after;
-            value.trim()
-        };
-        parameters.entry(name).or_insert_with(|| value.to_owned());
-    }
-    (!scheme.is_empty()).then(|| Challenge { scheme: scheme.to_ascii_lowercase(), parameters })
-}
-
 impl Client {
     /// The Authorization header for a scope that was granted before.
     pub(crate) fn authorization(&self, host: &str, scope: &str) -> Option<String> {
@@ -83,7 +56,8 @@ impl Client {
         scope: &str,
         headers: &HeaderMap,
     ) -> Result<bool, ClientError> {
-        let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| challenge(value.to_str().ok()?));
+        let challenges =
+            headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).flat_map(Challenge::parse);
         let mut token = None;
         for challenge in challenges {
             token = match challenge.scheme.as_str() {
@@ -189,23 +163,4 @@ impl Client {
 
 fn after(seconds: u64) -> Instant {
     Instant::now() + Duration::from_secs(seconds)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::challenge;
-
-    #[test]
-    fn challenges_are_read() {
-        let read =
-            challenge(r#"Bearer realm="https://a/t?x=1,2",service="s", scope="repository:a/b:pull,push",error=x"#)
-                .unwrap();
-        assert_eq!(read.scheme, "bearer");
-        assert_eq!(read.parameters["realm"], "https://a/t?x=1,2");
-        assert_eq!(read.parameters["scope"], "repository:a/b:pull,push");
-        assert_eq!(read.parameters["error"], "x");
-        assert_eq!(challenge("Basic realm=\"x\"").unwrap().scheme, "basic");
-        assert_eq!(challenge("").map(|read| read.scheme), None);
-        assert!(challenge("Bearer realm=\"open").is_none());
-    }
 }

@@ -2,11 +2,13 @@
 
 use api::Problem;
 use axum::response::{IntoResponse, Response};
-use base::db::DbError;
+use base::db::{DbError, DbErrorKind};
 use blobs::{BlobError, BlobErrorKind};
 use http::{HeaderValue, StatusCode, header};
-use oci::{Digest, ManifestError, ManifestReference, PathError, RepositoryName, Tag, UploadName};
+use oci::{Digest, ManifestError, ManifestReference, NameError, PathError, RepositoryName, Tag, UploadName};
 use serde_json::json;
+
+use crate::TAGS_PER_PUSH_MAX;
 
 /// Why the registry refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -15,10 +17,12 @@ pub enum Error {
     #[error(transparent)]
     Path(#[from] PathError),
     /// The method is not for this path.
-    #[error("{method} is not for this path")]
+    #[error("{method} is not for this path; {allowed} are")]
     Method {
         /// The method.
         method: String,
+        /// Those that are, as the `Allow` header has them.
+        allowed: &'static str,
     },
     /// The caller may not.
     #[error("hosts read images and do nothing else: {what} cannot be changed here")]
@@ -31,6 +35,15 @@ pub enum Error {
     RepositoryUnknown {
         /// The repository.
         repository: RepositoryName,
+    },
+    /// No manifest can have such a tag.
+    #[error("no manifest has that name: {0}")]
+    TagUnknown(NameError),
+    /// More tags for one manifest than one request may write.
+    #[error("{count} tags are too many for one request; write at most {TAGS_PER_PUSH_MAX}, then the rest")]
+    TooManyTags {
+        /// How many there are.
+        count: usize,
     },
     /// No such manifest.
     #[error("{repository} has no manifest {reference}")]
@@ -239,7 +252,8 @@ impl Error {
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
             Self::Denied { .. } => (StatusCode::FORBIDDEN, Code::Denied),
             Self::RepositoryUnknown { .. } => (StatusCode::NOT_FOUND, Code::NameUnknown),
-            Self::ManifestUnknown { .. } => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
+            Self::ManifestUnknown { .. } | Self::TagUnknown(_) => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
+            Self::TooManyTags { .. } => (StatusCode::URI_TOO_LONG, Code::SizeInvalid),
             Self::Manifest(ManifestError::TooLarge { .. } | ManifestError::TooManyReferences { .. })
             | Self::ManifestBody { too_long: true, .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
             Self::TooManyReferrers { .. } => (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests),
@@ -248,13 +262,19 @@ impl Error {
             }
             Self::ManifestDigest { .. } => (StatusCode::BAD_REQUEST, Code::DigestInvalid),
             Self::NeedMissing { .. } => (StatusCode::NOT_FOUND, Code::ManifestBlobUnknown),
-            Self::Kept { .. } | Self::TagImmutable { .. } => (StatusCode::CONFLICT, Code::Denied),
+            Self::TagImmutable { .. } => (StatusCode::CONFLICT, Code::Denied),
+            // What the specification has for a deletion that a registry does not do.
+            Self::Kept { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Denied),
             Self::BlobUnknown { .. } => (StatusCode::NOT_FOUND, Code::BlobUnknown),
             Self::BlobCollected { .. } => (StatusCode::SERVICE_UNAVAILABLE, Code::BlobUnknown),
             Self::BlobTooLong { .. } => (StatusCode::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
             Self::Cursor => (StatusCode::BAD_REQUEST, Code::Unsupported),
             Self::Request { code, .. } => (StatusCode::BAD_REQUEST, *code),
             Self::Blob(error) => blob_answer(error),
+            Self::Database(error) if error.kind() == DbErrorKind::Full => {
+                (StatusCode::INSUFFICIENT_STORAGE, Code::Unknown)
+            }
+            Self::Database(error) if error.is_temporary() => (StatusCode::SERVICE_UNAVAILABLE, Code::Unknown),
             Self::Database(_) | Self::Damaged { .. } | Self::BlobRead { .. } => {
                 (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown)
             }
@@ -284,7 +304,18 @@ fn blob_answer(error: &BlobError) -> (StatusCode, Code) {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = self.answer();
-        let message = if status == StatusCode::INTERNAL_SERVER_ERROR {
+        let message = if let Self::Database(error) = &self
+            && status != StatusCode::INTERNAL_SERVER_ERROR
+        {
+            tracing::warn!(%error, "the database cannot do it now");
+            match status {
+                StatusCode::INSUFFICIENT_STORAGE => {
+                    "there is no space left for the registry's database; make room there"
+                }
+                _ => "the registry's database cannot do it now; try again",
+            }
+            .to_owned()
+        } else if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(error = %self, "the registry failed");
             "the registry failed; its log says why".to_owned()
         } else {
@@ -297,6 +328,12 @@ impl IntoResponse for Error {
             && let Ok(range) = HeaderValue::try_from(format!("0-{}", size.saturating_sub(1)))
         {
             response.headers_mut().insert(header::RANGE, range);
+        }
+        if let Self::Method { allowed, .. } = &self {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+        }
+        if let Self::Kept { .. } = &self {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
         if let Self::Blob(BlobError::RangeUnsatisfiable { size, .. }) = &self
             && let Ok(range) = HeaderValue::try_from(format!("bytes */{size}"))

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::Micros;
+use base::db::DbErrorKind;
 use blobs::{BlobError, BlobInfo, BlobStore, body_of};
 use bytes::Bytes;
 use oci::{Digest, RepositoryName, UploadName};
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::store::{Linked, Store};
+use crate::unrecorded::Unrecorded;
 use crate::{Error, Service};
 
 /// How long a push waits for a collector that has its bytes.
@@ -31,11 +33,12 @@ pub(crate) struct Keeper {
     store: Store,
     blobs: Arc<dyn BlobStore>,
     pub(crate) holds: Holds,
+    pub(crate) unrecorded: Arc<Unrecorded>,
 }
 
 impl Keeper {
     pub(crate) fn new(store: Store, blobs: Arc<dyn BlobStore>) -> Self {
-        Self { store, blobs, holds: Holds::default() }
+        Self { store, blobs, holds: Holds::default(), unrecorded: Arc::default() }
     }
 
     /// A small blob whose bytes are at hand.
@@ -55,18 +58,29 @@ impl Keeper {
         digest: Digest,
     ) -> Result<(), Error> {
         let _held = self.holds.hold(digest).await;
-        let blob = match self.blobs.upload_finish(upload, &digest).await {
-            Ok(blob) => blob,
-            Err(error) => {
-                // Other bytes than announced: the store has dropped them, so the row must not promise them.
-                if matches!(error, BlobError::DigestMismatch { .. }) {
-                    self.store.upload_delete(upload).await?;
-                }
-                return Err(error.into());
-            }
+        let blob = match self.unrecorded.get(upload).filter(|blob| blob.digest == digest) {
+            Some(blob) => blob,
+            None => self.upload_publish(upload, digest).await?,
         };
-        let linked = self.store.upload_done(repository, upload, blob, Micros::now()).await?;
-        self.settle(linked).await
+        match self.store.upload_done(repository, upload, blob, Micros::now()).await {
+            Ok(linked) => {
+                self.unrecorded.remove(upload);
+                self.settle(linked).await
+            }
+            Err(error) => {
+                self.unrecorded.insert(upload.clone(), blob);
+                Err(error)
+            }
+        }
+    }
+
+    async fn upload_publish(&self, upload: &UploadName, digest: Digest) -> Result<BlobInfo, Error> {
+        let published = self.blobs.upload_finish(upload, &digest).await;
+        // Other bytes than announced: the store has dropped them, so the row must not promise them.
+        if matches!(published, Err(BlobError::DigestMismatch { .. })) {
+            self.store.upload_delete(upload).await?;
+        }
+        Ok(published?)
     }
 
     /// Links a blob whose bytes were just stored. The caller has held its digest since before that.
@@ -120,19 +134,28 @@ impl Service {
     /// the grace at least. Says whether the repository has the blob still.
     pub(crate) async fn blob_promise(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
         let Some((before, now)) = self.promise_times() else { return Ok(true) };
-        self.store.blob_renew(repository, digest, before, now).await
+        promised(self.store.blob_renew(repository, digest, before, now).await)
     }
 
     /// The same for a manifest that an index is to name.
     pub(crate) async fn manifest_promise(&self, repository: &RepositoryName, digest: Digest) -> Result<bool, Error> {
         let Some((before, now)) = self.promise_times() else { return Ok(true) };
-        self.store.manifest_renew(repository, digest, before, now).await
+        promised(self.store.manifest_renew(repository, digest, before, now).await)
     }
 
     /// None without a grace, as there is nothing to promise then.
     fn promise_times(&self) -> Option<(Micros, Micros)> {
         let now = Micros::now();
         (!self.grace.is_zero()).then(|| (now.minus(self.grace / 2), now))
+    }
+}
+
+/// Reads go on while the disk is full. What nobody could promise then may be collected before it is needed, and the
+/// manifest that names it is refused.
+fn promised(renewed: Result<bool, Error>) -> Result<bool, Error> {
+    match renewed {
+        Err(Error::Database(error)) if error.kind() == DbErrorKind::Full => Ok(true),
+        renewed => renewed,
     }
 }
 

@@ -24,6 +24,7 @@ mod scrub;
 mod store;
 mod tasks;
 mod views;
+mod unrecorded;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,12 +49,14 @@ pub use pattern::{PatternError, RepositoryPattern, TagPattern};
 pub use policy::{Retain, Rule, Rules, RulesError};
 pub use scrub::{DamagedBlob, Source};
 pub use store::MIGRATIONS;
-use store::{Store, TagWrite};
+use store::Store;
 
 /// The context's name, and that of its database.
 pub const CONTEXT: &str = "registry";
 /// The most items of a page of tags, repositories or referrers (a01).
 pub const PAGE_ITEMS_MAX: u32 = 1000;
+/// Tags that one push of a manifest may write.
+pub const TAGS_PER_PUSH_MAX: usize = 64;
 
 /// What the registry works with.
 pub struct Deps {
@@ -109,22 +112,28 @@ impl Service {
         self.store.manifest(repository, reference).await
     }
 
-    /// Takes a manifest: checked, with everything that it needs already there.
+    /// Takes a manifest: checked, with everything that it needs already there. The tags of `tags`, and that of
+    /// `reference`, lead to it from then on.
     async fn manifest_take(
         &self,
         repository: &RepositoryName,
         reference: &ManifestReference,
+        tags: &[Tag],
         content_type: Option<&str>,
         bytes: Bytes,
     ) -> Result<Taken, Error> {
         let document = Document::parse(&bytes, content_type)?;
-        let (digest, tag) = match reference {
-            ManifestReference::Digest(digest) if digest.matches(&bytes) => (*digest, TagWrite::None),
+        let mut tags = tags.to_vec();
+        let digest = match reference {
+            ManifestReference::Digest(digest) if digest.matches(&bytes) => *digest,
             ManifestReference::Digest(digest) => return Err(Error::ManifestDigest { expected: *digest }),
-            ManifestReference::Tag(tag) => (Digest::sha256_of(&bytes), TagWrite::To(tag.clone())),
+            ManifestReference::Tag(tag) => {
+                tags.push(tag.clone());
+                Digest::sha256_of(&bytes)
+            }
         };
         let subject = document.subject().map(|subject| subject.digest);
-        self.store.manifest_put(repository, digest, &document, bytes, tag, Micros::now()).await?;
+        self.store.manifest_put(repository, digest, &document, bytes, tags, Micros::now()).await?;
         Ok(Taken { digest, subject })
     }
 
@@ -181,7 +190,7 @@ impl Registry for Service {
             }
             None => ManifestReference::Digest(Digest::sha256_of(&bytes)),
         };
-        Ok(self.manifest_take(repository, &reference, Some(media_type), bytes).await?.digest)
+        Ok(self.manifest_take(repository, &reference, &[], Some(media_type), bytes).await?.digest)
     }
 
     async fn blob_put(&self, repository: &RepositoryName, bytes: Bytes) -> api::Result<Digest> {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub enum DbErrorKind {
     /// The database cannot be reached, opened or written (connection, disk, permissions).
     Unavailable,
+    /// The database's disk is full.
+    Full,
     /// Too much waits to be written, or another transaction holds what is needed for too long.
     Busy,
     /// A transaction was aborted again and again because of concurrent ones.
@@ -81,7 +83,11 @@ impl DbError {
     pub fn is_temporary(&self) -> bool {
         matches!(
             self.kind,
-            DbErrorKind::Unavailable | DbErrorKind::Busy | DbErrorKind::Contended | DbErrorKind::Timeout
+            DbErrorKind::Unavailable
+                | DbErrorKind::Full
+                | DbErrorKind::Busy
+                | DbErrorKind::Contended
+                | DbErrorKind::Timeout
         )
     }
 }
@@ -165,8 +171,9 @@ fn database_kind(code: Option<&str>, check: bool) -> (DbErrorKind, &'static str,
         ),
         "40001" | "40P01" => (DbErrorKind::Contended, "a concurrent transaction got in between", Some("try again")),
         "57014" => (DbErrorKind::Timeout, "a statement took too long", Some("try again; check the database's load")),
-        "13" | "53100" => {
-            (DbErrorKind::Unavailable, "the database's disk is full", Some("free some space; nothing was lost"))
+        // SQLITE_FULL; SQLITE_IOERR_SHMSIZE, whose one cause is that; disk_full.
+        "13" | "4874" | "53100" => {
+            (DbErrorKind::Full, "the database's disk is full", Some("free some space; nothing was lost"))
         }
         "8" | "14" | "3" | "23" => (
             DbErrorKind::Unavailable,

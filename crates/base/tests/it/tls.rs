@@ -135,7 +135,7 @@ fn files_are_read_and_what_is_wrong_with_them_is_said() {
         ca: folder.path().join("ca.pem"),
     };
     let error = files.load().unwrap_err().to_string();
-    assert!(error.contains("certificate.pem does not exist; enrol again"), "{error}");
+    assert!(error.contains("certificate.pem does not exist; correct the path"), "{error}");
     let ((certificate, key), (_, other_key)) = (ours.pems("a.test"), ours.pems("a.test"));
     let write = |path, text: &str| std::fs::write(path, text).unwrap();
     write(&files.certificate, &certificate);

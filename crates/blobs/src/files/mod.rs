@@ -100,6 +100,26 @@ impl Drop for Temporary {
     }
 }
 
+impl Temporary {
+    /// Leaves the file where it is.
+    fn keep(&mut self) {
+        self.0 = None;
+    }
+}
+
+/// Why verified bytes have not become a blob.
+struct Unpublished {
+    error: BlobError,
+    /// Whether the bytes are on disk, and only their name is missing.
+    can_go_on: bool,
+}
+
+impl From<BlobError> for Unpublished {
+    fn from(error: BlobError) -> Self {
+        Self { error, can_go_on: false }
+    }
+}
+
 impl Inner {
     fn uploads(&self) -> MutexGuard<'_, HashMap<UploadName, Session>> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
@@ -122,14 +142,18 @@ impl Inner {
 
     /// The order that holds: the bytes, their name, the folder that has the name; then the caller may answer. A blob of
     /// the same name gives way: what is on disk is not taken on trust when verified bytes are at hand.
-    fn publish(&self, file: &File, mut temporary: Temporary, digest: Digest) -> Result<BlobInfo, BlobError> {
+    ///
+    /// What cannot be named because the disk is full stays in `temporary`, safe on disk.
+    fn publish(&self, file: &File, temporary: &mut Temporary, digest: Digest) -> Result<BlobInfo, Unpublished> {
         let (folder, target) = self.layout.blob(&digest);
         let Some(path) = temporary.0.clone() else {
-            return Err(BlobError::Interrupted);
+            return Err(BlobError::Interrupted.into());
         };
         self.disk.sync_file(SyncPoint::BlobFile, file).map_err(BlobError::io("sync", &path))?;
         let size = file.metadata().map_err(BlobError::io("read", &path))?.len();
-        fs::rename(&path, &target).map_err(BlobError::io("name", &target))?;
+        if let Err(error) = fs::rename(&path, &target).map_err(BlobError::io("name", &target)) {
+            return Err(Unpublished { can_go_on: matches!(error, BlobError::NoSpace { .. }), error });
+        }
         temporary.0 = None;
         self.disk.sync_folder(SyncPoint::BlobFolder, &folder).map_err(BlobError::io("sync", &folder))?;
         Ok(BlobInfo { digest, size })
@@ -137,7 +161,7 @@ impl Inner {
 
     async fn put(self: Arc<Self>, digest: Digest, body: Body) -> Result<BlobInfo, BlobError> {
         let path = self.layout.new_put();
-        let temporary = Temporary(Some(path.clone()));
+        let mut temporary = Temporary(Some(path.clone()));
         let file = blocking({
             let path = path.clone();
             move || File::create_new(&path).map_err(BlobError::io("make", path))
@@ -153,7 +177,7 @@ impl Inner {
         if found != digest {
             return Err(BlobError::DigestMismatch { expected: digest, found: Box::new(found) });
         }
-        blocking(move || self.publish(&file, temporary, digest)).await
+        blocking(move || self.publish(&file, &mut temporary, digest).map_err(|failed| failed.error)).await
     }
 
     async fn append(
@@ -179,19 +203,25 @@ impl Inner {
         };
         let pumped = writer.pump(body, &path).await;
         let outcome = match (pumped.writer, &pumped.result) {
-            (Some(writer), Ok(()) | Err(BlobError::Body(_) | BlobError::TooLarge)) => {
+            (Some(writer), Ok(()) | Err(BlobError::Body(_) | BlobError::TooLarge | BlobError::NoSpace { .. })) => {
                 upload.size = writer.size;
                 upload.hasher = writer.hasher;
                 let disk = self.disk.clone();
                 let path = path.clone();
+                let is_full = matches!(pumped.result, Err(BlobError::NoSpace { .. }));
                 blocking(move || {
+                    if is_full {
+                        // A full disk may have taken the beginning of what the hash does not hold.
+                        writer.file.set_len(writer.size).map_err(BlobError::io("cut", &path))?;
+                    }
                     disk.sync_file(SyncPoint::UploadFile, &writer.file).map_err(BlobError::io("sync", path))
                 })
                 .await
             }
             _ => Err(BlobError::Interrupted),
         };
-        // After a failed write or sync nobody can say what is on disk: such an upload has ended.
+        // After a failed write or sync nobody can say what is on disk: such an upload has ended. That the disk is full
+        // is said before anything is written.
         if outcome.is_err() {
             self.abandon(&name, &mut upload).await;
         }
@@ -217,22 +247,34 @@ impl Inner {
         digest: Digest,
     ) -> Result<BlobInfo, BlobError> {
         let path = self.layout.upload(&name);
-        // Whatever comes now, this upload ends here.
-        self.forget(&name, &mut upload);
-        let temporary = Temporary(Some(path.clone()));
+        let mut temporary = Temporary(Some(path.clone()));
         let hasher = upload.hasher.take().filter(|hasher| hasher.algorithm() == digest.algorithm());
-        blocking(move || {
-            let found = match hasher {
-                Some(hasher) => hasher.finish(),
-                None => hash_file(&path, digest.algorithm()).map_err(read::failed(&path))?,
+        let inner = Arc::clone(&self);
+        let outcome = blocking(move || {
+            let end = || -> Result<BlobInfo, Unpublished> {
+                let found = match hasher {
+                    Some(hasher) => hasher.finish(),
+                    None => hash_file(&path, digest.algorithm()).map_err(read::failed(&path))?,
+                };
+                if found != digest {
+                    return Err(BlobError::DigestMismatch { expected: digest, found: Box::new(found) }.into());
+                }
+                let file = File::open(&path).map_err(BlobError::io("open", &path))?;
+                inner.publish(&file, &mut temporary, digest)
             };
-            if found != digest {
-                return Err(BlobError::DigestMismatch { expected: digest, found: Box::new(found) });
+            let outcome = end();
+            if matches!(&outcome, Err(Unpublished { can_go_on: true, .. })) {
+                temporary.keep();
             }
-            let file = File::open(&path).map_err(BlobError::io("open", &path))?;
-            self.publish(&file, temporary, digest)
+            Ok(outcome)
         })
         .await
+        .unwrap_or_else(|error| Err(error.into()));
+        // Whatever came, this upload has ended, unless only its name is missing.
+        if !matches!(&outcome, Err(Unpublished { can_go_on: true, .. })) {
+            self.forget(&name, &mut upload);
+        }
+        outcome.map_err(|failed| failed.error)
     }
 
     fn create(&self) -> Result<UploadName, BlobError> {

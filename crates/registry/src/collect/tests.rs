@@ -161,7 +161,7 @@ async fn a_push_to_another_hub_gets_back_the_bytes_that_are_being_collected() {
         let manifest = image(&bytes);
         let put = async || {
             let reference = ManifestReference::Digest(Digest::sha256_of(&manifest));
-            pushing.manifest_take(&repository, &reference, None, manifest.clone()).await.map(|_| ())
+            pushing.manifest_take(&repository, &reference, &[], None, manifest.clone()).await.map(|_| ())
         };
         assert!(matches!(put().await, Err(Error::NeedMissing { .. })));
         pushing.keeper.blob_take(&repository, bytes.clone()).await.unwrap();
@@ -201,7 +201,8 @@ async fn write(hub: Arc<Service>, writer: usize) -> Vec<(RepositoryName, Digest,
             tries += 1;
             assert!(tries < TRIES_MAX, "the push never gets through");
             hub.keeper.blob_take(&repository, config.clone()).await.unwrap();
-            match hub.manifest_take(&repository, &ManifestReference::Digest(digest), None, manifest.clone()).await {
+            match hub.manifest_take(&repository, &ManifestReference::Digest(digest), &[], None, manifest.clone()).await
+            {
                 Ok(_) => break,
                 Err(Error::NeedMissing { .. }) => {}
                 Err(error) => panic!("{error}"),

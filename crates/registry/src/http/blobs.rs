@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::{StatusCode, header};
 use oci::{ByteRange, Digest, RepositoryName};
 
-use super::{Call, empty, set, set_digest};
+use super::{Call, empty, set, set_digest, unchanged};
 use crate::Error;
 
 /// What a blob's bytes are to a browser: nothing that it should show.
@@ -14,8 +14,12 @@ const MEDIA_TYPE: &str = "application/octet-stream";
 
 pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<Response, Error> {
     let size = size(call, repository, digest).await?;
-    // A range that is not one byte range is ignored, as RFC 9110 says.
-    let range = call.header(header::RANGE).and_then(|text| text.parse::<ByteRange>().ok());
+    if call.has_already(digest) {
+        return Ok(unchanged(digest));
+    }
+    // A range that is not one byte range is ignored, as RFC 9110 says; so is one of other content than this.
+    let is_of_this = call.header(header::IF_RANGE).is_none_or(|tag| tag.trim() == format!("\"{digest}\""));
+    let range = call.header(header::RANGE).filter(|_| is_of_this).and_then(|text| text.parse::<ByteRange>().ok());
     let range = match range.map(|range| range.resolve(size)).transpose() {
         Ok(range) => range,
         Err(_) => return Err(Error::Blob(blobs::BlobError::RangeUnsatisfiable { digest: *digest, size })),
@@ -37,6 +41,9 @@ pub(super) async fn head(call: &Call<'_>, repository: &RepositoryName, digest: &
     let size = size(call, repository, digest).await?;
     if !call.service.blob_promise(repository, *digest).await? {
         return Err(Error::BlobUnknown { repository: repository.clone(), digest: *digest });
+    }
+    if call.has_already(digest) {
+        return Ok(unchanged(digest));
     }
     let mut response = empty(StatusCode::OK);
     set(&mut response, header::CONTENT_LENGTH, size);

@@ -4,7 +4,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::{StatusCode, header};
-use oci::{Digest, Endpoint, MANIFEST_BYTES_MAX, RepositoryName, media};
+use oci::{Digest, Endpoint, MANIFEST_BYTES_MAX, Query, RepositoryName, media};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -44,12 +44,8 @@ pub(super) async fn referrers(
     referrers.truncate(fitting);
     let next = referrers.last().filter(|_| more).map(|last| {
         let path = Endpoint::Referrers { repository: repository.clone(), digest: *digest };
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("n", &limit.to_string()).append_pair("last", &last.digest.to_string());
-        if let Some(wanted) = wanted {
-            query.append_pair("artifactType", wanted);
-        }
-        format!("<{path}?{}>; rel=\"next\"", query.finish())
+        let query = Query::default().with("n", limit).with("last", last.digest);
+        link(&path, &wanted.iter().fold(query, |query, wanted| query.with("artifactType", wanted)))
     });
     let manifests: Vec<Value> = referrers.iter().map(descriptor).collect::<Result<_, Error>>()?;
     let index = json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests });
@@ -102,9 +98,11 @@ fn next(items: &mut Vec<String>, limit: u32, path: &Endpoint) -> Option<String> 
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let last = items.last().filter(|_| more)?;
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    query.append_pair("n", &limit.to_string()).append_pair("last", last);
-    Some(format!("<{path}?{}>; rel=\"next\"", query.finish()))
+    Some(link(path, &Query::default().with("n", limit).with("last", last)))
+}
+
+fn link(path: &Endpoint, query: &Query) -> String {
+    format!("<{path}?{query}>; rel=\"next\"")
 }
 
 fn answer(document: &Value, media_type: &str, next: Option<String>) -> Response {

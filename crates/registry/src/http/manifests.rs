@@ -4,10 +4,10 @@ use api::Micros;
 use axum::body::{Body, to_bytes};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use oci::{Endpoint, MANIFEST_BYTES_MAX, ManifestReference, RepositoryName};
+use oci::{Endpoint, MANIFEST_BYTES_MAX, ManifestReference, PathError, RepositoryName, Tag};
 
-use super::{BODY_IDLE_MAX, Call, DOCKER_CONTENT_DIGEST, empty, set, set_digest};
-use crate::Error;
+use super::{BODY_IDLE_MAX, Call, DOCKER_CONTENT_DIGEST, empty, set, set_digest, unchanged};
+use crate::{Error, TAGS_PER_PUSH_MAX};
 
 /// What a manifest is sent with, and room for what layers add.
 const MANIFEST_HEADERS: usize = 8;
@@ -25,6 +25,9 @@ pub(super) async fn get(
         && !call.service.manifest_promise(repository, *digest).await?
     {
         return Err(unknown(repository, reference));
+    }
+    if call.has_already(&ready.manifest.digest) {
+        return Ok(unchanged(&ready.manifest.digest));
     }
     let mut headers = HeaderMap::with_capacity(MANIFEST_HEADERS);
     headers.insert(header::CONTENT_LENGTH, ready.content_length.clone());
@@ -51,7 +54,9 @@ pub(super) async fn put(
         let too_long = reason.contains("length limit");
         Error::ManifestBody { reason, too_long }
     })?;
-    let taken = call.service.manifest_take(repository, reference, call.header(header::CONTENT_TYPE), bytes).await?;
+    let tags = tags(call, reference)?;
+    let content_type = call.header(header::CONTENT_TYPE);
+    let taken = call.service.manifest_take(repository, reference, &tags, content_type, bytes).await?;
     let by_digest =
         Endpoint::Manifest { repository: repository.clone(), reference: ManifestReference::Digest(taken.digest) };
     let mut response = empty(StatusCode::CREATED);
@@ -60,7 +65,22 @@ pub(super) async fn put(
     if let Some(subject) = taken.subject {
         set(&mut response, header::HeaderName::from_static("oci-subject"), subject);
     }
+    for tag in tags {
+        if let Ok(value) = HeaderValue::try_from(tag.as_str()) {
+            response.headers_mut().append(header::HeaderName::from_static("oci-tag"), value);
+        }
+    }
     Ok(response)
+}
+
+/// The tags that a manifest pushed by digest gets in the same step.
+fn tags(call: &Call<'_>, reference: &ManifestReference) -> Result<Vec<Tag>, Error> {
+    if matches!(reference, ManifestReference::Tag(_)) {
+        return Ok(Vec::new());
+    }
+    let tags = call.query.all("tag").map(|tag| tag.parse().map_err(|error| Error::Path(PathError::Tag(error))));
+    let tags: Vec<Tag> = tags.collect::<Result<_, _>>()?;
+    if tags.len() > TAGS_PER_PUSH_MAX { Err(Error::TooManyTags { count: tags.len() }) } else { Ok(tags) }
 }
 
 pub(super) async fn delete(

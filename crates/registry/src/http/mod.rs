@@ -17,7 +17,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use oci::{Digest, Endpoint, RepositoryName};
+use oci::{Digest, Endpoint, PathError, Query, RepositoryName, etag_matches};
 
 use crate::authorise::{Action, Caller, authorise};
 use crate::{Error, Service};
@@ -28,6 +28,9 @@ pub use routes::ROUTES;
 
 /// The header that names a manifest's or blob's digest.
 const DOCKER_CONTENT_DIGEST: header::HeaderName = header::HeaderName::from_static("docker-content-digest");
+
+/// Of a method that is refused.
+const METHOD_CHARS_SHOWN: usize = 16;
 
 /// How long a request's body may be silent.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -73,18 +76,10 @@ impl Call<'_> {
     fn header(&self, name: header::HeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
-}
 
-/// The parameters behind the question mark; of one given twice, the first counts.
-struct Query(Vec<(String, String)>);
-
-impl Query {
-    fn parse(text: &str) -> Self {
-        Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
-    }
-
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    /// Whether the caller has this content already and asks only whether it changed.
+    fn has_already(&self, digest: &Digest) -> bool {
+        self.header(header::IF_NONE_MATCH).is_some_and(|tags| etag_matches(tags, digest))
     }
 }
 
@@ -97,7 +92,11 @@ async fn dispatch(State(port): State<Port>, request: Request) -> Response {
 
 async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let endpoint = Endpoint::parse(parts.uri.path())?;
+    let endpoint = Endpoint::parse(parts.uri.path()).map_err(|error| match error {
+        // Nothing has such a name: who reads is told what the specification says of all that is not there.
+        PathError::Tag(error) if parts.method != Method::PUT => Error::TagUnknown(error),
+        error => Error::Path(error),
+    })?;
     let action = match (&parts.method, &endpoint) {
         (&Method::GET | &Method::HEAD, Endpoint::Upload { .. }) => Action::Push,
         (&Method::GET | &Method::HEAD, _) => Action::Pull,
@@ -110,9 +109,9 @@ async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
     let call = Call { service: &port.service, caller: port.caller, headers: &parts.headers, query };
     match (endpoint, parts.method) {
         (Endpoint::Ping, Method::GET | Method::HEAD) => Ok(ping()),
-        (Endpoint::Catalog, Method::GET) => lists::catalog(&call).await,
-        (Endpoint::Tags { repository }, Method::GET) => lists::tags(&call, &repository).await,
-        (Endpoint::Referrers { repository, digest }, Method::GET) => {
+        (Endpoint::Catalog, Method::GET | Method::HEAD) => lists::catalog(&call).await,
+        (Endpoint::Tags { repository }, Method::GET | Method::HEAD) => lists::tags(&call, &repository).await,
+        (Endpoint::Referrers { repository, digest }, Method::GET | Method::HEAD) => {
             lists::referrers(&call, &repository, &digest).await
         }
         (Endpoint::Manifest { repository, reference }, Method::GET) => {
@@ -139,7 +138,21 @@ async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
             uploads::finish(&call, &repository, &upload, body).await
         }
         (Endpoint::Upload { repository, upload }, Method::DELETE) => uploads::cancel(&call, &repository, &upload).await,
-        (_, method) => Err(Error::Method { method: method.as_str().chars().take(16).collect() }),
+        (endpoint, method) => Err(Error::Method {
+            method: method.as_str().chars().take(METHOD_CHARS_SHOWN).collect(),
+            allowed: allowed(&endpoint),
+        }),
+    }
+}
+
+/// The methods of a path, as the `Allow` header has them.
+fn allowed(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Ping | Endpoint::Catalog | Endpoint::Tags { .. } | Endpoint::Referrers { .. } => "GET, HEAD",
+        Endpoint::Manifest { .. } => "GET, HEAD, PUT, DELETE",
+        Endpoint::Blob { .. } => "GET, HEAD, DELETE",
+        Endpoint::Uploads { .. } => "POST",
+        Endpoint::Upload { .. } => "GET, PATCH, PUT, DELETE",
     }
 }
 
@@ -158,6 +171,14 @@ fn set(response: &mut Response, name: header::HeaderName, value: impl std::fmt::
 
 fn set_digest(response: &mut Response, digest: &Digest) {
     set(response, DOCKER_CONTENT_DIGEST, digest);
+}
+
+/// The answer to who has this content already.
+fn unchanged(digest: &Digest) -> Response {
+    let mut response = empty(StatusCode::NOT_MODIFIED);
+    set(&mut response, header::ETAG, format_args!("\"{digest}\""));
+    set_digest(&mut response, digest);
+    response
 }
 
 fn empty(status: StatusCode) -> Response {

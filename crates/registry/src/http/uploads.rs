@@ -1,44 +1,69 @@
 //! Uploads: in one request, in two, or in chunks that follow one another; and mounts of blobs from other repositories.
 
+use std::time::Duration;
+
 use api::Micros;
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::response::Response;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use http::{StatusCode, header};
-use oci::{ContentRange, Digest, Endpoint, RepositoryName, UploadName};
+use oci::{Algorithm, ContentRange, Digest, Endpoint, RepositoryName, UploadName};
 
 use super::{BODY_IDLE_MAX, Call, empty, set, set_digest};
 use crate::Error;
 use crate::authorise::Action;
 use crate::error::Code;
 
+/// Repositories looked at when a mount does not say from which.
+const MOUNT_SOURCES_MAX: u32 = 100;
+
+/// How long, and how much of, a body is read that nobody wants any more.
+const UNWANTED_MAX: Duration = Duration::from_secs(10);
+const UNWANTED_BYTES_MAX: usize = 64 << 20;
+
 pub(super) async fn create(call: &Call<'_>, repository: &RepositoryName, body: Body) -> Result<Response, Error> {
     if let Some(response) = mount(call, repository).await? {
         return Ok(response);
     }
     let digest = call.query.get("digest").map(digest).transpose()?;
+    if let Some(name) = call.query.get("digest-algorithm")
+        && !Algorithm::ALL.iter().any(|algorithm| algorithm.as_str() == name)
+    {
+        let what = "digest-algorithm must be sha256 or sha512".to_owned();
+        return Err(Error::Request { what, code: Code::DigestInvalid });
+    }
     let upload = call.service.blobs.upload_create().await?;
-    call.service.store.upload_create(repository, &upload, Micros::now()).await?;
+    if let Err(error) = call.service.store.upload_create(repository, &upload, Micros::now()).await {
+        call.service.blobs.upload_cancel(&upload).await?;
+        return Err(error);
+    }
     match digest {
         None => {
             let mut response = empty(StatusCode::ACCEPTED);
             describe(&mut response, repository, &upload, 0);
             Ok(response)
         }
-        Some(digest) => complete(call, repository, &upload, 0, digest, body).await,
+        Some(digest) => {
+            call.service.blobs.upload_append(&upload, 0, stream(body, None)).await?;
+            complete(call, repository, &upload, digest).await
+        }
     }
 }
 
-/// A blob that another repository has becomes this one's too, if the caller may read it there (a06). Where that cannot
-/// be, an upload begins, as the specification says.
+/// A blob that another repository has becomes this one's too, if the caller may read it there (a06); when none is named,
+/// any will do. Where that cannot be, an upload begins, as the specification says.
 async fn mount(call: &Call<'_>, repository: &RepositoryName) -> Result<Option<Response>, Error> {
-    let (Some(blob), Some(from)) = (call.query.get("mount"), call.query.get("from")) else { return Ok(None) };
+    let Some(blob) = call.query.get("mount") else { return Ok(None) };
     let digest = digest(blob)?;
-    let from: RepositoryName = from.parse().map_err(|error| Error::Path(oci::PathError::Repository(error)))?;
-    if call.authorise(Action::Pull, &from).is_err() {
+    let has_it = match call.query.get("from").map(str::parse::<RepositoryName>) {
+        Some(Err(error)) => return Err(Error::Path(oci::PathError::Repository(error))),
+        Some(Ok(from)) => vec![from],
+        None => call.service.store.blob_repositories(&digest, MOUNT_SOURCES_MAX).await?,
+    };
+    let Some(from) = has_it.iter().find(|from| call.authorise(Action::Pull, from).is_ok()) else {
         return Ok(None);
-    }
-    let is_mounted = call.service.keeper.blob_mount(&from, repository, digest).await?;
+    };
+    let is_mounted = call.service.keeper.blob_mount(from, repository, digest).await?;
     Ok(is_mounted.then(|| created(repository, &digest)))
 }
 
@@ -48,7 +73,10 @@ pub(super) async fn status(
     upload: &UploadName,
 ) -> Result<Response, Error> {
     known(call, repository, upload).await?;
-    let size = call.service.blobs.upload_size(upload).await?;
+    let size = match call.service.keeper.unrecorded.get(upload) {
+        Some(blob) => blob.size,
+        None => call.service.blobs.upload_size(upload).await?,
+    };
     let mut response = empty(StatusCode::NO_CONTENT);
     describe(&mut response, repository, upload, size);
     Ok(response)
@@ -61,11 +89,8 @@ pub(super) async fn append(
     body: Body,
 ) -> Result<Response, Error> {
     known(call, repository, upload).await?;
-    let offset = match range(call)? {
-        Some(range) => range.first,
-        None => call.service.blobs.upload_size(upload).await?,
-    };
-    let size = call.service.blobs.upload_append(upload, offset, stream(body)).await?;
+    let chunk = chunk(call, upload, body).await?;
+    let size = call.service.blobs.upload_append(upload, chunk.offset, chunk.body).await?;
     let mut response = empty(StatusCode::ACCEPTED);
     describe(&mut response, repository, upload, size);
     Ok(response)
@@ -83,11 +108,14 @@ pub(super) async fn finish(
         return Err(Error::Request { what, code: Code::DigestInvalid });
     };
     let wanted = digest(wanted)?;
-    let offset = match range(call)? {
-        Some(range) => range.first,
-        None => call.service.blobs.upload_size(upload).await?,
-    };
-    complete(call, repository, upload, offset, wanted, body).await
+    if call.service.keeper.unrecorded.get(upload).is_some_and(|blob| blob.digest == wanted) {
+        // What is sent again is verified already.
+        drop(stream(body, None));
+    } else {
+        let chunk = chunk(call, upload, body).await?;
+        call.service.blobs.upload_append(upload, chunk.offset, chunk.body).await?;
+    }
+    complete(call, repository, upload, wanted).await
 }
 
 pub(super) async fn cancel(
@@ -101,15 +129,13 @@ pub(super) async fn cancel(
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
+/// The last of an upload's bytes are there.
 async fn complete(
     call: &Call<'_>,
     repository: &RepositoryName,
     upload: &UploadName,
-    offset: u64,
     digest: Digest,
-    body: Body,
 ) -> Result<Response, Error> {
-    call.service.blobs.upload_append(upload, offset, stream(body)).await?;
     let keeper = call.service.keeper.clone();
     let (repository, upload) = (repository.clone(), upload.clone());
     // A task of its own: a caller that goes away must not leave bytes without their row.
@@ -126,6 +152,19 @@ async fn known(call: &Call<'_>, repository: &RepositoryName, upload: &UploadName
         return Ok(());
     }
     Err(Error::UploadUnknown { repository: repository.clone(), upload: upload.clone() })
+}
+
+/// Bytes of an upload, and where they belong.
+struct Chunk {
+    offset: u64,
+    body: blobs::Body,
+}
+
+async fn chunk(call: &Call<'_>, upload: &UploadName, body: Body) -> Result<Chunk, Error> {
+    Ok(match range(call)? {
+        Some(range) => Chunk { offset: range.first, body: stream(body, Some(range.length())) },
+        None => Chunk { offset: call.service.blobs.upload_size(upload).await?, body: stream(body, None) },
+    })
 }
 
 /// Where a chunk lies, if the client says so. Its length must then be that of the body (a04).
@@ -146,19 +185,54 @@ fn digest(text: &str) -> Result<Digest, Error> {
     text.parse().map_err(|error| Error::Path(oci::PathError::Digest(error)))
 }
 
-/// The body as the store takes it; one that is silent for too long breaks off (a46).
-fn stream(body: Body) -> blobs::Body {
-    let bytes = body.into_data_stream().map_err(std::io::Error::other);
-    futures::stream::unfold(Some(bytes), |bytes| async move {
-        let mut bytes = bytes?;
-        match tokio::time::timeout(BODY_IDLE_MAX, bytes.next()).await {
-            Ok(None) => None,
-            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(bytes))),
-            Ok(Some(Err(error))) => Some((Err(error), None)),
-            Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
-        }
+/// The body as the store takes it; one that is silent for too long (a46), or longer than was announced (a04), breaks off.
+fn stream(body: Body, bytes_max: Option<u64>) -> blobs::Body {
+    let body = Incoming { bytes: Some(body.into_data_stream()), left: bytes_max.unwrap_or(u64::MAX) };
+    futures::stream::unfold(body, |mut body| async move {
+        let piece = tokio::time::timeout(BODY_IDLE_MAX, body.bytes.as_mut()?.next()).await;
+        let piece = match piece {
+            Ok(None) => {
+                drop(body.bytes.take());
+                return None;
+            }
+            Ok(Some(Ok(piece))) => match body.left.checked_sub(piece.len() as u64) {
+                Some(left) => {
+                    body.left = left;
+                    return Some((Ok(piece), body));
+                }
+                None => {
+                    let error = std::io::Error::other("the body is longer than its Content-Range");
+                    return Some((Err(error), body));
+                }
+            },
+            Ok(Some(Err(error))) => std::io::Error::other(error),
+            Err(_) => std::io::ErrorKind::TimedOut.into(),
+        };
+        drop(body.bytes.take());
+        Some((Err(piece), body))
     })
     .boxed()
+}
+
+/// A body that is read, for a while, after nobody wants it any more: the caller is still sending, and a connection that
+/// is closed over unread bytes may take the answer along.
+struct Incoming {
+    bytes: Option<BodyDataStream>,
+    left: u64,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let (Some(mut bytes), Ok(runtime)) = (self.bytes.take(), tokio::runtime::Handle::try_current()) else { return };
+        runtime.spawn(tokio::time::timeout(UNWANTED_MAX, async move {
+            let mut left = UNWANTED_BYTES_MAX;
+            while let Some(Ok(piece)) = bytes.next().await
+                && let Some(rest) = left.checked_sub(piece.len())
+            {
+                left = rest;
+            }
+        }));
+    }
 }
 
 fn describe(response: &mut Response, repository: &RepositoryName, upload: &UploadName, size: u64) {

@@ -19,15 +19,6 @@ use crate::{Error, Rules};
 /// Manifests of one repository that say something about one subject at most (a10).
 const REFERRERS_PER_SUBJECT_MAX: u64 = 10_000;
 
-/// What a manifest's push does to tags.
-#[derive(Debug, Clone)]
-pub(crate) enum TagWrite {
-    /// Nothing.
-    None,
-    /// The tag leads to it from now on.
-    To(Tag),
-}
-
 /// A manifest that says something about another, as the referrers API lists it.
 #[derive(Debug, Clone)]
 pub(crate) struct Referrer {
@@ -70,14 +61,14 @@ impl Store {
         Ok(Some(ready))
     }
 
-    /// Takes a manifest, its needs and its tag, all or nothing. Fails when something that it needs is not there.
+    /// Takes a manifest, its needs and its tags, all or nothing. Fails when something that it needs is not there.
     pub(crate) async fn manifest_put(
         &self,
         repository: &RepositoryName,
         digest: Digest,
         document: &Document,
         bytes: Bytes,
-        tag: TagWrite,
+        tags: Vec<Tag>,
         now: Micros,
     ) -> Result<(), Error> {
         let annotations = serde_json::to_string(document.annotations())
@@ -93,7 +84,7 @@ impl Store {
             annotations,
             blobs: blobs.map(|blob| (blob.digest, blob.size)).collect(),
             manifests: document.manifests().iter().map(|manifest| (manifest.digest, manifest.size)).collect(),
-            tag,
+            tags,
             rules: self.rules.clone(),
             now,
         };
@@ -189,7 +180,7 @@ struct Put {
     /// With the sizes that the manifest says.
     blobs: Vec<(Digest, u64)>,
     manifests: Vec<(Digest, u64)>,
-    tag: TagWrite,
+    tags: Vec<Tag>,
     rules: Rules,
     now: Micros,
 }
@@ -250,7 +241,7 @@ impl Put {
             .await?;
         }
         self.needed_mark(tx).await?;
-        if let TagWrite::To(tag) = &self.tag {
+        for tag in &self.tags {
             tag_change_check(tx, &self.rules, &self.repository, tag, Some(self.digest)).await?;
             sql("INSERT INTO tags (repository, tag, digest, updated_at) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (repository, tag) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at")

@@ -24,7 +24,7 @@ use crate::cache::{CACHE_BYTES_MAX, Cache};
 use crate::{Error, Rules};
 
 pub(crate) use blobs::Linked;
-pub(crate) use manifests::{Referrer, TagWrite};
+pub(crate) use manifests::Referrer;
 pub(crate) use scrub::{Kept, Pass};
 
 /// The schema, step by step.

@@ -351,7 +351,7 @@ impl<'a> World<'a> {
             Change::Put { repository, manifest, tag } => {
                 let Known { bytes, digest, .. } = &known[manifest];
                 let document = Document::parse(bytes, None).unwrap();
-                let tag = tag.map_or(TagWrite::None, |tag| TagWrite::To(TAGS[tag].parse().unwrap()));
+                let tag = tag.iter().map(|tag| TAGS[*tag].parse().unwrap()).collect();
                 store.manifest_put(&names[repository], *digest, &document, bytes.clone(), tag, now).await.map(|()| true)
             }
             Change::Delete { repository, manifest } => {

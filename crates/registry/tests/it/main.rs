@@ -5,6 +5,7 @@
 
 mod attacks;
 mod images;
+mod full_disk;
 mod policy;
 mod protocol;
 mod world;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use api::registry::{Pin, Registry};
 use base::db::testing::for_each_database;
 use client::{Client, ClientConfig};
+use futures::StreamExt as _;
 use oci::{Digest, Reference, media};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -42,6 +43,127 @@ async fn manifests_by_tag_and_digest() {
             assert_eq!(world.get(path).await.status(), 404);
         }
         assert_eq!(world.call("DELETE", &path, &[], "").await.status(), 404);
+    })
+    .await;
+}
+
+/// A manifest and its tags in one step, by any algorithm; and the same from a caller that has it already.
+#[tokio::test]
+async fn tags_with_a_push_by_digest_and_conditional_reads() {
+    for_each_database(|database| async move {
+        let world = World::new(database).await;
+        let (image, _) = push_image(&world, "r", "v1", "layer").await;
+        let mut hasher = oci::Hasher::new(oci::Algorithm::Sha512);
+        hasher.update(image.to_string().as_bytes());
+        let digest = hasher.finish();
+        let path = format!("/v2/r/manifests/{digest}");
+        let put = async |query: &str| {
+            world
+                .call("PUT", &format!("{path}?{query}"), &[("content-type", media::OCI_MANIFEST)], image.to_string())
+                .await
+        };
+        let response = put("tag=a&tag=b").await;
+        assert_eq!(response.status(), 201);
+        let tags: Vec<_> = response.headers().get_all("oci-tag").iter().collect();
+        assert_eq!(tags, ["a", "b"]);
+        for tag in ["a", "b"] {
+            let found = world.get(&format!("/v2/r/manifests/{tag}")).await;
+            assert_eq!(header(&found, "docker-content-digest"), digest.to_string());
+        }
+        assert_eq!(refusal(put("tag=c&tag=.d").await).await, (400, "TAG_INVALID".into()));
+        let many: Vec<_> = (0..=registry::TAGS_PER_PUSH_MAX).map(|at| format!("tag=t{at}")).collect();
+        assert_eq!(put(&many.join("&")).await.status(), 414);
+        assert_eq!(world.get("/v2/r/manifests/c").await.status(), 404);
+
+        let layer = Digest::sha256_of(b"layer");
+        for (path, digest) in
+            [(path.clone(), digest), ("/v2/r/manifests/a".to_owned(), digest), (format!("/v2/r/blobs/{layer}"), layer)]
+        {
+            for method in ["GET", "HEAD"] {
+                let tag = header(&world.call(method, &path, &[], "").await, "etag");
+                let same = world.call(method, &path, &[("if-none-match", &format!("\"x\", {tag}"))], "").await;
+                assert_eq!((same.status().as_u16(), header(&same, "etag")), (304, tag));
+                assert_eq!(header(&same, "docker-content-digest"), digest.to_string());
+                assert_eq!(world.call(method, &path, &[("if-none-match", "\"x\"")], "").await.status(), 200);
+            }
+        }
+        let path = format!("/v2/r/blobs/{layer}");
+        for (tag, status) in [(format!("\"{layer}\""), 206), ("\"x\"".to_owned(), 200)] {
+            let response = world.call("GET", &path, &[("range", "bytes=0-1"), ("if-range", &tag)], "").await;
+            assert_eq!(response.status(), status);
+        }
+    })
+    .await;
+}
+
+/// What helm, cosign and others push that is no image: byte for byte, and among the referrers with their own types.
+#[tokio::test]
+async fn artefacts_that_are_no_images() {
+    for_each_database(|database| async move {
+        let world = World::new(database).await;
+        let (_, subject) = push_image(&world, "r", "v1", "layer").await;
+        let about = descriptor(media::OCI_MANIFEST, crate::world::image("layer").to_string().as_bytes());
+        let part = |media_type: &str| descriptor(media_type, b"layer");
+        let signature = format!("sha256-{}.sig", subject.hex());
+        let artefacts = [
+            // Helm leaves the media type to the header.
+            (
+                "0.1.0",
+                json!({
+                    "schemaVersion": 2,
+                    "config": descriptor("application/vnd.cncf.helm.config.v1+json", b"{}"),
+                    "layers": [
+                        part("application/vnd.cncf.helm.chart.content.v1.tar+gzip"),
+                        part("application/vnd.cncf.helm.chart.provenance.v1.prov"),
+                    ],
+                    "annotations": { "org.opencontainers.image.title": "demo" },
+                }),
+            ),
+            // cosign's older way, found by its tag.
+            (
+                &*signature,
+                json!({
+                    "schemaVersion": 2, "mediaType": media::OCI_MANIFEST,
+                    "config": descriptor(media::OCI_CONFIG, b"{}"),
+                    "layers": [part("application/vnd.dev.cosign.simplesigning.v1+json")],
+                }),
+            ),
+            // Its newer one, found as a referrer; and an artefact that is nothing but its type.
+            (
+                "bundle",
+                json!({
+                    "schemaVersion": 2, "mediaType": media::OCI_MANIFEST,
+                    "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+                    "config": descriptor(media::OCI_EMPTY, b"{}"),
+                    "layers": [part("application/vnd.dev.sigstore.bundle.v0.3+json")],
+                    "subject": about,
+                }),
+            ),
+            (
+                "mark",
+                json!({
+                    "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "artifactType": "application/x-mark",
+                    "config": descriptor(media::OCI_EMPTY, b"{}"), "layers": [], "subject": about,
+                }),
+            ),
+        ];
+        for (tag, manifest) in &artefacts {
+            let path = format!("/v2/r/manifests/{tag}");
+            // An indent that nothing but byte for byte would keep.
+            let text = serde_json::to_string_pretty(manifest).unwrap();
+            let put = world.call("PUT", &path, &[("content-type", media::OCI_MANIFEST)], text.clone()).await;
+            assert_eq!(put.status(), 201, "{tag}");
+            let is_referrer = manifest.get("subject").is_some();
+            assert_eq!(header(&put, "oci-subject"), if is_referrer { subject.to_string() } else { String::new() });
+            let found = world.call("GET", &path, &[("accept", media::DOCKER_MANIFEST)], "").await;
+            assert_eq!(header(&found, "content-type"), media::OCI_MANIFEST);
+            assert_eq!(found.text().await.unwrap(), text);
+        }
+        let list: Value = world.get(&format!("/v2/r/referrers/{subject}")).await.json().await.unwrap();
+        let mut types: Vec<_> =
+            list["manifests"].as_array().unwrap().iter().map(|entry| &entry["artifactType"]).collect();
+        types.sort_by_key(|found| found.to_string());
+        assert_eq!(types, ["application/vnd.dev.sigstore.bundle.v0.3+json", "application/x-mark"]);
     })
     .await;
 }
@@ -94,6 +216,13 @@ async fn uploads_of_every_kind() {
             let response = world.get(&format!("/v2/{repository}/blobs/{digest}")).await;
             assert!(response.bytes().await.unwrap() == content);
         }
+
+        // Without a length, a body longer than its range is found out as it comes.
+        let other = header(&world.call("POST", "/v2/a/blobs/uploads/", &[], "").await, "location");
+        let endless = futures::stream::repeat("x").map(Ok::<_, std::io::Error>).take(100);
+        let endless = reqwest::Body::wrap_stream(endless);
+        let response = world.call("PATCH", &other, &[("content-range", "0-0")], endless).await;
+        assert_eq!(refusal(response).await, (400, "BLOB_UPLOAD_INVALID".into()));
 
         let path = format!("/v2/a/blobs/{digest}");
         let response = world.call("HEAD", &path, &[], "").await;
@@ -297,7 +426,7 @@ async fn what_is_pinned_or_needed_stays() {
         assert_eq!(world.service.pin(missing).await.unwrap_err().kind, "registry-manifest-unknown");
         let layer = format!("/v2/r/blobs/{}", Digest::sha256_of(b"layer"));
         for path in [format!("/v2/r/manifests/{digest}"), format!("/v2/r/manifests/{child}"), layer.clone()] {
-            assert_eq!(refusal(world.call("DELETE", &path, &[], "").await).await, (409, "DENIED".into()));
+            assert_eq!(refusal(world.call("DELETE", &path, &[], "").await).await, (405, "DENIED".into()));
         }
         world.service.unpin(pin("release/1")).await.unwrap();
         world.service.unpin(pin("release/1")).await.unwrap();

@@ -20,16 +20,20 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(database: DatabaseConfig) -> Self {
-        Self::with(Config::default(), database).await
+        Self::with(Config::default(), tempfile::tempdir().unwrap(), database).await
     }
 
     /// With `[registry]` of `hub.toml`.
     pub(crate) async fn configured(config: &str, database: DatabaseConfig) -> Self {
-        Self::with(base::config::parse("hub.toml", config).unwrap(), database).await
+        Self::with(base::config::parse("hub.toml", config).unwrap(), tempfile::tempdir().unwrap(), database).await
     }
 
-    async fn with(config: Config, database: DatabaseConfig) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    /// With blobs in this folder.
+    pub(crate) async fn in_folder(folder: tempfile::TempDir, database: DatabaseConfig) -> Self {
+        Self::with(Config::default(), folder, database).await
+    }
+
+    async fn with(config: Config, folder: tempfile::TempDir, database: DatabaseConfig) -> Self {
         let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
         let db = base::db::open(&database, CONTEXT, MIGRATIONS).await.unwrap();
         let service =
