@@ -14,11 +14,13 @@ use serde_json::{Value, json};
 use crate::world::{World, descriptor, header, push_image};
 
 /// Room for a store with its database and for what is pushed in a round.
-const IMAGE_BYTES: u64 = 48 << 20;
+const IMAGE_BYTES: u64 = 96 << 20;
 const BLOB_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 300_000;
 /// What is left when a step of a push begins.
 const FREE_KIB: [u64; 5] = [0, 4, 32, 256, 700];
+/// Manifests that may fit into what the database had taken from the disk before.
+const MANIFESTS_MAX: usize = 200;
 const STEPS: [&str; 4] = ["POST", "PATCH", "PUT", "manifest"];
 
 /// A small file system of its own, in a file.
@@ -56,9 +58,10 @@ impl Disk {
     /// Leaves so much room and no more.
     fn fill(&self, free_kib: u64) {
         let mut ballast = File::options().create(true).append(true).open(self.ballast()).unwrap();
-        for piece in [1 << 20, 1 << 10] {
+        for piece in [1 << 20, 1 << 12, 1 << 10] {
             let zeros = vec![0; piece];
-            while ballast.write_all(&zeros).and_then(|()| ballast.sync_data()).is_ok() {}
+            while ballast.write_all(&zeros).is_ok() {}
+            ballast.sync_all().unwrap();
         }
         let size = ballast.metadata().unwrap().len();
         ballast.set_len(size.saturating_sub(free_kib * 1024)).unwrap();
@@ -95,6 +98,8 @@ struct Push<'a> {
     world: &'a World,
     content: Vec<u8>,
     upload: String,
+    /// Makes a manifest one of its own.
+    number: usize,
 }
 
 impl Push<'_> {
@@ -108,7 +113,7 @@ impl Push<'_> {
             "config": descriptor(media::OCI_CONFIG, b"{}"),
             "layers": [descriptor(media::OCI_LAYER, &self.content)],
             // More than what a page of the database has left.
-            "annotations": { "note": "x".repeat(100_000) },
+            "annotations": { "note": "x".repeat(100_000), "number": self.number.to_string() },
         })
     }
 
@@ -153,13 +158,18 @@ async fn a_full_disk_stops_a_push_at_any_point_and_no_read_and_the_push_goes_on_
     for (round, (full_at, free_kib)) in (0..STEPS.len()).flat_map(|at| FREE_KIB.map(|free| (at, free))).enumerate() {
         let seed = u8::try_from(round).unwrap();
         let content = (0..BLOB_BYTES).map(|at| (at % 251) as u8 ^ seed).collect();
-        let mut push = Push { world: &world, content, upload: String::new() };
+        let mut push = Push { world: &world, content, upload: String::new(), number: 0 };
         for (at, step) in STEPS.iter().enumerate() {
             let what = format!("{step}, full at {} with {free_kib} KiB left", STEPS[full_at]);
             if at == full_at {
                 disk.fill(free_kib);
             }
-            if push.step(step, &what).await {
+            let mut is_done = push.step(step, &what).await;
+            while is_done && at == full_at && *step == "manifest" && push.number < MANIFESTS_MAX {
+                push.number += 1;
+                is_done = push.step(step, &what).await;
+            }
+            if is_done {
                 continue;
             }
             refused[at] += 1;
