@@ -61,7 +61,7 @@ async fn push(hub: &Service, repository: &RepositoryName, name: String) -> Diges
     }
     let manifest = Bytes::from(image.to_string());
     let digest = Digest::sha256_of(&manifest);
-    hub.manifest_take(repository, &ManifestReference::Digest(digest), None, manifest).await.unwrap();
+    hub.manifest_take(repository, &ManifestReference::Digest(digest), &[], None, manifest).await.unwrap();
     digest
 }
 

@@ -59,7 +59,7 @@ impl World {
         let image = json!({ "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": config, "layers": [] });
         let bytes = Bytes::from(image.to_string());
         let digest = Digest::sha256_of(&bytes);
-        self.hub.manifest_take(&self.repository, &ManifestReference::Digest(digest), None, bytes).await?;
+        self.hub.manifest_take(&self.repository, &ManifestReference::Digest(digest), &[], None, bytes).await?;
         Ok(digest)
     }
 }

@@ -1,7 +1,7 @@
 //! Which blobs are kept, and which repository has which.
 
 use api::Micros;
-use base::db::{Row, Tx, sql};
+use base::db::{Tx, sql};
 use blobs::BlobInfo;
 use futures::FutureExt;
 use oci::{Digest, RepositoryName};
@@ -30,20 +30,6 @@ impl Store {
             .optional(&self.db)
             .await?;
         row.map(|row| unsigned(&row, "size")).transpose()
-    }
-
-    /// Repositories that have a blob, by name.
-    pub(crate) async fn blob_repositories(&self, digest: &Digest, limit: u32) -> Result<Vec<RepositoryName>, Error> {
-        let rows = sql("SELECT repository FROM repository_blobs WHERE digest = $1 ORDER BY repository LIMIT $2")
-            .bind(digest.to_string())
-            .bind(limit)
-            .all(&self.db)
-            .await?;
-        let name = |row: &Row| {
-            let text: String = row.get("repository")?;
-            text.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })
-        };
-        rows.iter().map(name).collect()
     }
 
     /// Lets a repository have a blob whose verified bytes were just stored.
