@@ -47,9 +47,22 @@ pub struct PageQuery {
 impl HubClient {
     /// A client for the hub at `hub` (`http://127.0.0.1:5000`), with the token that changes need.
     pub fn new(hub: Url, token: Option<TokenFile>) -> Result<Self> {
+        Self::with(hub, token, Vec::new())
+    }
+
+    /// The same for a hub whose certificate leads to one of these CAs (PEM), which the system need not know.
+    pub fn trusting(hub: Url, token: Option<TokenFile>, ca: &[u8]) -> Result<Self> {
+        let ca = reqwest::Certificate::from_pem_bundle(ca).map_err(|error| {
+            Problem::new(400, "ca-invalid", "The hub's CA is not PEM").detail(error.to_string())
+        })?;
+        Self::with(hub, token, ca)
+    }
+
+    fn with(hub: Url, token: Option<TokenFile>, ca: Vec<reqwest::Certificate>) -> Result<Self> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
             .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_merge(ca)
             .no_proxy()
             .build()
             .map_err(|error| {

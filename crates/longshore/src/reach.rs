@@ -23,8 +23,11 @@ pub(crate) struct Global {
     /// The hub's data folder, whose token allows changes [default: /var/lib/longshore, or ~/.local/share/longshore if not root]
     #[arg(long, global = true, env = "LONGSHORE_DATA", value_name = "FOLDER", help_heading = HEADING, display_order = 101)]
     pub(crate) data: Option<PathBuf>,
+    /// A file with the CA of the hub's certificate, where the system does not know it (PEM)
+    #[arg(long, global = true, env = "LONGSHORE_CA", value_name = "FILE", help_heading = HEADING, display_order = 102)]
+    pub(crate) ca: Option<PathBuf>,
     /// Print data, and problems, as JSON
-    #[arg(long, global = true, help_heading = HEADING, display_order = 102)]
+    #[arg(long, global = true, help_heading = HEADING, display_order = 103)]
     pub(crate) json: bool,
 }
 
@@ -37,7 +40,15 @@ impl Global {
     /// A client. The token is read from the data folder; without one, reading still works and the hub says why it
     /// refuses changes.
     pub(crate) fn client(&self) -> Result<HubClient> {
-        HubClient::new(self.hub.clone(), self.token()?)
+        let Some(path) = &self.ca else { return HubClient::new(self.hub.clone(), self.token()?) };
+        let unreadable = |why: String| {
+            Problem::new(400, "ca-unreadable", "The hub's CA cannot be read")
+                .detail(format!("{}: {why}", path.display()))
+                .hint("Name a PEM file with --ca (LONGSHORE_CA), or leave it out if the system knows the CA.")
+        };
+        let pem = base::folder::file_read(path, base::tls::PEM_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;
+        let pem = pem.ok_or_else(|| unreadable("there is no such file".to_owned()))?;
+        HubClient::trusting(self.hub.clone(), self.token()?, &pem)
     }
 
     fn token(&self) -> Result<Option<TokenFile>> {

@@ -21,11 +21,23 @@ pub(crate) struct File {
     listen: Option<SocketAddr>,
     agent_listen: Option<SocketAddr>,
     agent_names: Vec<String>,
+    names: Vec<String>,
     data: Option<PathBuf>,
+    tls: Option<Tls>,
     database: Database,
     engine: Engine,
     build: Build,
     registry: registry::Config,
+}
+
+/// The files of the certificate that the hub shows on its own port.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tls {
+    /// PEM, with the chain behind the certificate.
+    pub(crate) certificate: PathBuf,
+    /// PEM, its private key.
+    pub(crate) key: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +79,10 @@ pub(crate) struct Config {
     pub(crate) agent_listen: SocketAddr,
     /// Names and addresses by which agents reach the hub, for its certificate.
     pub(crate) agent_names: Vec<String>,
+    /// Names by which people and tools reach the hub, besides those of its address and its certificate.
+    pub(crate) names: Vec<String>,
+    /// TLS on the hub's own port.
+    pub(crate) tls: Option<Tls>,
     /// Where everything is kept.
     pub(crate) data: PathBuf,
     /// PostgreSQL in place of SQLite.
@@ -123,6 +139,8 @@ impl Config {
             listen,
             agent_listen,
             agent_names: file.agent_names,
+            names: file.names,
+            tls: file.tls,
             data,
             database_url,
             engine_address: file.engine.address,
@@ -173,6 +191,15 @@ mod tests {
         let problem = load("listen = \"127.0.0.1:1\"\n\n[build]\nnetwrok = \"host\"", Flags::default()).unwrap_err();
         assert_eq!(problem.kind, "config-invalid");
         assert!(problem.detail.contains("hub.toml:4:1") && problem.detail.contains("network"), "{}", problem.detail);
+    }
+
+    #[test]
+    fn tls_needs_both_files() {
+        let config = load("names = [\"hub.example\"]\n[tls]\ncertificate = \"c\"\nkey = \"k\"", Flags::default()).unwrap();
+        assert_eq!(config.names, ["hub.example"]);
+        assert_eq!(config.tls.unwrap().key, PathBuf::from("k"));
+        let problem = load("[tls]\ncertificate = \"c\"", Flags::default()).unwrap_err();
+        assert!(problem.detail.contains("key"), "{}", problem.detail);
     }
 
     #[test]

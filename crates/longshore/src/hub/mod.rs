@@ -9,6 +9,7 @@ use std::time::Duration;
 use api::access::{Access, HostEnrolled};
 use api::delivery::Fleet;
 use api::{Micros, Problem, Result};
+use base::certificate::ServerCertificate;
 use base::db::DatabaseConfig;
 use base::guard::TokenFile;
 use base::shutdown::{DRAIN_SECONDS, Shutdown};
@@ -34,6 +35,7 @@ struct Hub {
 pub(crate) async fn run(config: Config) -> Result<()> {
     let engine = crate::reach::engine_address(config.engine_address.as_deref())?;
     let _lock = base::folder::lock(&config.data).map_err(|error| crate::reach::folder_problem(&error))?;
+    let certificate = config.tls.as_ref().map(certificate).transpose()?;
     // Ports first: a hub that cannot listen must not touch its data.
     let listeners = ports::bind(&config).await?;
     let shutdown = Shutdown::on_signals().map_err(|error| Problem::internal(&error))?;
@@ -42,17 +44,22 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data = %config.data.display(),
-        "hub at http://{}, agents at {}",
+        "hub at {}://{}, agents at {}",
+        if certificate.is_some() { "https" } else { "http" },
         config.listen,
         config.agent_listen
     );
-    ports::serve(listeners, &config, &hub, tls, &shutdown);
+    ports::serve(listeners, &config, &hub, ports::Tls { certificate, agents: tls }, &shutdown)?;
     shutdown.begun().await;
     let left = shutdown.drain(Duration::from_secs(DRAIN_SECONDS)).await;
     if left > 0 {
         tracing::warn!(left, "stopped although work was still under way");
     }
     Ok(())
+}
+
+fn certificate(files: &config::Tls) -> Result<Arc<ServerCertificate>> {
+    ServerCertificate::load(files.certificate.clone(), files.key.clone()).map_err(ports::certificate_problem)
 }
 
 async fn open(

@@ -8,9 +8,11 @@ use axum::Router;
 use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
+use base::certificate::ServerCertificate;
 use base::guard::{HostGuard, changes_need_token, host_check};
 use base::observe::{Observer, route_named};
 use base::shutdown::Shutdown;
+use base::tls::TlsError;
 use tokio::net::TcpListener;
 
 use super::Hub;
@@ -47,20 +49,44 @@ async fn listener(address: SocketAddr, flag: &str) -> Result<TcpListener> {
     })
 }
 
+/// What the ports show to those who connect.
+pub(crate) struct Tls {
+    /// On the hub's own port; none for plain HTTP.
+    pub(crate) certificate: Option<Arc<ServerCertificate>>,
+    /// On the agents' port.
+    pub(crate) agents: rustls::ServerConfig,
+}
+
 /// Serves both ports until the stop.
-pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: rustls::ServerConfig, shutdown: &Shutdown) {
+pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: Tls, shutdown: &Shutdown) -> Result<()> {
     base::metrics::gauge("longshore_build_info", "Always 1.", &[("version", env!("CARGO_PKG_VERSION"))]).set(1);
     let observer = |listener| Observer::new(listener, registry::http::ROUTES);
-    let routes = main_routes(config, hub, shutdown);
-    let main = base::listen::serve(listeners.main, None, routes, observer("hub"), shutdown.clone());
-    let (tls, routes) = (Some(Arc::new(tls)), agent_routes(hub));
+    let names = tls.certificate.as_ref().map(|certificate| certificate.names()).unwrap_or_default();
+    let main_tls = match tls.certificate {
+        None => None,
+        Some(certificate) => {
+            let config = certificate.server_config().map_err(certificate_problem)?;
+            shutdown.spawn(certificate.watch(shutdown.clone()));
+            Some(Arc::new(config))
+        }
+    };
+    let routes = main_routes(config, hub, &names, shutdown);
+    let main = base::listen::serve(listeners.main, main_tls, routes, observer("hub"), shutdown.clone());
+    let (tls, routes) = (Some(Arc::new(tls.agents)), agent_routes(hub));
     let agents = base::listen::serve(listeners.agents, tls, routes, observer("agents"), shutdown.clone());
     shutdown.spawn(main);
     shutdown.spawn(agents);
+    Ok(())
+}
+
+pub(crate) fn certificate_problem(error: TlsError) -> Problem {
+    Problem::new(400, "tls-certificate", "The hub's certificate cannot be used")
+        .detail(error.to_string())
+        .hint("Correct `certificate` and `key` under [tls] in hub.toml: two PEM files that belong together.")
 }
 
 /// `/v2/` for anyone on loopback; `/api/v1/` with the token for changes; pages for the rest.
-fn main_routes(config: &Config, hub: &Hub, shutdown: &Shutdown) -> Router {
+fn main_routes(config: &Config, hub: &Hub, certified: &[String], shutdown: &Shutdown) -> Router {
     let api = Router::new()
         .merge(access::http::api_routes(hub.access.clone()))
         .merge(hub.delivery.http())
@@ -70,6 +96,7 @@ fn main_routes(config: &Config, hub: &Hub, shutdown: &Shutdown) -> Router {
         .layer(from_fn_with_state(hub.token.clone(), changes_need_token));
     let own = config.listen.ip().to_string();
     let names = ["localhost", "127.0.0.1", "[::1]", &own];
+    let names = names.into_iter().chain(config.names.iter().chain(certified).map(String::as_str));
     let others = Router::new()
         .merge(api)
         .route("/api/{*path}", any(api_unknown))
