@@ -52,9 +52,8 @@ impl HubClient {
 
     /// The same for a hub whose certificate leads to one of these CAs (PEM), which the system need not know.
     pub fn trusting(hub: Url, token: Option<TokenFile>, ca: &[u8]) -> Result<Self> {
-        let ca = reqwest::Certificate::from_pem_bundle(ca).map_err(|error| {
-            Problem::new(400, "ca-invalid", "The hub's CA is not PEM").detail(error.to_string())
-        })?;
+        let ca = reqwest::Certificate::from_pem_bundle(ca)
+            .map_err(|error| Problem::new(400, "ca-invalid", "The hub's CA is not PEM").detail(error.to_string()))?;
         Self::with(hub, token, ca)
     }
 

@@ -46,7 +46,8 @@ impl Global {
                 .detail(format!("{}: {why}", path.display()))
                 .hint("Name a PEM file with --ca (LONGSHORE_CA), or leave it out if the system knows the CA.")
         };
-        let pem = base::folder::file_read(path, base::tls::PEM_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;
+        let pem =
+            base::folder::file_read(path, base::tls::PEM_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;
         let pem = pem.ok_or_else(|| unreadable("there is no such file".to_owned()))?;
         HubClient::trusting(self.hub.clone(), self.token()?, &pem)
     }

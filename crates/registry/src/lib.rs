@@ -23,8 +23,8 @@ mod policy;
 mod scrub;
 mod store;
 mod tasks;
-mod views;
 mod unrecorded;
+mod views;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn tls_needs_both_files() {
-        let config = load("names = [\"hub.example\"]\n[tls]\ncertificate = \"c\"\nkey = \"k\"", Flags::default()).unwrap();
+        let config =
+            load("names = [\"hub.example\"]\n[tls]\ncertificate = \"c\"\nkey = \"k\"", Flags::default()).unwrap();
         assert_eq!(config.names, ["hub.example"]);
         assert_eq!(config.tls.unwrap().key, PathBuf::from("k"));
         let problem = load("[tls]\ncertificate = \"c\"", Flags::default()).unwrap_err();

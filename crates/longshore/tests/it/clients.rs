@@ -109,7 +109,8 @@ fn certificates(folder: &Path) -> PathBuf {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_key = KeyPair::generate().unwrap();
     let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    let hub = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned(), "hub.example".to_owned()]).unwrap();
+    let hub =
+        CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned(), "hub.example".to_owned()]).unwrap();
     let hub_key = KeyPair::generate().unwrap();
     let certificate = hub.signed_by(&hub_key, &Issuer::from_params(&ca, &ca_key)).unwrap();
     let certificates = folder.join("certificates");
@@ -208,8 +209,7 @@ fn containerd(hub: &Hub, digest: &str, folder: &Path) {
     let images = |command: &str, names: &[&str]| {
         let trust = if command == "tag" { &[][..] } else { &trust };
         let trust = trust.iter().map(String::as_str);
-        let arguments: Vec<&str> =
-            ["images", command].into_iter().chain(trust).chain(names.iter().copied()).collect();
+        let arguments: Vec<&str> = ["images", command].into_iter().chain(trust).chain(names.iter().copied()).collect();
         run(&mut ctr(&arguments)).unwrap()
     };
     let (source, name) = (format!("{}/round/skopeo@{digest}", hub.listen), format!("{}/round/ctr:1", hub.listen));

@@ -252,11 +252,7 @@ impl Put {
             .execute(tx)
             .await?;
         }
-        let tag = match &self.tag {
-            TagWrite::None => None,
-            TagWrite::To(tag) => Some(tag),
-        };
-        sizes_set(tx, &self.repository, &self.digest, &self.blobs, tag).await
+        sizes_set(tx, &self.repository, &self.digest, &self.blobs, &self.tags).await
     }
 
     /// What it needs, and what was said about it before it came, has something to be there for again.

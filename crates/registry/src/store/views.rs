@@ -191,14 +191,14 @@ impl Store {
     }
 }
 
-/// Writes down the bytes of all that a manifest refers to, and of its tag, once it and its needs are rows. `blobs` are
+/// Writes down the bytes of all that a manifest refers to, and of its tags, once it and its needs are rows. `blobs` are
 /// those that it names with their sizes; what an index's manifests refer to is known from their own pushes.
 pub(super) async fn sizes_set(
     tx: &mut Tx,
     repository: &RepositoryName,
     digest: &Digest,
     blobs: &[(Digest, u64)],
-    tag: Option<&Tag>,
+    tags: &[Tag],
 ) -> Result<(), Error> {
     // What is named twice is transferred once.
     let blobs: BTreeMap<&Digest, u64> = blobs.iter().map(|(digest, size)| (digest, *size)).collect();
@@ -211,7 +211,7 @@ pub(super) async fn sizes_set(
     .bind(digest.to_string())
     .execute(tx)
     .await?;
-    if let Some(tag) = tag {
+    for tag in tags {
         sql("UPDATE tags SET size = COALESCE((SELECT content_size FROM manifests WHERE repository = $1 AND digest = $2), 0) \
              WHERE repository = $1 AND tag = $3")
         .bind(repository.as_str())

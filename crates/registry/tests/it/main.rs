@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attacks;
-mod images;
 mod full_disk;
+mod images;
 mod policy;
 mod protocol;
 mod world;
