@@ -3,6 +3,7 @@
 use api::Problem;
 use axum::response::{IntoResponse, Response};
 use base::db::{DbError, DbErrorKind};
+use base::units::Size;
 use blobs::{BlobError, BlobErrorKind};
 use http::{HeaderValue, StatusCode, header};
 use oci::{Digest, ManifestError, ManifestReference, NameError, PathError, RepositoryName, Tag, UploadName};
@@ -115,6 +116,20 @@ pub enum Error {
         digest: Box<Digest>,
         /// The pattern of the rule.
         rule: String,
+    },
+    /// A quota is used up.
+    #[error(
+        "the quota is used up: the rule for `{rule}` allows {quota}, {used} are held and this brings {adding} or more; delete images, or have the platform team raise the quota"
+    )]
+    QuotaExceeded {
+        /// The pattern of the rule.
+        rule: String,
+        /// What it allows.
+        quota: Size,
+        /// What is held.
+        used: Size,
+        /// What was to come.
+        adding: Size,
     },
     /// No such blob in the repository.
     #[error("{repository} has no blob {digest}")]
@@ -250,7 +265,7 @@ impl Error {
                 (StatusCode::NOT_FOUND, Code::BlobUploadUnknown)
             }
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-            Self::Denied { .. } => (StatusCode::FORBIDDEN, Code::Denied),
+            Self::Denied { .. } | Self::QuotaExceeded { .. } => (StatusCode::FORBIDDEN, Code::Denied),
             Self::RepositoryUnknown { .. } => (StatusCode::NOT_FOUND, Code::NameUnknown),
             Self::ManifestUnknown { .. } | Self::TagUnknown(_) => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
             Self::TooManyTags { .. } => (StatusCode::URI_TOO_LONG, Code::SizeInvalid),

@@ -15,11 +15,14 @@ mod cache;
 mod collect;
 mod config;
 mod error;
+mod expiry;
 mod figures;
 pub mod http;
 mod keep;
 mod pattern;
 mod policy;
+mod quota;
+mod retention;
 mod scrub;
 mod store;
 mod tasks;
@@ -44,9 +47,11 @@ pub use collect::Collected;
 use collect::Collector;
 pub use config::Config;
 pub use error::Error;
+pub use expiry::Expired;
 use keep::Keeper;
 pub use pattern::{PatternError, RepositoryPattern, TagPattern};
 pub use policy::{Retain, Rule, Rules, RulesError};
+use quota::{Quotas, Room};
 pub use scrub::{DamagedBlob, Source};
 pub use store::MIGRATIONS;
 use store::Store;
@@ -80,12 +85,14 @@ pub struct Service {
     sources: Vec<Source>,
     grace: Duration,
     scrub_within: Duration,
+    rules: Rules,
+    quotas: Quotas,
 }
 
 impl Service {
     /// The registry over its store. Nothing is swept or collected until [`Service::tasks_spawn`] was called.
     pub fn new(config: Config, deps: Deps) -> Self {
-        let store = Store::new(deps.db, config.rules);
+        let store = Store::new(deps.db, config.rules.clone());
         Self {
             keeper: Keeper::new(store.clone(), Arc::clone(&deps.blobs)),
             store,
@@ -95,6 +102,8 @@ impl Service {
             sources: deps.sources,
             grace: config.grace,
             scrub_within: config.scrub,
+            quotas: Quotas::new(config.rules.clone()),
+            rules: config.rules,
         }
     }
 
@@ -102,6 +111,19 @@ impl Service {
     pub fn tasks_spawn(self: &Arc<Self>, tasks: &Tasks) {
         tasks::spawn(Arc::clone(self), tasks);
         figures::spawn(Arc::clone(self), tasks);
+    }
+
+    /// What is left of a repository's quota; none when it has none.
+    async fn quota_room(&self, repository: &RepositoryName) -> Result<Option<Room>, Error> {
+        self.quotas.room(&self.store, repository).await
+    }
+
+    /// Fails when a blob that a repository does not have yet passes its quota.
+    async fn quota_check_blob(&self, repository: &RepositoryName, digest: &Digest, bytes: u64) -> Result<(), Error> {
+        match self.quota_room(repository).await? {
+            Some(room) if self.store.blob_size(repository, digest).await?.is_none() => room.check(bytes),
+            _ => Ok(()),
+        }
     }
 
     async fn manifest_find(
@@ -133,6 +155,11 @@ impl Service {
             }
         };
         let subject = document.subject().map(|subject| subject.digest);
+        if let Some(room) = self.quota_room(repository).await?
+            && self.store.manifest(repository, &ManifestReference::Digest(digest)).await?.is_none()
+        {
+            room.check(bytes.len() as u64)?;
+        }
         self.store.manifest_put(repository, digest, &document, bytes, tags, Micros::now()).await?;
         Ok(Taken { digest, subject })
     }
@@ -194,6 +221,7 @@ impl Registry for Service {
     }
 
     async fn blob_put(&self, repository: &RepositoryName, bytes: Bytes) -> api::Result<Digest> {
+        self.quota_check_blob(repository, &Digest::sha256_of(&bytes), bytes.len() as u64).await?;
         Ok(self.keeper.blob_take(repository, bytes).await?)
     }
 

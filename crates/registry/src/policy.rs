@@ -141,7 +141,12 @@ impl TryFrom<Vec<Rule>> for Rules {
 impl Rules {
     /// The rule that holds for a repository.
     pub fn of(&self, repository: &RepositoryName) -> Option<&Rule> {
-        self.0.iter().find(|rule| rule.repositories.matches(repository.as_str()))
+        self.find(repository.as_str()).map(|(_, rule)| rule)
+    }
+
+    /// The same by the name's text, with the rule's place among the rules.
+    pub(crate) fn find(&self, repository: &str) -> Option<(usize, &Rule)> {
+        self.0.iter().enumerate().find(|(_, rule)| rule.repositories.matches(repository))
     }
 
     /// All rules in their order.

@@ -1,4 +1,5 @@
-//! Background work: uploads that nobody goes on with, what nothing needs any more, what a disk has lost.
+//! Background work: uploads that nobody goes on with, what nothing needs any more, what a disk has lost, what the rules
+//! let go, and the figures of what repositories hold.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,8 +21,25 @@ const COLLECT_INTERVAL: Duration = Duration::from_secs(15);
 const SCRUB_INTERVAL: Duration = Duration::from_secs(60);
 /// How often sources are asked for what is damaged.
 const HEAL_INTERVAL: Duration = Duration::from_secs(600);
+/// How often retention looks at tags and manifests.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often changes of what repositories hold are folded.
+const USAGE_FOLD_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(crate) fn spawn(service: Arc<Service>, tasks: &Tasks) {
+    let retaining = Arc::clone(&service);
+    tasks.spawn("registry-retention", RETENTION_INTERVAL, Wake::default(), move || {
+        let service = Arc::clone(&retaining);
+        async move { service.retain(Micros::now()).await.map(|_| Progress::Done) }
+    });
+    let folding = Arc::clone(&service);
+    tasks.spawn("registry-usage-fold", USAGE_FOLD_INTERVAL, Wake::default(), move || {
+        let service = Arc::clone(&folding);
+        async move {
+            let more = service.store.usage_fold().await?;
+            Ok::<_, Error>(if more { Progress::More } else { Progress::Done })
+        }
+    });
     let collecting = Arc::clone(&service);
     tasks.spawn("registry-collect", COLLECT_INTERVAL, service.store.deleted().clone(), move || {
         let service = Arc::clone(&collecting);

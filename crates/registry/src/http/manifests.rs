@@ -89,7 +89,7 @@ pub(super) async fn delete(
     reference: &ManifestReference,
 ) -> Result<Response, Error> {
     let was_there = match reference {
-        ManifestReference::Tag(tag) => call.service.store.tag_delete(repository, tag).await?,
+        ManifestReference::Tag(tag) => call.service.store.tag_delete(repository, tag, Micros::now()).await?,
         ManifestReference::Digest(digest) => {
             call.service.store.manifest_delete(repository, *digest, Micros::now()).await?
         }

@@ -5,6 +5,7 @@ mod housekeeping;
 mod images;
 mod lists;
 mod manifests;
+mod quota;
 mod routes;
 mod uploads;
 

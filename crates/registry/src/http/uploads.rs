@@ -9,7 +9,7 @@ use futures::StreamExt;
 use http::{StatusCode, header};
 use oci::{Algorithm, ContentRange, Digest, Endpoint, RepositoryName, UploadName};
 
-use super::{BODY_IDLE_MAX, Call, empty, set, set_digest};
+use super::{BODY_IDLE_MAX, Call, empty, quota, set, set_digest};
 use crate::Error;
 use crate::authorise::Action;
 use crate::error::Code;
@@ -32,6 +32,7 @@ pub(super) async fn create(call: &Call<'_>, repository: &RepositoryName, body: B
         let what = "digest-algorithm must be sha256 or sha512".to_owned();
         return Err(Error::Request { what, code: Code::DigestInvalid });
     }
+    quota::check(call, repository, digest.as_ref()).await?;
     let upload = call.service.blobs.upload_create().await?;
     if let Err(error) = call.service.store.upload_create(repository, &upload, Micros::now()).await {
         call.service.blobs.upload_cancel(&upload).await?;
@@ -44,7 +45,7 @@ pub(super) async fn create(call: &Call<'_>, repository: &RepositoryName, body: B
             Ok(response)
         }
         Some(digest) => {
-            call.service.blobs.upload_append(&upload, 0, stream(body, None)).await?;
+            quota::append(call, repository, &upload, 0, stream(body, None), Some(&digest)).await?;
             complete(call, repository, &upload, digest).await
         }
     }
@@ -63,6 +64,9 @@ async fn mount(call: &Call<'_>, repository: &RepositoryName) -> Result<Option<Re
     let Some(from) = has_it.iter().find(|from| call.authorise(Action::Pull, from).is_ok()) else {
         return Ok(None);
     };
+    if let Some(size) = call.service.store.blob_size(from, &digest).await? {
+        call.service.quota_check_blob(repository, &digest, size).await?;
+    }
     let is_mounted = call.service.keeper.blob_mount(from, repository, digest).await?;
     Ok(is_mounted.then(|| created(repository, &digest)))
 }
@@ -90,7 +94,7 @@ pub(super) async fn append(
 ) -> Result<Response, Error> {
     known(call, repository, upload).await?;
     let chunk = chunk(call, upload, body).await?;
-    let size = call.service.blobs.upload_append(upload, chunk.offset, chunk.body).await?;
+    let size = quota::append(call, repository, upload, chunk.offset, chunk.body, None).await?;
     let mut response = empty(StatusCode::ACCEPTED);
     describe(&mut response, repository, upload, size);
     Ok(response)
@@ -113,7 +117,7 @@ pub(super) async fn finish(
         drop(stream(body, None));
     } else {
         let chunk = chunk(call, upload, body).await?;
-        call.service.blobs.upload_append(upload, chunk.offset, chunk.body).await?;
+        quota::append(call, repository, upload, chunk.offset, chunk.body, Some(&wanted)).await?;
     }
     complete(call, repository, upload, wanted).await
 }

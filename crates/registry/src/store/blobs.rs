@@ -7,6 +7,7 @@ use futures::FutureExt;
 use oci::{Digest, RepositoryName};
 
 use super::repositories::{repository_empty_mark, repository_make};
+use super::usage::usage_change;
 use super::{Store, kept_check, unsigned};
 use crate::Error;
 
@@ -143,14 +144,18 @@ impl Store {
             .write(repository.clone(), move |tx, repository| {
                 async move {
                     kept_check(tx, repository, digest).await?;
-                    let removed = sql("DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2")
-                        .bind(repository.as_str())
-                        .bind(digest.to_string())
-                        .execute(tx)
-                        .await?;
+                    let removed =
+                        sql("DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2 RETURNING size")
+                            .bind(repository.as_str())
+                            .bind(digest.to_string())
+                            .optional(tx)
+                            .await?;
+                    if let Some(row) = &removed {
+                        usage_change(tx, repository, -row.get::<i64>("size")?).await?;
+                    }
                     unlinked_mark(tx, &digest, now).await?;
                     repository_empty_mark(tx, repository, now).await?;
-                    Ok(removed > 0)
+                    Ok(removed.is_some())
                 }
                 .boxed()
             })
@@ -183,14 +188,24 @@ pub(super) async fn link(
 /// A link is unneeded until a manifest needs it; what is pulled through comes after its manifest.
 async fn repository_link(tx: &mut Tx, repository: &RepositoryName, blob: BlobInfo, now: Micros) -> Result<(), Error> {
     repository_make(tx, repository, now).await?;
-    sql("INSERT INTO repository_blobs (repository, digest, size, linked_at, unneeded_since) VALUES ($1, $2, $3, $4, \
+    let size = signed(blob)?;
+    let added = sql("INSERT INTO repository_blobs (repository, digest, size, linked_at, unneeded_since) VALUES ($1, $2, $3, $4, \
          CASE WHEN EXISTS (SELECT 1 FROM manifest_needs n WHERE n.repository = $1 AND n.digest = $2) THEN NULL ELSE $4 END) \
-         ON CONFLICT (repository, digest) DO UPDATE SET linked_at = excluded.linked_at, \
-         unneeded_since = CASE WHEN repository_blobs.unneeded_since IS NULL THEN NULL ELSE excluded.unneeded_since END")
+         ON CONFLICT (repository, digest) DO NOTHING")
     .bind(repository.as_str())
     .bind(blob.digest.to_string())
-    .bind(signed(blob)?)
+    .bind(size)
     .bind(now)
+    .execute(tx)
+    .await?;
+    if added > 0 {
+        return usage_change(tx, repository, size).await;
+    }
+    sql("UPDATE repository_blobs SET linked_at = $1, \
+         unneeded_since = CASE WHEN unneeded_since IS NULL THEN NULL ELSE $1 END WHERE repository = $2 AND digest = $3")
+    .bind(now)
+    .bind(repository.as_str())
+    .bind(blob.digest.to_string())
     .execute(tx)
     .await?;
     Ok(())

@@ -10,6 +10,7 @@ use oci::{Digest, RepositoryName};
 use super::blobs::unlinked_mark;
 use super::manifests::remove;
 use super::repositories::repository_empty_mark;
+use super::usage::usage_change;
 use super::{Store, digest};
 use crate::Error;
 
@@ -136,7 +137,7 @@ impl Store {
                 for (repository, digest) in links {
                     let row = sql("DELETE FROM repository_blobs WHERE repository = $1 AND digest = $2 \
                          AND unneeded_since <= $3 AND NOT EXISTS (SELECT 1 FROM manifest_needs n \
-                         WHERE n.repository = $1 AND n.digest = $2) RETURNING unneeded_since")
+                         WHERE n.repository = $1 AND n.digest = $2) RETURNING unneeded_since, size")
                     .bind(repository.as_str())
                     .bind(digest.to_string())
                     .bind(cutoff)
@@ -152,6 +153,7 @@ impl Store {
                         continue;
                     };
                     removed += 1;
+                    usage_change(tx, repository, -row.get::<i64>("size")?).await?;
                     unlinked_mark(tx, digest, row.get("unneeded_since")?).await?;
                     repository_empty_mark(tx, repository, now).await?;
                 }

@@ -10,7 +10,8 @@ use futures::FutureExt;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag, media};
 
 use super::repositories::{repository_empty_mark, repository_make};
-use super::tags::{tag_change_check, tags_of_check};
+use super::tags::{tag_put, tags_of_check};
+use super::usage::usage_change;
 use super::views::sizes_set;
 use super::{Store, digest, kept_check, unsigned};
 use crate::cache::{Lookup, Ready};
@@ -216,21 +217,41 @@ impl Put {
             }
         }
         repository_make(tx, &self.repository, self.now).await?;
-        sql("INSERT INTO manifests (repository, digest, media_type, bytes, size, artifact_type, subject, annotations, pushed_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-             ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type, bytes = excluded.bytes, \
-             pushed_at = excluded.pushed_at, orphaned_since = NULL")
+        let size = i64::try_from(self.bytes.len()).unwrap_or(i64::MAX);
+        // A push without a tag leaves the manifest the tags that it has.
+        let untagged_since = self.tags.is_empty().then_some(self.now);
+        let added = sql(
+            "INSERT INTO manifests (repository, digest, media_type, bytes, size, artifact_type, subject, annotations, \
+             pushed_at, untagged_since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+             ON CONFLICT (repository, digest) DO NOTHING",
+        )
         .bind(self.repository.as_str())
         .bind(self.digest.to_string())
         .bind(self.media_type)
         .bind(self.bytes.as_ref())
-        .bind(i64::try_from(self.bytes.len()).unwrap_or(i64::MAX))
+        .bind(size)
         .bind(self.artifact_type.clone())
         .bind(self.subject.map(|subject| subject.to_string()))
         .bind(self.annotations.as_str())
         .bind(self.now)
+        .bind(untagged_since)
         .execute(tx)
         .await?;
+        if added > 0 {
+            usage_change(tx, &self.repository, size).await?;
+        } else {
+            sql("UPDATE manifests SET media_type = $1, bytes = $2, pushed_at = $3, orphaned_since = NULL, \
+                 untagged_since = CASE WHEN untagged_since IS NULL THEN NULL ELSE $4 END \
+                 WHERE repository = $5 AND digest = $6")
+            .bind(self.media_type)
+            .bind(self.bytes.as_ref())
+            .bind(self.now)
+            .bind(untagged_since)
+            .bind(self.repository.as_str())
+            .bind(self.digest.to_string())
+            .execute(tx)
+            .await?;
+        }
         for (need, _) in self.blobs.iter().chain(&self.manifests) {
             sql("INSERT INTO manifest_needs (repository, manifest, digest) VALUES ($1, $2, $3) \
                  ON CONFLICT (repository, manifest, digest) DO NOTHING")
@@ -242,15 +263,7 @@ impl Put {
         }
         self.needed_mark(tx).await?;
         for tag in &self.tags {
-            tag_change_check(tx, &self.rules, &self.repository, tag, Some(self.digest)).await?;
-            sql("INSERT INTO tags (repository, tag, digest, updated_at) VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT (repository, tag) DO UPDATE SET digest = excluded.digest, updated_at = excluded.updated_at")
-            .bind(self.repository.as_str())
-            .bind(tag.as_str())
-            .bind(self.digest.to_string())
-            .bind(self.now)
-            .execute(tx)
-            .await?;
+            tag_put(tx, &self.rules, &self.repository, tag, self.digest, self.now).await?;
         }
         sizes_set(tx, &self.repository, &self.digest, &self.blobs, &self.tags).await
     }
@@ -279,14 +292,13 @@ pub(super) async fn remove(
     manifests_since: Micros,
     blobs_since: Micros,
 ) -> Result<bool, Error> {
-    let removed = sql("DELETE FROM manifests WHERE repository = $1 AND digest = $2")
+    let removed = sql("DELETE FROM manifests WHERE repository = $1 AND digest = $2 RETURNING size")
         .bind(repository.as_str())
         .bind(digest.to_string())
-        .execute(tx)
+        .optional(tx)
         .await?;
-    if removed == 0 {
-        return Ok(false);
-    }
+    let Some(row) = removed else { return Ok(false) };
+    usage_change(tx, repository, -row.get::<i64>("size")?).await?;
     for (since, text) in [
         (
             blobs_since,

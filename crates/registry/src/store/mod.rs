@@ -7,9 +7,11 @@ mod manifests;
 mod model;
 mod pins;
 mod repositories;
+mod retention;
 mod scrub;
 mod tags;
 mod uploads;
+mod usage;
 pub(crate) mod views;
 
 use std::sync::Arc;
@@ -33,6 +35,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 2, name: "collection", sql: include_str!("../../migrations/0002_collection.sql") },
     Migration { number: 3, name: "scrub", sql: include_str!("../../migrations/0003_scrub.sql") },
     Migration { number: 4, name: "views", sql: include_str!("../../migrations/0004_views.sql") },
+    Migration { number: 5, name: "usage", sql: include_str!("../../migrations/0005_usage.sql") },
 ];
 
 #[derive(Clone)]

@@ -37,6 +37,7 @@ enum Change {
     Pin { repository: usize, manifest: usize, holder: usize },
     Unpin { repository: usize, manifest: usize, holder: usize },
     Collect { seconds: i64 },
+    Fold,
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -56,6 +57,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => pin.clone().prop_map(|(repository, manifest, holder)| Change::Pin { repository, manifest, holder }),
         1 => pin.prop_map(|(repository, manifest, holder)| Change::Unpin { repository, manifest, holder }),
         3 => (0..GRACE_SECONDS * 5 / 4).prop_map(|seconds| Change::Collect { seconds }),
+        2 => Just(Change::Fold),
     ]
 }
 
@@ -283,6 +285,7 @@ impl<'a> World<'a> {
                 self.held[repository].pins.remove(&(holder, manifest));
                 Outcome::Done(true)
             }
+            Change::Fold => Outcome::Done(true),
             Change::Collect { .. } => {
                 self.collect();
                 Outcome::Done(true)
@@ -358,7 +361,7 @@ impl<'a> World<'a> {
                 store.manifest_delete(&names[repository], known[manifest].digest, now).await
             }
             Change::TagDelete { repository, tag } => {
-                store.tag_delete(&names[repository], &TAGS[tag].parse().unwrap()).await
+                store.tag_delete(&names[repository], &TAGS[tag].parse().unwrap(), now).await
             }
             Change::Pin { repository, manifest, holder } => {
                 store.pin(pin(repository, manifest, holder), now).await.map(|()| true)
@@ -366,6 +369,7 @@ impl<'a> World<'a> {
             Change::Unpin { repository, manifest, holder } => {
                 store.unpin(pin(repository, manifest, holder)).await.map(|()| true)
             }
+            Change::Fold => store.usage_fold().await.map(|_| true),
             Change::Collect { seconds } => {
                 self.now = self.now.plus_seconds(seconds);
                 self.service.collect(self.now).await.map(|collected| collected.is_some())
@@ -407,6 +411,20 @@ impl<'a> World<'a> {
                 let wanted = held.manifests.keys().filter(|other| self.known[**other].subject == Some(at));
                 assert_eq!(referrers, wanted.map(|other| self.known[*other].digest).collect());
             }
+            let rows = store.usage_now(0).await.unwrap();
+            let used: i64 = rows.iter().filter(|row| row.repository == name.as_str()).map(|row| row.bytes).sum();
+            let blobs = held.blobs.keys().map(|blob| self.contents[*blob].len());
+            let manifests = held.manifests.keys().map(|manifest| self.known[*manifest].bytes.len());
+            assert_eq!(used, blobs.chain(manifests).sum::<usize>() as i64, "what {name} holds");
+            let untagged = store.untagged(name, self.now, "", 10).await.unwrap();
+            let is_loose = |manifest: &&usize| {
+                let subject = self.known[**manifest].subject;
+                !held.is_tagged_or_pinned(**manifest)
+                    && !held.need_manifest(&self.known, **manifest)
+                    && !subject.is_some_and(|subject| held.manifests.contains_key(&subject))
+            };
+            let loose = held.manifests.keys().filter(is_loose).map(|manifest| self.known[*manifest].digest);
+            assert_eq!(untagged.iter().map(|row| row.digest).collect::<BTreeSet<_>>(), loose.collect(), "{name}");
             for (at, content) in self.contents.iter().enumerate() {
                 let found = store.blob_size(name, &self.digest(at)).await.unwrap();
                 assert_eq!(found, held.blobs.contains_key(&at).then_some(content.len() as u64), "blob {at}");
