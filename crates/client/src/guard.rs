@@ -30,6 +30,17 @@ pub(crate) fn is_private(address: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is of one link alone.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4.is_link_local(),
+            None => v6.is_unicast_link_local(),
+        },
+    }
+}
+
 /// Whether a URL says by itself that it leads to a private place.
 pub(crate) fn names_private(url: &Url) -> bool {
     match url.host() {

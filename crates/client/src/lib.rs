@@ -1,8 +1,8 @@
 //! The OCI client: manifests, blobs, tags and referrers of any registry.
 //!
-//! Invariants: every byte that is handed out was verified against its digest, or the stream ends with an error. Redirects
-//! and token services never lead from a public registry to a private address, to plain http, or credentials to another
-//! host. Nothing named inside a manifest is followed but digests in the same repository.
+//! Invariants: every byte that is handed out was verified against its digest, or the stream ends with an error; but for
+//! [`Client::blob_open`], whose caller verifies. Redirects and token services never lead from a public registry to a
+//! private address, whatever their names resolve to at that moment, to plain http, or credentials to another host. Nothing named inside a manifest is followed but digests in the same repository.
 
 mod auth;
 mod copy;
@@ -12,6 +12,7 @@ mod import;
 mod keychain;
 mod lists;
 mod request;
+mod resolve;
 mod retry;
 mod transfer;
 
@@ -30,7 +31,7 @@ pub use import::{
 pub use keychain::{Keychain, KeychainError};
 pub use lists::{NAMES_MAX, Names};
 pub use request::{ManifestHead, RemoteManifest};
-pub use transfer::{BLOB_RESUMES_MAX, ByteStream, CHUNK_BYTES, RESUME_BYTES_MIN};
+pub use transfer::{BLOB_RESUMES_MAX, BlobOpen, ByteStream, CHUNK_BYTES, RESUME_BYTES_MIN};
 
 const CONNECT_SECONDS_MAX: u64 = 10;
 /// Between two pieces of an answer.
@@ -76,6 +77,7 @@ struct Inner {
     tokens: Mutex<HashMap<(String, String), auth::Token>>,
     /// Registries that asked to be left alone, and until when.
     resting: Mutex<HashMap<String, Instant>>,
+    resolver: resolve::Resolver,
 }
 
 impl Client {
@@ -85,19 +87,22 @@ impl Client {
     /// The TLS library cannot be set up, or the certificates are none.
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
         let certificates = Certificate::from_pem_bundle(&config.certificates_pem).map_err(ClientError::Setup)?;
+        let resolver = resolve::Resolver::default();
         let http = reqwest::Client::builder()
             .tls_certs_merge(certificates)
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
             .read_timeout(Duration::from_secs(READ_SECONDS_MAX))
             .redirect(guard::redirects())
+            .dns_resolver(resolver.clone())
             .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(ClientError::Setup)?;
         Ok(Client(
-            Arc::new(Inner { http, config, tokens: Mutex::default(), resting: Mutex::default() }),
+            Arc::new(Inner { http, config, tokens: Mutex::default(), resting: Mutex::default(), resolver }),
             Duration::ZERO,
         ))
     }
+
     /// The same client with patience: so long may one request wait, in all, for a registry that is busy, failing or not to
     /// be reached. A client has none at first: the first answer counts.
     pub fn patient(&self, patience: Duration) -> Self {

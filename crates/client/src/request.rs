@@ -111,6 +111,7 @@ impl Client {
     pub(crate) fn base(&self, reference: &Reference) -> Result<Url, ClientError> {
         let host = reference.host();
         let protocol = || ClientError::Protocol { host: host.to_owned(), reason: "its address is not one".to_owned() };
+        self.0.resolver.meant(reference.address());
         let named = |scheme: &str| Url::parse(&format!("{scheme}://{}/", reference.address())).map_err(|_| protocol());
         let (plain, config) = (named("http")?, &self.0.config);
         let is_plain = guard::is_loopback(&plain) && !config.https.iter().any(|name| name == host)

@@ -29,6 +29,14 @@ const TAKE: &str = "take a blob";
 /// Bytes with the error that ends them.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
+/// A blob, from an offset on, as a registry sends it.
+pub struct BlobOpen {
+    /// Bytes of the whole, as the registry says.
+    pub size: u64,
+    /// Its bytes from the offset on: not verified, and ended by a connection that breaks.
+    pub body: ByteStream,
+}
+
 struct Download {
     client: Client,
     reference: Reference,
@@ -144,6 +152,22 @@ impl Client {
             }),
             _ => Err(self.refused(reference, GIVE, format!("blob {digest}"), response).await),
         }
+    }
+
+    /// Asks for a blob from an offset on. The caller verifies it and goes on where the connection breaks.
+    pub async fn blob_open(&self, reference: &Reference, digest: &Digest, at: u64) -> Result<BlobOpen, ClientError> {
+        let response = self.blob_request(reference, digest, at).await?;
+        let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let size = match at {
+            0 => text(CONTENT_LENGTH).and_then(|text| text.parse().ok()),
+            _ => text(CONTENT_RANGE).and_then(|text| text.parse::<ContentRange>().ok()?.size),
+        };
+        let size = size.ok_or_else(|| ClientError::Protocol {
+            host: reference.host().to_owned(),
+            reason: format!("it does not say how long blob {digest} is"),
+        })?;
+        let body = response.bytes_stream().map_err(|error| io::Error::other(error.without_url())).boxed();
+        Ok(BlobOpen { size, body })
     }
 
     /// A blob of `size` bytes. The stream fails instead of ending when the bytes are not those of the digest.
