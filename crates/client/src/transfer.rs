@@ -158,16 +158,25 @@ impl Client {
     pub async fn blob_open(&self, reference: &Reference, digest: &Digest, at: u64) -> Result<BlobOpen, ClientError> {
         let response = self.blob_request(reference, digest, at).await?;
         let text = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let size = match at {
-            0 => text(CONTENT_LENGTH).and_then(|text| text.parse().ok()),
-            _ => text(CONTENT_RANGE).and_then(|text| text.parse::<ContentRange>().ok()?.size),
+        let is_whole = response.status() == StatusCode::OK;
+        let size = if is_whole {
+            text(CONTENT_LENGTH).and_then(|text| text.parse().ok())
+        } else {
+            text(CONTENT_RANGE).and_then(|text| text.parse::<ContentRange>().ok()?.size)
         };
         let size = size.ok_or_else(|| ClientError::Protocol {
             host: reference.host().to_owned(),
             reason: format!("it does not say how long blob {digest} is"),
         })?;
-        let body = response.bytes_stream().map_err(|error| io::Error::other(error.without_url())).boxed();
-        Ok(BlobOpen { size, body })
+        let mut passed_over = if is_whole { at } else { 0 };
+        let rest = move |mut bytes: Bytes| {
+            let had = usize::try_from(passed_over).unwrap_or(usize::MAX).min(bytes.len());
+            passed_over -= had as u64;
+            let rest = bytes.split_off(had);
+            futures::future::ready(Ok((!rest.is_empty()).then_some(rest)))
+        };
+        let body = response.bytes_stream().map_err(|error| io::Error::other(error.without_url()));
+        Ok(BlobOpen { size, body: body.try_filter_map(rest).boxed() })
     }
 
     /// A blob of `size` bytes. The stream fails instead of ending when the bytes are not those of the digest.

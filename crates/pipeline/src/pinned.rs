@@ -43,8 +43,13 @@ pub(crate) async fn pin(
         Ok(copied) => return Ok(Pinned { digest: copied.digest, origin: format!("copied from {from}") }),
         Err(error) => error,
     };
-    let may_be_had_otherwise =
-        matches!(refused, ClientError::Unreachable { .. } | ClientError::Denied { .. } | ClientError::Status { .. });
+    let may_be_had_otherwise = matches!(
+        refused,
+        ClientError::Unreachable { .. }
+            | ClientError::Denied { .. }
+            | ClientError::Busy { .. }
+            | ClientError::Status { .. }
+    );
     let name = with_tag(reference);
     if !may_be_had_otherwise || runner.engine.image_inspect(&name).await?.is_none() {
         return Err(unavailable(refused.to_string()));

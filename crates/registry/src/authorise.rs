@@ -4,6 +4,7 @@
 use oci::RepositoryName;
 
 use crate::Error;
+use crate::upstream::Upstreams;
 
 /// What a request wants of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,15 @@ pub(crate) enum Caller {
 }
 
 /// Whether the caller may. `repository` is none where a request is about the registry as a whole.
-pub(crate) fn authorise(caller: Caller, action: Action, repository: Option<&RepositoryName>) -> Result<(), Error> {
+pub(crate) fn authorise(
+    upstreams: &Upstreams,
+    caller: Caller,
+    action: Action,
+    repository: Option<&RepositoryName>,
+) -> Result<(), Error> {
+    if let (Action::Push, Some(repository)) = (action, repository) {
+        upstreams.push_check(repository)?;
+    }
     match (caller, action) {
         (Caller::Port, _) | (Caller::Host, Action::Pull) => Ok(()),
         (Caller::Host, Action::Push | Action::Delete) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::policy::Rules;
+use crate::upstream::UpstreamConfigs;
 
 /// How long what nothing refers to stays unless told otherwise.
 const GRACE_DEFAULT: Duration = Duration::from_secs(3600);
@@ -24,10 +25,17 @@ pub struct Config {
     /// What holds for which repositories.
     #[serde(rename = "repositories")]
     pub rules: Rules,
+    /// Registries whose repositories are pulled through this one.
+    pub upstreams: UpstreamConfigs,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { grace: GRACE_DEFAULT, scrub: SCRUB_DEFAULT, rules: Rules::default() }
+        Self {
+            grace: GRACE_DEFAULT,
+            scrub: SCRUB_DEFAULT,
+            rules: Rules::default(),
+            upstreams: UpstreamConfigs::default(),
+        }
     }
 }

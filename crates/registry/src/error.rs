@@ -10,6 +10,7 @@ use oci::{Digest, ManifestError, ManifestReference, NameError, PathError, Reposi
 use serde_json::json;
 
 use crate::TAGS_PER_PUSH_MAX;
+use crate::upstream::UpstreamError;
 
 /// Why the registry refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,25 @@ pub enum Error {
         /// The repository.
         what: String,
     },
+    /// It is filled by pulls alone.
+    #[error("{repository} is pulled through from {host}: push there, or to a repository that has no upstream")]
+    Mirror {
+        /// The repository.
+        repository: RepositoryName,
+        /// Its upstream.
+        host: String,
+    },
+    /// An upstream cannot be set up.
+    #[error("the upstream of `{prefix}` cannot be set up: {reason}")]
+    UpstreamSetup {
+        /// Its prefix.
+        prefix: RepositoryName,
+        /// Why.
+        reason: String,
+    },
+    /// An upstream did not give what was asked of it.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// No such repository.
     #[error("there is no repository {repository}")]
     RepositoryUnknown {
@@ -265,7 +285,11 @@ impl Error {
                 (StatusCode::NOT_FOUND, Code::BlobUploadUnknown)
             }
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-            Self::Denied { .. } | Self::QuotaExceeded { .. } => (StatusCode::FORBIDDEN, Code::Denied),
+            Self::Denied { .. } | Self::QuotaExceeded { .. } | Self::Mirror { .. } => {
+                (StatusCode::FORBIDDEN, Code::Denied)
+            }
+            Self::UpstreamSetup { .. } => (StatusCode::BAD_REQUEST, Code::Unknown),
+            Self::Upstream(error) => upstream_answer(error),
             Self::RepositoryUnknown { .. } => (StatusCode::NOT_FOUND, Code::NameUnknown),
             Self::ManifestUnknown { .. } | Self::TagUnknown(_) => (StatusCode::NOT_FOUND, Code::ManifestUnknown),
             Self::TooManyTags { .. } => (StatusCode::URI_TOO_LONG, Code::SizeInvalid),
@@ -294,6 +318,16 @@ impl Error {
                 (StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown)
             }
         }
+    }
+}
+
+fn upstream_answer(error: &UpstreamError) -> (StatusCode, Code) {
+    match error {
+        UpstreamError::Busy { .. } => (StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests),
+        UpstreamError::Denied { .. } => (StatusCode::FORBIDDEN, Code::Denied),
+        UpstreamError::NotFound { .. } => (StatusCode::NOT_FOUND, Code::NameUnknown),
+        UpstreamError::Unavailable { .. } | UpstreamError::Wrong { .. } => (StatusCode::BAD_GATEWAY, Code::Unknown),
+        UpstreamError::Here(error) => error.answer(),
     }
 }
 
@@ -350,6 +384,9 @@ impl IntoResponse for Error {
         if let Self::Kept { .. } = &self {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
+        if let Self::Upstream(UpstreamError::Busy { seconds, .. }) = &self {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+        }
         if let Self::Blob(BlobError::RangeUnsatisfiable { size, .. }) = &self
             && let Ok(range) = HeaderValue::try_from(format!("bytes */{size}"))
         {
@@ -364,6 +401,11 @@ impl From<Error> for Problem {
         let (status, code) = error.answer();
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             return Self::internal(&error);
+        }
+        if let Error::UpstreamSetup { .. } = error {
+            return Self::new(status.as_u16(), "config-invalid", "The hub's configuration is not right")
+                .detail(error.to_string())
+                .hint("Correct its [[registry.upstreams]] in hub.toml, or leave it out.");
         }
         let kind = format!("registry-{}", code.as_str().to_ascii_lowercase().replace('_', "-"));
         Self::new(status.as_u16(), kind, "The registry refused").detail(error.to_string())

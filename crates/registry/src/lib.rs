@@ -5,6 +5,8 @@
 //! - Rows never come before bytes: a blob is linked to a repository after the store has acknowledged it, a manifest is
 //!   taken after everything that it needs is linked.
 //! - A blob is read through a repository that has it, and every path to one (mounts too) passes [`authorise`].
+//! - A repository under an upstream's prefix is filled by pulls alone, and may lack blobs that its manifests need
+//!   ([`upstream`]).
 //! - What is pinned, or needed by an index, is not deleted.
 //! - Nothing is removed at once: what nothing needs since the grace is collected, beside pushes ([`collect`]). A blob that
 //!   a repository has keeps its bytes: whoever links one sees to it that they are in their place before it answers.
@@ -21,12 +23,14 @@ pub mod http;
 mod keep;
 mod pattern;
 mod policy;
+mod pull;
 mod quota;
 mod retention;
 mod scrub;
 mod store;
 mod tasks;
 mod unrecorded;
+mod upstream;
 mod views;
 
 use std::sync::Arc;
@@ -39,10 +43,8 @@ use base::db::Db;
 use base::tasks::Tasks;
 use blobs::BlobStore;
 use bytes::Bytes;
-use futures::StreamExt;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag};
 
-use cache::Ready;
 pub use collect::Collected;
 use collect::Collector;
 pub use config::Config;
@@ -55,6 +57,8 @@ use quota::{Quotas, Room};
 pub use scrub::{DamagedBlob, Source};
 pub use store::MIGRATIONS;
 use store::Store;
+use upstream::Upstreams;
+pub use upstream::{Address, UPSTREAMS_MAX, UpstreamConfig, UpstreamConfigError, UpstreamConfigs, UpstreamError};
 
 /// The context's name, and that of its database.
 pub const CONTEXT: &str = "registry";
@@ -87,30 +91,40 @@ pub struct Service {
     scrub_within: Duration,
     rules: Rules,
     quotas: Quotas,
+    upstreams: Upstreams,
 }
 
 impl Service {
     /// The registry over its store. Nothing is swept or collected until [`Service::tasks_spawn`] was called.
-    pub fn new(config: Config, deps: Deps) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::UpstreamSetup`] when an upstream's password cannot be read or its client cannot be made.
+    pub fn new(config: Config, deps: Deps) -> Result<Self, Error> {
         let store = Store::new(deps.db, config.rules.clone());
-        Self {
-            keeper: Keeper::new(store.clone(), Arc::clone(&deps.blobs)),
+        let keeper = Keeper::new(store.clone(), Arc::clone(&deps.blobs));
+        let upstreams = Upstreams::open(&config.upstreams, &store, &deps.blobs, &keeper)?;
+        let mut sources = deps.sources;
+        sources.push(upstreams.source());
+        Ok(Self {
+            upstreams,
+            keeper,
             store,
             blobs: deps.blobs,
             collector: tokio::sync::Mutex::default(),
             replica: deps.replica,
-            sources: deps.sources,
+            sources,
             grace: config.grace,
             scrub_within: config.scrub,
             quotas: Quotas::new(config.rules.clone()),
             rules: config.rules,
-        }
+        })
     }
 
     /// Starts the background work.
     pub fn tasks_spawn(self: &Arc<Self>, tasks: &Tasks) {
         tasks::spawn(Arc::clone(self), tasks);
         figures::spawn(Arc::clone(self), tasks);
+        self.upstreams.tasks_spawn(tasks);
     }
 
     /// What is left of a repository's quota; none when it has none.
@@ -124,14 +138,6 @@ impl Service {
             Some(room) if self.store.blob_size(repository, digest).await?.is_none() => room.check(bytes),
             _ => Ok(()),
         }
-    }
-
-    async fn manifest_find(
-        &self,
-        repository: &RepositoryName,
-        reference: &ManifestReference,
-    ) -> Result<Option<Arc<Ready>>, Error> {
-        self.store.manifest(repository, reference).await
     }
 
     /// Takes a manifest: checked, with everything that it needs already there. The tags of `tags`, and that of
@@ -162,24 +168,6 @@ impl Service {
         }
         self.store.manifest_put(repository, digest, &document, bytes, tags, Micros::now()).await?;
         Ok(Taken { digest, subject })
-    }
-
-    async fn blob_read(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        bytes_max: u64,
-    ) -> Result<Option<Bytes>, Error> {
-        let Some(size) = self.store.blob_size(repository, digest).await? else { return Ok(None) };
-        if size > bytes_max {
-            return Err(Error::BlobTooLong { digest: *digest, size, bytes_max });
-        }
-        let mut body = self.blobs.read(digest, None).await?.body;
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(&piece.map_err(|source| Error::BlobRead { digest: *digest, source })?);
-        }
-        Ok(Some(Bytes::from(bytes)))
     }
 }
 
@@ -217,10 +205,12 @@ impl Registry for Service {
             }
             None => ManifestReference::Digest(Digest::sha256_of(&bytes)),
         };
+        self.upstreams.push_check(repository)?;
         Ok(self.manifest_take(repository, &reference, &[], Some(media_type), bytes).await?.digest)
     }
 
     async fn blob_put(&self, repository: &RepositoryName, bytes: Bytes) -> api::Result<Digest> {
+        self.upstreams.push_check(repository)?;
         self.quota_check_blob(repository, &Digest::sha256_of(&bytes), bytes.len() as u64).await?;
         Ok(self.keeper.blob_take(repository, bytes).await?)
     }

@@ -117,10 +117,8 @@ mod tests {
         for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
             let folder = tempfile::tempdir().unwrap();
             let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
-            let service = Service::new(
-                Config::default(),
-                Deps { db, blobs: blobs.clone(), replica: "test".to_owned(), sources: Vec::new() },
-            );
+            let deps = Deps { db, blobs: blobs.clone(), replica: "test".to_owned(), sources: Vec::new() };
+            let service = Service::new(Config::default(), deps).unwrap();
             let repository: RepositoryName = "r".parse().unwrap();
             let day = Duration::from_secs(UPLOAD_IDLE_SECONDS_MAX);
             let now = SystemTime::now();

@@ -86,7 +86,7 @@ async fn open(
     })?;
     let db = base::db::open(&database, registry::CONTEXT, registry::MIGRATIONS).await?;
     let deps = registry::Deps { db, blobs: Arc::new(blobs), replica: replica.clone(), sources: Vec::new() };
-    let registry = Arc::new(registry::Service::new(config.registry.clone(), deps));
+    let registry = Arc::new(registry::Service::new(config.registry.clone(), deps)?);
     registry.tasks_spawn(tasks);
 
     let deps = delivery::Deps {

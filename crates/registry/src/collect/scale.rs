@@ -86,8 +86,9 @@ async fn a_thousand_images_of_a_hundred_thousand_go_beside_sixteen_clients() {
     fill(&db).await;
     let folder = tempfile::tempdir().unwrap();
     let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
-    let hub =
-        Arc::new(Service::new(Config::default(), Deps { db, blobs, replica: "a".to_owned(), sources: Vec::new() }));
+    let hub = Arc::new(
+        Service::new(Config::default(), Deps { db, blobs, replica: "a".to_owned(), sources: Vec::new() }).unwrap(),
+    );
     let repository: RepositoryName = "full/r0".parse().unwrap();
     let digests: Vec<Digest> = stream::iter(0..DELETED)
         .map(|at| push(&hub, &repository, at.to_string()))

@@ -16,10 +16,8 @@ use crate::{CONTEXT, Config, Deps, MIGRATIONS};
 /// A hub that collects at once.
 fn hub(db: &Db, blobs: &Arc<FileStore>, replica: &str) -> Arc<Service> {
     let config = Config { grace: Duration::ZERO, ..Config::default() };
-    Arc::new(Service::new(
-        config,
-        Deps { db: db.clone(), blobs: blobs.clone(), replica: replica.to_owned(), sources: Vec::new() },
-    ))
+    let deps = Deps { db: db.clone(), blobs: blobs.clone(), replica: replica.to_owned(), sources: Vec::new() };
+    Arc::new(Service::new(config, deps).unwrap())
 }
 
 async fn open(folder: &tempfile::TempDir) -> Arc<FileStore> {

@@ -13,7 +13,8 @@ use crate::Error;
 const MEDIA_TYPE: &str = "application/octet-stream";
 
 pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<Response, Error> {
-    let size = size(call, repository, digest).await?;
+    let found = call.service.blob_find(repository, digest).await?;
+    let size = found.size();
     if call.has_already(digest) {
         return Ok(unchanged(digest));
     }
@@ -25,20 +26,21 @@ pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, digest: &D
         Err(_) => return Err(Error::Blob(blobs::BlobError::RangeUnsatisfiable { digest: *digest, size })),
     };
     let partial = range.is_some();
-    let read = call.service.blobs.read(digest, range).await?;
-    let mut response = Response::new(Body::from_stream(read.body));
-    set(&mut response, header::CONTENT_LENGTH, read.range.end - read.range.start);
+    let sent = range.clone().unwrap_or(0..size);
+    let body = call.service.blob_body(found, digest, range).await?;
+    let mut response = Response::new(Body::from_stream(body));
+    set(&mut response, header::CONTENT_LENGTH, sent.end - sent.start);
     if partial {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let last = read.range.end.saturating_sub(1);
-        set(&mut response, header::CONTENT_RANGE, format_args!("bytes {}-{last}/{}", read.range.start, read.size));
+        let last = sent.end.saturating_sub(1);
+        set(&mut response, header::CONTENT_RANGE, format_args!("bytes {}-{last}/{size}", sent.start));
     }
     describe(&mut response, digest);
     Ok(response)
 }
 
 pub(super) async fn head(call: &Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<Response, Error> {
-    let size = size(call, repository, digest).await?;
+    let size = call.service.blob_length(repository, digest).await?;
     if !call.service.blob_promise(repository, *digest).await? {
         return Err(Error::BlobUnknown { repository: repository.clone(), digest: *digest });
     }
@@ -56,16 +58,6 @@ pub(super) async fn delete(call: &Call<'_>, repository: &RepositoryName, digest:
         Ok(empty(StatusCode::ACCEPTED))
     } else {
         Err(Error::BlobUnknown { repository: repository.clone(), digest })
-    }
-}
-
-async fn size(call: &Call<'_>, repository: &RepositoryName, digest: &Digest) -> Result<u64, Error> {
-    let unknown = || Error::BlobUnknown { repository: repository.clone(), digest: *digest };
-    let size = call.service.store.blob_size(repository, digest).await?.ok_or_else(unknown)?;
-    // Bytes that a broken disk lost are not promised: told so, a client pushes them again (a07).
-    match call.service.blobs.stat(digest).await? {
-        Some(blob) if blob.size == size => Ok(size),
-        _ => Err(unknown()),
     }
 }
 

@@ -22,7 +22,7 @@ pub fn api_routes(service: Arc<Service>) -> Router {
 
 /// Collects what the grace has run out for, without waiting for the next time that it would be looked for.
 async fn collect(State(service): State<Arc<Service>>) -> Result<Json<Collected>, Problem> {
-    authorise(Caller::Port, Action::Delete, None)?;
+    authorise(&service.upstreams, Caller::Port, Action::Delete, None)?;
     let collected = service.collect(Micros::now()).await?;
     collected.map(Json).ok_or_else(|| {
         Problem::new(409, "registry-collecting", "Another hub collects now")
@@ -46,7 +46,7 @@ async fn damaged(
     State(service): State<Arc<Service>>,
     query: Result<Query<After>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Damaged>, Problem> {
-    authorise(Caller::Port, Action::Pull, None)?;
+    authorise(&service.upstreams, Caller::Port, Action::Pull, None)?;
     let Query(After { after }) = query
         .map_err(|error| Problem::new(400, "query-invalid", "The query cannot be read").detail(error.body_text()))?;
     let blobs = service.blobs_damaged(after.as_ref(), PAGE_ITEMS_MAX).await?;

@@ -25,7 +25,10 @@ pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, Error> {
 
 pub(super) async fn tags(call: &Call<'_>, repository: &RepositoryName) -> Result<Response, Error> {
     let (limit, last) = page(call)?;
-    let tags = call.service.store.tags(repository, last, limit + 1).await?;
+    let tags = match call.service.upstreams.of(repository) {
+        Some(upstream) => upstream.tags(repository, last, limit + 1).await?,
+        None => call.service.store.tags(repository, last, limit + 1).await?,
+    };
     let mut tags = tags.ok_or_else(|| Error::RepositoryUnknown { repository: repository.clone() })?;
     let next = next(&mut tags, limit, &Endpoint::Tags { repository: repository.clone() });
     Ok(answer(&json!({ "name": repository, "tags": tags }), "application/json", next))
@@ -38,7 +41,10 @@ pub(super) async fn referrers(
 ) -> Result<Response, Error> {
     let (limit, last) = page(call)?;
     let wanted = call.query.get("artifactType").filter(|wanted| !wanted.is_empty());
-    let mut referrers = call.service.store.referrers(repository, digest, wanted, last, limit + 1).await?;
+    let mut referrers = match call.service.upstreams.of(repository) {
+        Some(upstream) => upstream.referrers(repository, digest, wanted, last, limit + 1).await?,
+        None => call.service.store.referrers(repository, digest, wanted, last, limit + 1).await?,
+    };
     let fitting = fitting(&referrers, limit);
     let more = referrers.len() > fitting;
     referrers.truncate(fitting);

@@ -71,7 +71,7 @@ struct Call<'a> {
 impl Call<'_> {
     /// Every further repository that a call touches is authorised like the one in its path.
     fn authorise(&self, action: Action, repository: &RepositoryName) -> Result<(), Error> {
-        authorise(self.caller, action, Some(repository))
+        authorise(&self.service.upstreams, self.caller, action, Some(repository))
     }
 
     fn header(&self, name: header::HeaderName) -> Option<&str> {
@@ -105,7 +105,7 @@ async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
         (&Method::DELETE, _) => Action::Delete,
         _ => Action::Push,
     };
-    authorise(port.caller, action, endpoint.repository())?;
+    authorise(&port.service.upstreams, port.caller, action, endpoint.repository())?;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let call = Call { service: &port.service, caller: port.caller, headers: &parts.headers, query };
     match (endpoint, parts.method) {

@@ -27,7 +27,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
         let deps = Deps { db: db.clone(), blobs: blobs.clone(), replica: "a".to_owned(), sources };
-        let hub = Arc::new(Service::new(Config::default(), deps));
+        let hub = Arc::new(Service::new(Config::default(), deps).unwrap());
         World { hub, db, blobs, folder, repository: "team/app".parse().unwrap() }
     }
 

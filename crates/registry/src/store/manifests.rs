@@ -72,23 +72,7 @@ impl Store {
         tags: Vec<Tag>,
         now: Micros,
     ) -> Result<(), Error> {
-        let annotations = serde_json::to_string(document.annotations())
-            .map_err(|error| Error::Damaged { what: format!("annotations: {error}") })?;
-        let blobs = document.blobs().filter(|blob| !media::is_foreign_layer(&blob.media_type));
-        let put = Put {
-            repository: repository.clone(),
-            digest,
-            media_type: document.media_type,
-            bytes,
-            artifact_type: document.artifact_type().map(str::to_owned),
-            subject: document.subject().map(|subject| subject.digest),
-            annotations,
-            blobs: blobs.map(|blob| (blob.digest, blob.size)).collect(),
-            manifests: document.manifests().iter().map(|manifest| (manifest.digest, manifest.size)).collect(),
-            tags,
-            rules: self.rules.clone(),
-            now,
-        };
+        let put = Put::new(repository, digest, document, bytes, tags, (self.rules.clone(), now))?;
         self.manifests_write(repository, put, |tx, put| async move { put.write(tx).await }.boxed()).await
     }
 
@@ -170,9 +154,9 @@ impl Store {
 }
 
 /// A manifest on its way into the rows. A transaction may run more than once.
-struct Put {
-    repository: RepositoryName,
-    digest: Digest,
+pub(super) struct Put {
+    pub(super) repository: RepositoryName,
+    pub(super) digest: Digest,
     media_type: &'static str,
     bytes: Bytes,
     artifact_type: Option<String>,
@@ -183,10 +167,38 @@ struct Put {
     manifests: Vec<(Digest, u64)>,
     tags: Vec<Tag>,
     rules: Rules,
-    now: Micros,
+    pub(super) now: Micros,
 }
 
 impl Put {
+    pub(super) fn new(
+        repository: &RepositoryName,
+        digest: Digest,
+        document: &Document,
+        bytes: Bytes,
+        tags: Vec<Tag>,
+        (rules, now): (Rules, Micros),
+    ) -> Result<Self, Error> {
+        let annotations = serde_json::to_string(document.annotations())
+            .map_err(|error| Error::Damaged { what: format!("annotations: {error}") })?;
+        let blobs = document.blobs().filter(|blob| !media::is_foreign_layer(&blob.media_type));
+        Ok(Put {
+            repository: repository.clone(),
+            digest,
+            media_type: document.media_type,
+            bytes,
+            artifact_type: document.artifact_type().map(str::to_owned),
+            subject: document.subject().map(|subject| subject.digest),
+            annotations,
+            blobs: blobs.map(|blob| (blob.digest, blob.size)).collect(),
+            manifests: document.manifests().iter().map(|manifest| (manifest.digest, manifest.size)).collect(),
+            tags,
+            rules,
+            now,
+        })
+    }
+
+    /// With all that it needs already there.
     async fn write(&self, tx: &mut Tx) -> Result<(), Error> {
         for (needs, text) in [
             (
@@ -205,6 +217,11 @@ impl Put {
                 }
             }
         }
+        self.write_rows(tx).await
+    }
+
+    /// Whatever of what it needs is there.
+    pub(super) async fn write_rows(&self, tx: &mut Tx) -> Result<(), Error> {
         if let Some(subject) = self.subject {
             let row =
                 sql("SELECT CAST(COUNT(*) AS BIGINT) AS count FROM manifests WHERE repository = $1 AND subject = $2")

@@ -11,6 +11,7 @@ mod retention;
 mod scrub;
 mod tags;
 mod uploads;
+mod upstream;
 mod usage;
 pub(crate) mod views;
 
@@ -28,6 +29,7 @@ use crate::{Error, Rules};
 pub(crate) use blobs::Linked;
 pub(crate) use manifests::Referrer;
 pub(crate) use scrub::{Kept, Pass};
+pub(crate) use upstream::LastUse;
 
 /// The schema, step by step.
 pub const MIGRATIONS: &[Migration] = &[
@@ -36,6 +38,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 3, name: "scrub", sql: include_str!("../../migrations/0003_scrub.sql") },
     Migration { number: 4, name: "views", sql: include_str!("../../migrations/0004_views.sql") },
     Migration { number: 5, name: "usage", sql: include_str!("../../migrations/0005_usage.sql") },
+    Migration { number: 6, name: "upstreams", sql: include_str!("../../migrations/0006_upstreams.sql") },
 ];
 
 #[derive(Clone)]

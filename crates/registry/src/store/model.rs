@@ -447,7 +447,8 @@ async fn any_sequence_of_changes_is_as_the_model_says() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
         let config = Config { grace: Duration::from_secs(GRACE_SECONDS as u64), ..Config::default() };
-        let service = Service::new(config, Deps { db, blobs, replica: "test".to_owned(), sources: Vec::new() });
+        let service =
+            Service::new(config, Deps { db, blobs, replica: "test".to_owned(), sources: Vec::new() }).unwrap();
         let case = std::cell::Cell::new(0);
         let check = |changes: Vec<Change>| {
             // Repositories and blobs of its own for each case, in one database.

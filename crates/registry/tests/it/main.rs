@@ -8,4 +8,5 @@ mod full_disk;
 mod images;
 mod policy;
 mod protocol;
+mod upstream;
 mod world;

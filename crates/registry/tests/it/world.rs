@@ -36,8 +36,8 @@ impl World {
     async fn with(config: Config, folder: tempfile::TempDir, database: DatabaseConfig) -> Self {
         let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
         let db = base::db::open(&database, CONTEXT, MIGRATIONS).await.unwrap();
-        let service =
-            Arc::new(Service::new(config, Deps { db, blobs, replica: "test".to_owned(), sources: Vec::new() }));
+        let deps = Deps { db, blobs, replica: "test".to_owned(), sources: Vec::new() };
+        let service = Arc::new(Service::new(config, deps).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = registry::http::routes(Arc::clone(&service)).merge(registry::http::images_routes(service.clone()));
