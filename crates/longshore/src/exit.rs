@@ -36,7 +36,7 @@ pub(crate) fn code(problem: &Problem) -> u8 {
         ("step-failed" | "step-timed-out" | "rollout-failed", _) => ROLLOUT,
         (_, 400 | 413 | 415 | 422) => INPUT,
         (_, 404 | 410) => UNKNOWN,
-        (_, 401 | 403 | 409 | 412 | 429) => REFUSED,
+        (_, 401 | 403 | 405 | 409 | 412 | 429) => REFUSED,
         (_, 502..=504) => UNREACHABLE,
         _ => OTHER,
     }

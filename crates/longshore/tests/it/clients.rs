@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rig::engine::run;
 
 use crate::scene::BINARY;
@@ -107,6 +107,8 @@ fn trust(certificates: Option<&Path>, side: &str) -> String {
 fn certificates(folder: &Path) -> PathBuf {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    // Of another name than what it certifies, which would look like its own issuer.
+    ca.distinguished_name.push(DnType::CommonName, "CA of a test");
     let ca_key = KeyPair::generate().unwrap();
     let ca_certificate = ca.self_signed(&ca_key).unwrap();
     let hub =
@@ -204,7 +206,15 @@ fn containerd(hub: &Hub, digest: &str, folder: &Path) {
     process.until(&mut ctr(&["version"]));
     let trust = match &hub.certificates {
         None => vec!["--plain-http".to_owned()],
-        Some(folder) => vec!["--tlscacert".to_owned(), folder.join("ca.crt").display().to_string()],
+        Some(certificates) => {
+            // On loopback ctr would take plain HTTP for granted.
+            let hosts = home.join("hosts").join(&hub.listen);
+            std::fs::create_dir_all(&hosts).unwrap();
+            let (server, ca) = (format!("https://{}", hub.listen), certificates.join("ca.crt"));
+            let text = format!("server = {server:?}\n[host.{server:?}]\nca = {ca:?}\n");
+            std::fs::write(hosts.join("hosts.toml"), text).unwrap();
+            vec!["--hosts-dir".to_owned(), home.join("hosts").display().to_string()]
+        }
     };
     let images = |command: &str, names: &[&str]| {
         let trust = if command == "tag" { &[][..] } else { &trust };

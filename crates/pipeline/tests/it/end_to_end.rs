@@ -179,7 +179,7 @@ async fn a_run_that_was_under_way_when_the_hub_died_is_done_after_the_restart() 
     repository.commit(&[
         ("compose.yaml", "name: slow\nservices: {one: {build: ./one}, two: {build: ./two}}"),
         ("one/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n"),
-        ("two/Dockerfile", &format!("FROM {BASE_IMAGE}\nRUN echo {} && sleep 3\n", uuid::Uuid::now_v7())),
+        ("two/Dockerfile", &format!("FROM {BASE_IMAGE}\nRUN echo {} && sleep 10\n", uuid::Uuid::now_v7())),
     ]);
     let run = hub.client.run_create(&request(&repository.path(), "main")).await.unwrap();
     let mut lines = hub.client.run_log(&run.id, 0, true).await.unwrap();

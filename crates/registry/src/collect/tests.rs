@@ -182,6 +182,19 @@ const WRITERS: usize = 8;
 const ROUNDS: usize = 30;
 const TRIES_MAX: usize = 100;
 
+/// What others got in between of is asked again, as a client does that was told so.
+macro_rules! settled {
+    ($change:expr) => {{
+        let mut tries_left = TRIES_MAX;
+        loop {
+            match $change.await {
+                Err(Error::Database(error)) if error.is_temporary() && tries_left > 0 => tries_left -= 1,
+                outcome => break outcome,
+            }
+        }
+    }};
+}
+
 /// Pushes images and deletes some of them. Gives those that were acknowledged and not deleted.
 async fn write(hub: Arc<Service>, writer: usize) -> Vec<(RepositoryName, Digest, Bytes)> {
     let mut kept = Vec::new();
@@ -198,9 +211,9 @@ async fn write(hub: Arc<Service>, writer: usize) -> Vec<(RepositoryName, Digest,
         loop {
             tries += 1;
             assert!(tries < TRIES_MAX, "the push never gets through");
-            hub.keeper.blob_take(&repository, config.clone()).await.unwrap();
-            match hub.manifest_take(&repository, &ManifestReference::Digest(digest), &[], None, manifest.clone()).await
-            {
+            settled!(hub.keeper.blob_take(&repository, config.clone())).unwrap();
+            let by_digest = ManifestReference::Digest(digest);
+            match settled!(hub.manifest_take(&repository, &by_digest, &[], None, manifest.clone())) {
                 Ok(_) => break,
                 Err(Error::NeedMissing { .. }) => {}
                 Err(error) => panic!("{error}"),
@@ -210,7 +223,7 @@ async fn write(hub: Arc<Service>, writer: usize) -> Vec<(RepositoryName, Digest,
         if round % 3 == 0 && round % 2 == 0 {
             kept.push((repository, digest, config));
         } else {
-            hub.store.manifest_delete(&repository, digest, Micros::now()).await.unwrap();
+            settled!(hub.store.manifest_delete(&repository, digest, Micros::now())).unwrap();
         }
     }
     kept

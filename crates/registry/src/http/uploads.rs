@@ -22,6 +22,8 @@ const UNWANTED_MAX: Duration = Duration::from_secs(10);
 const UNWANTED_BYTES_MAX: usize = 64 << 20;
 
 pub(super) async fn create(call: &Call<'_>, repository: &RepositoryName, body: Body) -> Result<Response, Error> {
+    // From here on it is read even if it is refused: a connection closed over unread bytes would take the answer along.
+    let body = stream(body, None);
     if let Some(response) = mount(call, repository).await? {
         return Ok(response);
     }
@@ -45,7 +47,7 @@ pub(super) async fn create(call: &Call<'_>, repository: &RepositoryName, body: B
             Ok(response)
         }
         Some(digest) => {
-            quota::append(call, repository, &upload, 0, stream(body, None), Some(&digest)).await?;
+            quota::append(call, repository, &upload, 0, body, Some(&digest)).await?;
             complete(call, repository, &upload, digest).await
         }
     }
