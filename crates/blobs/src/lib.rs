@@ -4,6 +4,7 @@
 //! - A blob is there whole and verified or not at all, whatever happens to process and power.
 //! - What was answered with success survives `kill -9` and power loss: bytes, then their name, then the answer.
 //! - A blob never changes; a blob that is pushed again is verified again and replaces the one that was there.
+//! - What a crash left stored and unknown to the caller is named to the next process ([`BlobStore::unsettled`]).
 //! - The store knows nothing of repositories or of who refers to a blob: what goes is the caller's decision. Bytes go in two
 //!   steps, out of their place and then for good, so that a decision can be taken in between.
 
@@ -84,6 +85,13 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Stores a blob whose bytes are verified as they come. When they are not `digest`, nothing is left.
     async fn put(&self, digest: &Digest, body: Body) -> Result<BlobInfo, BlobError>;
+
+    /// The caller has noted elsewhere that these blobs, which it stored, are there.
+    async fn settle(&self, digests: &[Digest]) -> Result<(), BlobError>;
+
+    /// Blobs that an earlier process stored, or was just storing, and never settled. The caller looks which of them it
+    /// knows, and settles them all.
+    fn unsettled(&self) -> Vec<Digest>;
 
     /// Reads a blob to check it: in small pieces from the disk itself, past what is in memory.
     ///

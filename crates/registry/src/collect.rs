@@ -248,8 +248,18 @@ impl Service {
         self.store.blobs_absolve(fence, absolved).await
     }
 
-    /// Ends what a collector left half done: nothing is condemned any more, and nothing is aside.
+    /// Ends what an earlier process left half done: nothing is condemned any more, nothing is aside, and no blob is there
+    /// that no row speaks of.
     async fn repair(&self, fence: &Fence) -> Result<(), Error> {
+        let unsettled = self.blobs.unsettled();
+        for page in unsettled.chunks(BLOBS_PER_BATCH as usize) {
+            let mut found = Vec::new();
+            for digest in page {
+                found.extend(self.blobs.stat(digest).await?);
+            }
+            self.store.blobs_found(found, Micros::now()).await?;
+            self.blobs.settle(page).await?;
+        }
         loop {
             let condemned = self.store.blobs_condemned(BLOBS_PER_BATCH).await?;
             if condemned.is_empty() {

@@ -65,6 +65,7 @@ impl Keeper {
         match self.store.upload_done(repository, upload, blob, Micros::now()).await {
             Ok(linked) => {
                 self.unrecorded.remove(upload);
+                self.blobs.settle(&[digest]).await?;
                 self.settle(linked).await
             }
             Err(error) => {
@@ -86,6 +87,7 @@ impl Keeper {
     /// Links a blob whose bytes were just stored. The caller has held its digest since before that.
     pub(crate) async fn blob_link(&self, repository: &RepositoryName, blob: BlobInfo) -> Result<(), Error> {
         let linked = self.store.blob_link(repository, blob, Micros::now()).await?;
+        self.blobs.settle(&[blob.digest]).await?;
         self.settle(linked).await
     }
 

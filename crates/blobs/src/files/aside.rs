@@ -73,7 +73,7 @@ impl Inner {
 }
 
 /// Removes a file, if it is there, and says how long it was.
-fn remove(path: PathBuf) -> Result<u64, BlobError> {
+pub(super) fn remove(path: PathBuf) -> Result<u64, BlobError> {
     let removed = path.metadata().and_then(|metadata| fs::remove_file(&path).map(|()| metadata.len()));
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),

@@ -1,5 +1,5 @@
-//! The folders of a store: `blobs/sha256/ab/abcdef…`, `uploads/ID`, `condemned/sha256-abcdef…` and `damaged/` likewise, and
-//! `format`, which is there once all else is.
+//! The folders of a store: `blobs/sha256/ab/abcdef…`, `uploads/ID`, `condemned/sha256-abcdef…`, `damaged/` and `arrivals/`
+//! likewise, and `format`, which is there once all else is.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -56,7 +56,7 @@ impl Layout {
     }
 
     fn folders(&self) -> Vec<PathBuf> {
-        let mut folders = vec![self.root.clone(), self.uploads()];
+        let mut folders = vec![self.root.clone(), self.uploads(), self.arrivals()];
         folders.extend(Aside::ALL.map(|aside| self.aside_folder(aside)));
         folders.extend(Algorithm::ALL.map(|algorithm| self.algorithm(algorithm)));
         folders
@@ -135,7 +135,20 @@ impl Layout {
 
     /// A blob that was set aside.
     pub(crate) fn aside(&self, aside: Aside, digest: &Digest) -> PathBuf {
-        self.aside_folder(aside).join(format!("{}-{}", digest.algorithm().as_str(), digest.hex()))
+        self.aside_folder(aside).join(flat(digest))
+    }
+
+    fn arrivals(&self) -> PathBuf {
+        self.root.join("arrivals")
+    }
+
+    /// The mark of a blob that was stored and is not settled.
+    pub(crate) fn arrival(&self, digest: &Digest) -> PathBuf {
+        self.arrivals().join(flat(digest))
+    }
+
+    pub(crate) fn arrival_list(&self) -> Result<Vec<Digest>, BlobError> {
+        Ok(read_folder(&self.arrivals())?.iter().filter_map(|path| flat_digest(path)).collect())
     }
 
     /// Blobs that were set aside, in order.
@@ -146,8 +159,8 @@ impl Layout {
         limit: usize,
     ) -> Result<Vec<Digest>, BlobError> {
         let mut digests: Vec<Digest> = read_folder(&self.aside_folder(aside))?
-            .into_iter()
-            .filter_map(|path| path.file_name()?.to_str()?.replacen('-', ":", 1).parse().ok())
+            .iter()
+            .filter_map(|path| flat_digest(path))
             .filter(|digest| after.is_none_or(|after| digest > after))
             .collect();
         digests.sort_unstable();
@@ -204,6 +217,15 @@ impl Layout {
         }
         Ok(found)
     }
+}
+
+/// A digest as the name of a file that stands in one folder with all others.
+fn flat(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().as_str(), digest.hex())
+}
+
+fn flat_digest(path: &Path) -> Option<Digest> {
+    path.file_name()?.to_str()?.replacen('-', ":", 1).parse().ok()
 }
 
 fn read_folder(folder: &Path) -> Result<Vec<PathBuf>, BlobError> {

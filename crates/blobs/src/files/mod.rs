@@ -1,5 +1,6 @@
 //! Blobs in a folder of a local file system.
 
+mod arrivals;
 mod aside;
 mod layout;
 mod read;
@@ -34,6 +35,8 @@ struct Inner {
     layout: Layout,
     disk: Disk,
     uploads: Mutex<HashMap<UploadName, Session>>,
+    /// Blobs that an earlier process stored and did not settle.
+    unsettled: Mutex<Vec<Digest>>,
 }
 
 /// One upload. Whoever changes it holds the lock; nobody waits for it.
@@ -66,10 +69,15 @@ impl FileStore {
                 let upload = Upload { size, hasher: None, is_gone: false };
                 uploads.insert(name, Arc::new(tokio::sync::Mutex::new(upload)));
             }
-            Ok(FileStore(Arc::new(Inner { layout, disk, uploads: Mutex::new(uploads) })))
+            let unsettled = Mutex::new(layout.arrival_list()?);
+            Ok(FileStore(Arc::new(Inner { layout, disk, uploads: Mutex::new(uploads), unsettled })))
         })
         .await
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs blocking work to its end, even when nobody waits for it any more.
@@ -122,7 +130,7 @@ impl From<BlobError> for Unpublished {
 
 impl Inner {
     fn uploads(&self) -> MutexGuard<'_, HashMap<UploadName, Session>> {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.uploads)
     }
 
     fn session(&self, upload: &UploadName) -> Result<Session, BlobError> {
@@ -151,7 +159,10 @@ impl Inner {
         };
         self.disk.sync_file(SyncPoint::BlobFile, file).map_err(BlobError::io("sync", &path))?;
         let size = file.metadata().map_err(BlobError::io("read", &path))?.len();
-        if let Err(error) = fs::rename(&path, &target).map_err(BlobError::io("name", &target)) {
+        let named = self
+            .arrival_mark(&digest)
+            .and_then(|()| fs::rename(&path, &target).map_err(BlobError::io("name", &target)));
+        if let Err(error) = named {
             return Err(Unpublished { can_go_on: matches!(error, BlobError::NoSpace { .. }), error });
         }
         temporary.0 = None;
@@ -374,6 +385,15 @@ impl BlobStore for FileStore {
     async fn scan(&self, digest: &Digest) -> Result<BlobRead, BlobError> {
         let (inner, digest) = (Arc::clone(&self.0), *digest);
         blocking(move || inner.scan(&digest)).await
+    }
+
+    async fn settle(&self, digests: &[Digest]) -> Result<(), BlobError> {
+        let (inner, digests) = (Arc::clone(&self.0), digests.to_vec());
+        blocking(move || inner.arrivals_settle(&digests)).await
+    }
+
+    fn unsettled(&self) -> Vec<Digest> {
+        locked(&self.0.unsettled).clone()
     }
 
     async fn set_aside(&self, digests: &[Digest], aside: Aside) -> Result<Vec<BlobInfo>, BlobError> {

@@ -124,6 +124,11 @@ async fn nothing_acknowledged_is_lost_to_kill() {
             "temporary files are left"
         );
         let there = check_all(&store).await.unwrap();
+        // The child settles nothing.
+        let unsettled: HashSet<Digest> = store.unsettled().into_iter().collect();
+        for digest in &there {
+            assert!(unsettled.contains(digest), "round {number}: nobody would ever find {digest}");
+        }
         for digest in &acknowledged {
             assert!(there.binary_search(digest).is_ok(), "round {number}: {digest} was acknowledged and is gone");
         }

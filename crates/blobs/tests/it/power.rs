@@ -183,6 +183,11 @@ async fn open(path: &Path, skipped: Option<SyncPoint>) -> FileStore {
 
 async fn check(store: &FileStore, root: &Path, acknowledged: &mut Acknowledged) -> Result<(), String> {
     let there: HashSet<Digest> = check_all(store).await?.into_iter().collect();
+    // Nothing was settled.
+    let unsettled: HashSet<Digest> = store.unsettled().into_iter().collect();
+    if let Some(digest) = there.difference(&unsettled).next() {
+        return Err(format!("{digest} is there and nobody would ever find it"));
+    }
     if let Some(digest) = acknowledged.blobs.difference(&there).next() {
         return Err(format!("{digest} was acknowledged and is gone"));
     }
@@ -213,6 +218,7 @@ async fn check(store: &FileStore, root: &Path, acknowledged: &mut Acknowledged) 
     }
     let aside = store.list_aside(Aside::Condemned, None, PAGE_BLOBS_MAX).await.map_err(|error| error.to_string())?;
     store.discard(&aside, Aside::Condemned).await.map_err(|error| error.to_string())?;
+    store.settle(&aside).await.map_err(|error| error.to_string())?;
     Ok(())
 }
 

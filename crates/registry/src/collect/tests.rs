@@ -274,3 +274,34 @@ async fn what_is_acknowledged_beside_collections_without_a_grace_is_whole() {
     })
     .await;
 }
+
+/// A push that ended between its bytes and their row leaves what nobody asks for. One that is pushed again stays.
+#[tokio::test]
+async fn bytes_that_no_row_speaks_of_are_found_at_the_next_start() {
+    use blobs::{BlobStore as _, body_of};
+    for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
+        let folder = tempfile::tempdir().unwrap();
+        let [lost, again] = [Bytes::from_static(b"lost"), Bytes::from_static(b"again")];
+        let earlier = open(&folder).await;
+        for bytes in [&lost, &again] {
+            earlier.put(&Digest::sha256_of(bytes), body_of(bytes.clone())).await.unwrap();
+        }
+        let blobs = open(&folder).await;
+        let hub = hub(&db, &blobs, "one");
+        hub.keeper.blob_take(&repository(), again.clone()).await.unwrap();
+        let image = json!({
+            "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "layers": [],
+            "config": { "mediaType": media::OCI_CONFIG, "digest": Digest::sha256_of(&again), "size": again.len() },
+        });
+        let reference = ManifestReference::Tag("1".parse().unwrap());
+        hub.manifest_take(&repository(), &reference, &[], None, Bytes::from(image.to_string())).await.unwrap();
+        // The first one finds them, the second one has them due.
+        for _ in 0..2 {
+            hub.collect(Micros::now()).await.unwrap().unwrap();
+        }
+        assert_eq!(blobs.stat(&Digest::sha256_of(&lost)).await.unwrap(), None);
+        assert_eq!(read(&hub, &repository(), &Digest::sha256_of(&again)).await, Some(again));
+        assert!(blobs.unsettled().is_empty() && open(&folder).await.unsettled().is_empty());
+    })
+    .await;
+}
