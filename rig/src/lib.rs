@@ -1,5 +1,5 @@
-//! A hub and its hosts on one machine, the example app in a Git repository, and a load that counts: what the demo, the
-//! end-to-end tests and the benchmarks stand on.
+//! A hub and its hosts on one machine, the example app in a Git repository, a load that counts, and crashes under load:
+//! what the demo, the end-to-end tests and the benchmarks stand on.
 //!
 //! Everything here drives the real binary from outside, as a user would. Hosts share the machine's engine, each with
 //! loopback addresses of its own, so nothing collides with what else runs; or they are apart, each with an engine and a
@@ -11,6 +11,7 @@ pub mod engine;
 pub mod example;
 pub mod load;
 pub mod namespaces;
+pub mod soak;
 pub mod stage;
 
 use std::future::Future;

@@ -17,9 +17,9 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use crate::namespaces::Places;
 
 /// The hub's port on its address, for the API, pages and the registry.
-const HUB_PORT: u16 = 5000;
+pub(crate) const HUB_PORT: u16 = 5000;
 /// The hub's port for agents.
-const AGENT_PORT: u16 = 5001;
+pub(crate) const AGENT_PORT: u16 = 5001;
 /// Where a host's proxy takes connections from other hosts.
 const MESH_PORT: u16 = 5200;
 /// Where a host's agent is a registry for its engine.

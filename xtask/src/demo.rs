@@ -474,7 +474,7 @@ fn refused(problem: api::Problem) -> anyhow::Error {
     }
 }
 
-fn beside_this_program() -> anyhow::Result<PathBuf> {
+pub(crate) fn beside_this_program() -> anyhow::Result<PathBuf> {
     let binary = std::env::current_exe()?.with_file_name("longshore");
     ensure!(binary.exists(), "{} is not built\n\nhint: cargo build --release", binary.display());
     Ok(binary)

@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask demo | tidy | engine`.
+//! Chores of the project: `cargo xtask demo | soak | tidy | engine`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "chores print")]
 
 use std::process::ExitCode;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod demo;
+mod soak;
 mod tidy;
 
 /// Chores of the project.
@@ -14,6 +15,8 @@ mod tidy;
 enum Chore {
     /// The main job from commit to running hosts, on this machine
     Demo(demo::Args),
+    /// Kill the hub, and shut down the disk below it, again and again under load: nothing acknowledged may be lost
+    Soak(soak::Args),
     /// Check what no compiler checks: module docs, layers, words that do not belong
     Tidy,
     /// Make sure of a container engine and of the base image, installing what is missing
@@ -24,6 +27,7 @@ enum Chore {
 async fn main() -> ExitCode {
     let result = match Chore::parse() {
         Chore::Demo(args) => demo::run(args).await,
+        Chore::Soak(args) => soak::run(&args),
         Chore::Tidy => tidy::run(),
         Chore::Engine => engine().await,
     };

@@ -17,3 +17,4 @@ mod page;
 mod recovery;
 mod rollout;
 mod scene;
+mod soak;
