@@ -16,7 +16,7 @@ const FILE_LINES_MAX: usize = 900;
 const FIRST_LAYER: [&str; 7] = ["oci", "compose", "base", "blobs", "client", "attest", "engine"];
 const CONTEXTS: [&str; 8] = ["access", "registry", "inspect", "delivery", "fanout", "pipeline", "bundle", "insight"];
 const TOP: [&str; 4] = ["agent", "workspace", "web", "longshore"];
-const CHORES: [&str; 2] = ["rig", "xtask"];
+const CHORES: [&str; 3] = ["bench", "rig", "xtask"];
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask stands in the workspace")?;
@@ -69,6 +69,7 @@ fn edge_allowed(from: &str, to: &str) -> bool {
         "oci" | "compose" | "base" => false,
         "web" => to == "api" || to == "base" || to == "oci",
         "longshore" => !CHORES.contains(&to),
+        "bench" => false,
         "rig" => matches!(to, "api" | "base" | "oci"),
         "xtask" => matches!(to, "api" | "rig"),
         _ if first(from) => first(to),

@@ -1,22 +1,27 @@
 //! Listeners: HTTP/1 and HTTP/2 with or without TLS, bounded in everything a stranger can use up (a46), and drained when
 //! the process stops.
 
+use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 
 use crate::observe::Observer;
 use crate::shutdown::Shutdown;
@@ -29,7 +34,12 @@ pub const HANDSHAKE_SECONDS_MAX: u64 = 10;
 pub const HEADER_SECONDS_MAX: u64 = 75;
 /// Bytes that are read at once, and so of all headers of an HTTP/1 request. Large, because bodies in small pieces cost
 /// many times the CPU.
-pub const BUFFER_BYTES_MAX: usize = 256 * 1024;
+pub const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Connections of a listener that may have buffers of [`BUFFER_BYTES_MAX`], until they end: those that first sent much.
+/// The others read small pieces, so that a thousand senders take no more memory than they must.
+pub const LARGE_BUFFERS_MAX: usize = 64;
+/// What the others read at once: just less than fills the smallest buffer that hyper has, for one that is filled grows.
+const SMALL_READ_BYTES: u64 = 8 * 1024 - 1;
 /// Bytes of all headers of an HTTP/2 request.
 pub const HEADER_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes of one HTTP/2 stream that may be under way unread.
@@ -56,28 +66,40 @@ pub struct Peer {
     pub certificate: Option<CertificateDer<'static>>,
 }
 
+/// What answers requests: a router, or something in front of one.
+pub trait App:
+    Service<http::Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<A> App for A where
+    A: Service<http::Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
 /// Serves `app` on `listener` until the stop begins; then connections end after the request under way, which
 /// [`Shutdown::drain`] waits for. Every request has a [`Peer`] extension, and `observer` sees it.
-pub async fn serve(
+pub async fn serve<A: App>(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
-    app: Router,
+    app: A,
     observer: Observer,
     shutdown: Shutdown,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let large = Arc::new(Semaphore::new(LARGE_BUFFERS_MAX));
     loop {
         let accepted = tokio::select! {
             () = shutdown.begun() => return,
             accepted = accept(&listener, &slots) => accepted,
         };
         let Some((stream, address, slot)) = accepted else { continue };
-        let (acceptor, app, stop) = (acceptor.clone(), app.clone(), shutdown.clone());
+        let (acceptor, app, large, stop) = (acceptor.clone(), app.clone(), large.clone(), shutdown.clone());
         let observer = observer.clone();
         shutdown.spawn(async move {
             let open = observer.connection();
-            connection(stream, address, acceptor, (app, observer), stop).await;
+            connection(stream, address, acceptor, (app, observer), large, stop).await;
             drop((open, slot));
         });
     }
@@ -98,11 +120,12 @@ async fn accept(
     }
 }
 
-async fn connection(
+async fn connection<A: App>(
     stream: TcpStream,
     address: SocketAddr,
     acceptor: Option<TlsAcceptor>,
-    app: (Router, Observer),
+    app: (A, Observer),
+    large: Arc<Semaphore>,
     shutdown: Shutdown,
 ) {
     // Small answers must not wait for the other end's acknowledgement.
@@ -112,7 +135,7 @@ async fn connection(
         tracing::debug!(%address, %error, "a connection's time limit could not be set");
     }
     let Some(acceptor) = acceptor else {
-        return http(stream, Peer { address, certificate: None }, app, shutdown).await;
+        return http(Metered::new(stream, large), Peer { address, certificate: None }, app, shutdown).await;
     };
     let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
     let handshake = tokio::select! {
@@ -125,15 +148,67 @@ async fn connection(
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
             let certificate = certificates.and_then(<[_]>::first).map(|certificate| certificate.clone().into_owned());
-            http(stream, Peer { address, certificate }, app, shutdown).await;
+            http(Metered::new(stream, large), Peer { address, certificate }, app, shutdown).await;
         }
     }
 }
 
-async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+/// A stream whose reads stay small unless the connection has one of the large buffers.
+struct Metered<S> {
+    stream: Take<S>,
+    large: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<S: AsyncRead> Metered<S> {
+    fn new(stream: S, large: Arc<Semaphore>) -> Self {
+        Self { stream: stream.take(SMALL_READ_BYTES), large, permit: None }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        this.stream.set_limit(if this.permit.is_some() { u64::MAX } else { SMALL_READ_BYTES });
+        let outcome = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if this.permit.is_none() && (buffer.filled().len() - before) as u64 == SMALL_READ_BYTES {
+            this.permit = Arc::clone(&this.large).try_acquire_owned().ok();
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self.get_mut().stream.get_mut()).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().stream.get_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().stream.get_mut()).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self.get_mut().stream.get_mut()).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.get_ref().is_write_vectored()
+    }
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, A: App>(
     stream: S,
     peer: Peer,
-    app: (Router, Observer),
+    app: (A, Observer),
     shutdown: Shutdown,
 ) {
     let address = peer.address;

@@ -11,9 +11,13 @@ mod hub;
 mod output;
 mod reach;
 
+/// Threads for work that waits for the disk. More would not make it faster, and each has memory of its own.
+const BLOCKING_THREADS_MAX: usize = 64;
+
 fn main() -> ExitCode {
     let command = commands::Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let builder = &mut tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             output::problem(

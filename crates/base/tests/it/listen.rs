@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
-use base::listen::{self, BUFFER_BYTES_MAX, HEADERS_MAX, Peer};
+use axum::routing::{get, post};
+use base::listen::{self, BUFFER_BYTES_MAX, HEADERS_MAX, LARGE_BUFFERS_MAX, Peer};
 use base::observe::{KnownRoutes, Observer};
 use base::shutdown::Shutdown;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -190,4 +190,38 @@ async fn a_stop_ends_idle_connections_and_lets_requests_finish() {
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("done"), "{answer}");
     assert_eq!(shutdown.drain(Duration::from_secs(5)).await, 0);
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_arrive_whole_with_large_buffers_and_without() {
+    const BODY_BYTES: usize = 1 << 20;
+    let count = post(|body: axum::body::Bytes| async move {
+        let sum: u64 = body.iter().enumerate().map(|(at, byte)| at as u64 * u64::from(*byte)).sum();
+        format!("{} {sum}", body.len())
+    });
+    let app = Router::new().route("/", count).layer(axum::extract::DefaultBodyLimit::disable());
+    let (address, shutdown) = start(app).await;
+    let body: Vec<u8> = (0..BODY_BYTES).map(|at| (at * 31 % 251) as u8).collect();
+    let sum: u64 = body.iter().enumerate().map(|(at, byte)| at as u64 * u64::from(*byte)).sum();
+    let head = format!("POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
+    let mut senders = tokio::task::JoinSet::new();
+    // All are connected before any sends, so that some must do without a large buffer.
+    for _ in 0..LARGE_BUFFERS_MAX + 16 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let (head, body) = (head.clone(), body.clone());
+        senders.spawn(async move {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&body).await.unwrap();
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+            read.expect("an answer").unwrap();
+            String::from_utf8(answer).unwrap()
+        });
+    }
+    while let Some(answer) = senders.join_next().await {
+        let answer = answer.unwrap();
+        assert!(answer.ends_with(&format!("{BODY_BYTES} {sum}")), "{answer}");
+    }
+    shutdown.begin();
+    assert_eq!(shutdown.drain(Duration::from_secs(5)).await, 0);
 }

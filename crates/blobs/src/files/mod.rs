@@ -24,7 +24,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use self::layout::Layout;
 use self::sync::Disk;
 pub use self::sync::SyncPoint;
-use self::write::{Writer, hash_file};
+use self::write::{Budget, Writer, hash_file};
 use crate::{Aside, BlobError, BlobInfo, BlobRead, BlobStore, Body, PAGE_BLOBS_MAX, UPLOADS_OPEN_MAX};
 
 /// A store in a folder, which one process uses at a time.
@@ -37,6 +37,7 @@ struct Inner {
     uploads: Mutex<HashMap<UploadName, Session>>,
     /// Blobs that an earlier process stored and did not settle.
     unsettled: Mutex<Vec<Digest>>,
+    budget: Budget,
 }
 
 /// One upload. Whoever changes it holds the lock; nobody waits for it.
@@ -70,7 +71,8 @@ impl FileStore {
                 uploads.insert(name, Arc::new(tokio::sync::Mutex::new(upload)));
             }
             let unsettled = Mutex::new(layout.arrival_list()?);
-            Ok(FileStore(Arc::new(Inner { layout, disk, uploads: Mutex::new(uploads), unsettled })))
+            let uploads = Mutex::new(uploads);
+            Ok(FileStore(Arc::new(Inner { layout, disk, uploads, unsettled, budget: Budget::new() })))
         })
         .await
     }
@@ -178,8 +180,7 @@ impl Inner {
             move || File::create_new(&path).map_err(BlobError::io("make", path))
         })
         .await?;
-        let writer = Writer { file, size: 0, hasher: Some(digest.hasher()), grown: None };
-        let pumped = writer.pump(body, &path).await;
+        let pumped = Writer::new(file, digest.hasher()).pump(body, &path, &self.budget).await;
         pumped.result?;
         let Some(Writer { file, hasher: Some(hasher), .. }) = pumped.writer else {
             return Err(BlobError::Interrupted);
@@ -188,7 +189,8 @@ impl Inner {
         if found != digest {
             return Err(BlobError::DigestMismatch { expected: digest, found: Box::new(found) });
         }
-        blocking(move || self.publish(&file, &mut temporary, digest).map_err(|failed| failed.error)).await
+        let budget = self.budget.clone();
+        budget.turn(move || self.publish(&file, &mut temporary, digest).map_err(|failed| failed.error)).await
     }
 
     async fn append(
@@ -206,13 +208,16 @@ impl Inner {
         })
         .await;
         let writer = match opened {
-            Ok(writer) => Writer { grown, ..writer },
+            Ok(mut writer) => {
+                writer.grown = grown;
+                writer
+            }
             Err(error) => {
                 self.abandon(&name, &mut upload).await;
                 return Err(error);
             }
         };
-        let pumped = writer.pump(body, &path).await;
+        let pumped = writer.pump(body, &path, &self.budget).await;
         let outcome = match (pumped.writer, &pumped.result) {
             (Some(writer), Ok(()) | Err(BlobError::Body(_) | BlobError::TooLarge | BlobError::NoSpace { .. })) => {
                 upload.size = writer.size;
@@ -220,14 +225,14 @@ impl Inner {
                 let disk = self.disk.clone();
                 let path = path.clone();
                 let is_full = matches!(pumped.result, Err(BlobError::NoSpace { .. }));
-                blocking(move || {
+                let sync = move || {
                     if is_full {
                         // A full disk may have taken the beginning of what the hash does not hold.
                         writer.file.set_len(writer.size).map_err(BlobError::io("cut", &path))?;
                     }
                     disk.sync_file(SyncPoint::UploadFile, &writer.file).map_err(BlobError::io("sync", path))
-                })
-                .await
+                };
+                self.budget.turn(sync).await
             }
             _ => Err(BlobError::Interrupted),
         };
@@ -261,7 +266,7 @@ impl Inner {
         let mut temporary = Temporary(Some(path.clone()));
         let hasher = upload.hasher.take().filter(|hasher| hasher.algorithm() == digest.algorithm());
         let inner = Arc::clone(&self);
-        let outcome = blocking(move || {
+        let work = move || {
             let end = || -> Result<BlobInfo, Unpublished> {
                 let found = match hasher {
                     Some(hasher) => hasher.finish(),
@@ -278,9 +283,8 @@ impl Inner {
                 temporary.keep();
             }
             Ok(outcome)
-        })
-        .await
-        .unwrap_or_else(|error| Err(error.into()));
+        };
+        let outcome = self.budget.turn(work).await.unwrap_or_else(|error| Err(error.into()));
         // Whatever came, this upload has ended, unless only its name is missing.
         if !matches!(&outcome, Err(Unpublished { can_go_on: true, .. })) {
             self.forget(&name, &mut upload);
@@ -423,7 +427,7 @@ impl BlobStore for FileStore {
 
     async fn upload_create(&self) -> Result<UploadName, BlobError> {
         let inner = Arc::clone(&self.0);
-        blocking(move || inner.create()).await
+        self.0.budget.turn(move || inner.create()).await
     }
 
     async fn upload_size(&self, upload: &UploadName) -> Result<u64, BlobError> {

@@ -51,7 +51,12 @@ pub(crate) fn body(file: &File, range: Range<u64>) -> std::io::Result<Body> {
         }
         Ok(whole.slice(at..ahead))
     });
-    Ok(futures::stream::iter(pieces).boxed())
+    // A socket may take pieces as fast as they come, for as long as they come: others must have their turn in between.
+    let in_turn = |piece| async {
+        tokio::task::yield_now().await;
+        piece
+    };
+    Ok(futures::stream::iter(pieces).then(in_turn).boxed())
 }
 
 /// The part of `range` that lies within `size` bytes; nothing when it begins behind them.

@@ -2,18 +2,55 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use oci::{Algorithm, Digest, Hasher};
-use tokio::sync::watch;
+use rustix::fs::{Advice, fadvise};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{BLOB_BYTES_MAX, BlobError, Body};
 
-/// Gathered before a thread is asked to write: large enough that the hand-over costs nothing, small enough to hold.
-const BATCH_BYTES: usize = 1 << 20;
+/// Gathered while a thread writes what came before: large enough that the hand-over costs nothing.
+const BATCH_BYTES: usize = 512 << 10;
+/// Batches that are being gathered, over all uploads. One that finds no place passes on piece by piece: so memory is
+/// bounded however many push at once, and who sends too fast waits.
+const BATCHES_MAX: usize = 8;
+/// Threads that write or wait for the disk at once; the others are left to those who read.
+const WRITERS_MAX: usize = 32;
+/// The disk is asked to begin writing whenever so much is new, so that the last wait is short.
+const WRITE_BEHIND_BYTES: u64 = 8 << 20;
 const READ_BYTES: usize = 1 << 20;
+
+/// What all uploads of a store share.
+#[derive(Clone)]
+pub(crate) struct Budget {
+    batches: Arc<Semaphore>,
+    writers: Arc<Semaphore>,
+}
+
+impl Budget {
+    pub(crate) fn new() -> Self {
+        Budget { batches: Arc::new(Semaphore::new(BATCHES_MAX)), writers: Arc::new(Semaphore::new(WRITERS_MAX)) }
+    }
+
+    /// Runs work that writes or waits for the disk to its end, once it is its turn, even when nobody waits any more.
+    pub(crate) async fn turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
+    ) -> Result<T, BlobError> {
+        let turn = Arc::clone(&self.writers).acquire_owned().await.map_err(|_| BlobError::Interrupted)?;
+        let working = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        });
+        working.await.unwrap_or(Err(BlobError::Interrupted))
+    }
+}
 
 /// A file being written at its end.
 #[derive(Debug)]
@@ -22,8 +59,10 @@ pub(crate) struct Writer {
     pub(crate) size: u64,
     /// Of all that is in the file; none when an earlier process wrote part of it.
     pub(crate) hasher: Option<Hasher>,
-    /// Is told what can be read. Someone waits for it, so that nothing is gathered that could be written.
+    /// Is told what can be read.
     pub(crate) grown: Option<watch::Sender<u64>>,
+    /// Up to where the disk was asked to write.
+    behind: u64,
 }
 
 /// What became of a body: the writer, unless its thread was lost, and how it ended.
@@ -32,15 +71,40 @@ pub(crate) struct Pumped {
     pub(crate) result: Result<(), BlobError>,
 }
 
+/// Pieces that wait to be written.
+#[derive(Default)]
+struct Batch {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Batch {
+    /// Whether another piece may be asked for: always for one, for more with a place.
+    fn has_room(&mut self, budget: &Budget) -> bool {
+        if self.pieces.is_empty() {
+            return true;
+        }
+        if self.place.is_none() {
+            self.place = Arc::clone(&budget.batches).try_acquire_owned().ok();
+        }
+        self.place.is_some() && self.bytes < BATCH_BYTES
+    }
+}
+
 impl Writer {
+    pub(crate) fn new(file: File, hasher: Hasher) -> Self {
+        Writer { file, size: 0, hasher: Some(hasher), grown: None, behind: 0 }
+    }
+
     pub(crate) fn open_at(path: &Path, size: u64, hasher: Option<Hasher>) -> io::Result<Self> {
         let mut file = File::options().write(true).open(path)?;
         file.seek(SeekFrom::Start(size))?;
-        Ok(Writer { file, size, hasher, grown: None })
+        Ok(Writer { file, size, hasher, grown: None, behind: size })
     }
 
-    fn write(&mut self, batch: &[Bytes]) -> io::Result<()> {
-        for bytes in batch {
+    fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        for bytes in pieces {
             self.file.write_all(bytes)?;
             if let Some(hasher) = &mut self.hasher {
                 hasher.update(bytes);
@@ -50,81 +114,81 @@ impl Writer {
         if let Some(grown) = &self.grown {
             grown.send_replace(self.size);
         }
+        if let Some(length) = NonZeroU64::new(self.size - self.behind).filter(|new| new.get() >= WRITE_BEHIND_BYTES) {
+            // Begins to write what is dirty, and forgets what is not. Advice that is not taken costs time alone.
+            let _ = fadvise(&self.file, self.behind, Some(length), Advice::DontNeed);
+            self.behind = self.size;
+        }
         Ok(())
     }
 
-    /// Takes everything from `body` until it ends or breaks off. What came before a break is written.
-    pub(crate) async fn pump(self, mut body: Body, path: &Path) -> Pumped {
+    /// Takes everything from `body` until it ends or breaks off. What came before a break is written. Bytes are taken
+    /// while others are hashed and written.
+    pub(crate) async fn pump(self, mut body: Body, path: &Path, budget: &Budget) -> Pumped {
         let mut announced = self.size;
-        let is_watched = self.grown.is_some();
         let mut idle = Some(self);
-        let mut working: Option<tokio::task::JoinHandle<(Writer, io::Result<()>)>> = None;
+        let mut working: Option<BoxFuture<'_, Result<Written, BlobError>>> = None;
+        let mut batch = Batch::default();
         let mut result = Ok(());
-        let mut ended = false;
-        while !ended {
-            let mut batch = Vec::new();
-            let mut batch_bytes = 0;
-            while batch_bytes < BATCH_BYTES {
-                let next = if is_watched && !batch.is_empty() {
-                    let Some(next) = body.next().now_or_never() else { break };
-                    next
-                } else {
-                    body.next().await
-                };
-                match next {
-                    Some(Ok(bytes)) if announced + bytes.len() as u64 > BLOB_BYTES_MAX => {
-                        result = Err(BlobError::TooLarge);
-                        ended = true;
-                        break;
-                    }
-                    Some(Ok(bytes)) => {
-                        announced += bytes.len() as u64;
-                        batch_bytes += bytes.len();
-                        batch.push(bytes);
-                    }
-                    Some(Err(error)) => {
-                        result = Err(BlobError::Body(error));
-                        ended = true;
-                        break;
-                    }
-                    None => {
-                        ended = true;
-                        break;
-                    }
-                }
+        let mut has_ended = false;
+        loop {
+            if !batch.pieces.is_empty()
+                && let Some(mut writer) = idle.take()
+            {
+                let Batch { pieces, place, .. } = std::mem::take(&mut batch);
+                let writing = budget.turn(move || {
+                    let outcome = writer.write(&pieces);
+                    drop((pieces, place));
+                    Ok((writer, outcome))
+                });
+                working = Some(writing.boxed());
             }
-            if let Some(handle) = working.take() {
-                match handle.await {
-                    Ok((writer, Ok(()))) => idle = Some(writer),
+            let takes_more = !has_ended && batch.has_room(budget);
+            let event = match &mut working {
+                None if has_ended => return Pumped { writer: idle, result },
+                None => Event::Piece(body.next().await),
+                Some(writing) if takes_more => tokio::select! {
+                    written = writing => Event::Written(Box::new(written)),
+                    piece = body.next() => Event::Piece(piece),
+                },
+                Some(writing) => Event::Written(Box::new(writing.await)),
+            };
+            match event {
+                Event::Piece(Some(Ok(piece))) if announced + piece.len() as u64 > BLOB_BYTES_MAX => {
+                    result = Err(BlobError::TooLarge);
+                    has_ended = true;
+                }
+                Event::Piece(Some(Ok(piece))) => {
+                    announced += piece.len() as u64;
+                    batch.bytes += piece.len();
+                    batch.pieces.push(piece);
+                }
+                Event::Piece(Some(Err(error))) => {
+                    result = Err(BlobError::Body(error));
+                    has_ended = true;
+                }
+                Event::Piece(None) => has_ended = true,
+                Event::Written(written) => match *written {
+                    Ok((writer, Ok(()))) => {
+                        idle = Some(writer);
+                        working = None;
+                    }
                     Ok((writer, Err(error))) => {
                         return Pumped { writer: Some(writer), result: Err(BlobError::io("write", path)(error)) };
                     }
-                    Err(_) => return Pumped { writer: None, result: Err(BlobError::Interrupted) },
-                }
-            }
-            let Some(mut writer) = idle.take() else {
-                return Pumped { writer: None, result: Err(BlobError::Interrupted) };
-            };
-            if batch.is_empty() {
-                idle = Some(writer);
-                continue;
-            }
-            working = Some(tokio::task::spawn_blocking(move || {
-                let result = writer.write(&batch);
-                (writer, result)
-            }));
-        }
-        if let Some(handle) = working {
-            match handle.await {
-                Ok((writer, Ok(()))) => idle = Some(writer),
-                Ok((writer, Err(error))) => {
-                    return Pumped { writer: Some(writer), result: Err(BlobError::io("write", path)(error)) };
-                }
-                Err(_) => return Pumped { writer: None, result: Err(BlobError::Interrupted) },
+                    Err(error) => return Pumped { writer: None, result: Err(error) },
+                },
             }
         }
-        Pumped { writer: idle, result }
     }
+}
+
+/// A writer back from its thread, and how that went.
+type Written = (Writer, io::Result<()>);
+
+enum Event {
+    Piece(Option<io::Result<Bytes>>),
+    Written(Box<Result<Written, BlobError>>),
 }
 
 /// The digest of a whole file.

@@ -3,6 +3,7 @@
 // A test may fail loudly, and so may what it calls.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod crowd;
 mod grow;
 mod kill;
 mod model;

@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use api::{Problem, Result};
 use axum::Router;
+use axum::extract::Request;
 use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 use base::certificate::ServerCertificate;
-use base::guard::{HostGuard, changes_need_token, host_check};
+use base::guard::{HostGuard, changes_need_token};
+use base::listen::App;
 use base::observe::{Observer, route_named};
 use base::shutdown::Shutdown;
 use base::tls::TlsError;
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 
 use super::Hub;
 use super::config::Config;
@@ -70,8 +73,8 @@ pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: Tls, 
             Some(Arc::new(config))
         }
     };
-    let routes = main_routes(config, hub, &names, shutdown);
-    let main = base::listen::serve(listeners.main, main_tls, routes, observer("hub"), shutdown.clone());
+    let app = main_app(config, hub, &names, shutdown);
+    let main = base::listen::serve(listeners.main, main_tls, app, observer("hub"), shutdown.clone());
     let (tls, routes) = (Some(Arc::new(tls.agents)), agent_routes(hub));
     let agents = base::listen::serve(listeners.agents, tls, routes, observer("agents"), shutdown.clone());
     shutdown.spawn(main);
@@ -85,8 +88,30 @@ pub(crate) fn certificate_problem(error: TlsError) -> Problem {
         .hint("Correct `certificate` and `key` under [tls] in hub.toml: two PEM files that belong together.")
 }
 
-/// `/v2/` for anyone on loopback; `/api/v1/` with the token for changes; pages for the rest.
-fn main_routes(config: &Config, hub: &Hub, certified: &[String], shutdown: &Shutdown) -> Router {
+/// What the main port answers. Most requests are the registry's: they pass the guard and skip the router, whose layers
+/// would cost more than their answers do.
+fn main_app(config: &Config, hub: &Hub, certified: &[String], shutdown: &Shutdown) -> impl App {
+    let own = config.listen.ip().to_string();
+    let names = ["localhost", "127.0.0.1", "[::1]", &own];
+    let guard = HostGuard::new(names.into_iter().chain(config.names.iter().chain(certified).map(String::as_str)));
+    let (registry, rest) = (registry::http::main_port(hub.registry.clone()), main_routes(hub, shutdown));
+    tower::service_fn(move |request: Request| {
+        let (guard, registry, rest) = (guard.clone(), registry.clone(), rest.clone());
+        async move {
+            if let Some(refusal) = guard.refusal(&request) {
+                return Ok(refusal);
+            }
+            if registry.is_for(request.uri()) {
+                Ok(registry.answer(request).await)
+            } else {
+                rest.oneshot(request).await
+            }
+        }
+    })
+}
+
+/// `/api/v1/` with the token for changes; pages for the rest.
+fn main_routes(hub: &Hub, shutdown: &Shutdown) -> Router {
     let api = Router::new()
         .merge(access::http::api_routes(hub.access.clone()))
         .merge(hub.delivery.http())
@@ -94,20 +119,13 @@ fn main_routes(config: &Config, hub: &Hub, certified: &[String], shutdown: &Shut
         .merge(registry::http::images_routes(hub.registry.clone()))
         .merge(pipeline::http::router(hub.pipeline.clone()))
         .layer(from_fn_with_state(hub.token.clone(), changes_need_token));
-    let own = config.listen.ip().to_string();
-    let names = ["localhost", "127.0.0.1", "[::1]", &own];
-    let names = names.into_iter().chain(config.names.iter().chain(certified).map(String::as_str));
-    let others = Router::new()
+    Router::new()
         .merge(api)
         .route("/api/{*path}", any(api_unknown))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(base::metrics::answer))
         .merge(web::Pages::new(hub.delivery.clone(), hub.registry.clone(), shutdown.clone()).router())
-        .layer(from_fn(route_named));
-    Router::new()
-        .merge(registry::http::routes(hub.registry.clone()))
-        .merge(others)
-        .layer(from_fn_with_state(HostGuard::new(names), host_check))
+        .layer(from_fn(route_named))
 }
 
 /// A program that asks for what is not there gets a problem, not a page.

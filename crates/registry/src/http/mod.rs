@@ -17,7 +17,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use oci::{Digest, Endpoint, PathError, Query, RepositoryName, etag_matches};
 
 use crate::authorise::{Action, Caller, authorise};
@@ -36,20 +36,41 @@ const METHOD_CHARS_SHOWN: usize = 16;
 /// How long a request's body may be silent.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
 
+/// The registry as one port shows it.
 #[derive(Clone)]
-struct Port {
+pub struct Port {
     service: Arc<Service>,
     caller: Caller,
 }
 
+/// The registry on the hub's own port.
+pub fn main_port(service: Arc<Service>) -> Port {
+    Port { service, caller: Caller::Port }
+}
+
 /// Routes for the hub's own port.
 pub fn routes(service: Arc<Service>) -> Router {
-    router(Port { service, caller: Caller::Port })
+    router(main_port(service))
 }
 
 /// Routes for the agent port: hosts read.
 pub fn host_routes(service: Arc<Service>) -> Router {
     router(Port { service, caller: Caller::Host })
+}
+
+impl Port {
+    /// Whether a request is the registry's to answer.
+    pub fn is_for(&self, uri: &Uri) -> bool {
+        uri.path().strip_prefix("/v2").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The answer to a request that is the registry's.
+    pub async fn answer(&self, request: Request) -> Response {
+        match answer(self, request).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        }
+    }
 }
 
 fn router(port: Port) -> Router {
@@ -85,10 +106,7 @@ impl Call<'_> {
 }
 
 async fn dispatch(State(port): State<Port>, request: Request) -> Response {
-    match answer(&port, request).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
-    }
+    port.answer(request).await
 }
 
 async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
