@@ -16,6 +16,7 @@ pub mod observe;
 pub mod outbox;
 pub mod page;
 pub mod problem;
+pub mod sendfile;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;

@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::{Service, ServiceExt as _};
 
 use crate::observe::Observer;
+use crate::sendfile::{Current, Plain, SentFile};
 use crate::shutdown::Shutdown;
 
 /// Open connections per listener; more wait in the kernel's queue.
@@ -135,7 +136,9 @@ async fn connection<A: App>(
         tracing::debug!(%address, %error, "a connection's time limit could not be set");
     }
     let Some(acceptor) = acceptor else {
-        return http(Metered::new(stream, large), Peer { address, certificate: None }, app, shutdown).await;
+        let (files, peer) = (Current::default(), Peer { address, certificate: None });
+        let stream = Metered::new(Plain::new(stream, files.clone()), large);
+        return http(stream, peer, app, files, shutdown).await;
     };
     let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
     let handshake = tokio::select! {
@@ -148,7 +151,8 @@ async fn connection<A: App>(
         Ok(Ok(stream)) => {
             let certificates = stream.get_ref().1.peer_certificates();
             let certificate = certificates.and_then(<[_]>::first).map(|certificate| certificate.clone().into_owned());
-            http(Metered::new(stream, large), Peer { address, certificate }, app, shutdown).await;
+            let peer = Peer { address, certificate };
+            http(Metered::new(stream, large), peer, app, Current::default(), shutdown).await;
         }
     }
 }
@@ -209,16 +213,21 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, A: App>(
     stream: S,
     peer: Peer,
     app: (A, Observer),
+    files: Current,
     shutdown: Shutdown,
 ) {
     let address = peer.address;
     let (app, observer) = app;
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (mut request, seen) = observer.begin(request, &peer);
-        let (app, peer) = (app.clone(), peer.clone());
+        let (app, peer, files) = (app.clone(), peer.clone(), files.clone());
         async move {
             request.extensions_mut().insert(peer);
-            app.oneshot(request).await.map(|response| seen.answered(response))
+            let mut response = app.oneshot(request).await?;
+            if let Some(file) = response.extensions_mut().remove::<SentFile>() {
+                files.set(file);
+            }
+            Ok::<_, Infallible>(seen.answered(response))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

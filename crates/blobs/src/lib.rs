@@ -11,8 +11,10 @@
 mod error;
 mod files;
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Weak;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -59,6 +61,15 @@ impl Aside {
     pub const ALL: [Aside; 2] = [Aside::Condemned, Aside::Damaged];
 }
 
+/// A file in memory, of which the pieces of a body are slices.
+#[derive(Clone, Debug)]
+pub struct MappedFile {
+    /// Gone when the last of the pieces is.
+    pub file: Weak<File>,
+    /// The addresses of its bytes, from the first of the file on.
+    pub addresses: Range<usize>,
+}
+
 /// A blob, or a range of it, on its way out.
 pub struct BlobRead {
     /// The length of the whole blob in bytes.
@@ -67,6 +78,8 @@ pub struct BlobRead {
     pub range: Range<u64>,
     /// The bytes, in large pieces.
     pub body: Body,
+    /// Where the pieces come from, when they are slices of a file: who sends them may let the kernel take them from there.
+    pub mapped: Option<MappedFile>,
 }
 
 /// Where blobs are kept.

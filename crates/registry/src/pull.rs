@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use blobs::MappedFile;
 use bytes::Bytes;
 use futures::StreamExt;
 use oci::{Digest, ManifestReference, RepositoryName};
@@ -59,12 +60,15 @@ impl Service {
         found: Found,
         digest: &Digest,
         range: Option<Range<u64>>,
-    ) -> Result<blobs::Body, Error> {
+    ) -> Result<(blobs::Body, Option<MappedFile>), Error> {
         match found {
-            Found::Here(_) => Ok(self.blobs.read(digest, range).await?.body),
+            Found::Here(_) => {
+                let read = self.blobs.read(digest, range).await?;
+                Ok((read.body, read.mapped))
+            }
             Found::Arriving(arriving) => {
                 let range = range.unwrap_or(0..arriving.size());
-                Ok(arriving.body(range))
+                Ok((arriving.body(range), None))
             }
         }
     }
@@ -96,7 +100,7 @@ impl Service {
         if size > bytes_max {
             return Err(Error::BlobTooLong { digest: *digest, size, bytes_max });
         }
-        let mut body = self.blob_body(found, digest, None).await?;
+        let (mut body, _) = self.blob_body(found, digest, None).await?;
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         while let Some(piece) = body.next().await {
             bytes.extend_from_slice(&piece.map_err(|source| Error::BlobRead { digest: *digest, source })?);

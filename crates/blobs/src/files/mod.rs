@@ -331,8 +331,8 @@ impl Inner {
             return Err(not_found);
         }
         let range = read::clip(range, size).ok_or(BlobError::RangeUnsatisfiable { digest: *digest, size })?;
-        let body = read::body(&file, range.clone()).map_err(read::failed(&path))?;
-        Ok(BlobRead { size, range, body })
+        let (body, mapped) = read::body(file, range.clone()).map_err(read::failed(&path))?;
+        Ok(BlobRead { size, range, body, mapped })
     }
 
     /// Removes an upload whose lock is held.
@@ -470,7 +470,7 @@ impl BlobStore for FileStore {
             };
             let size = file.metadata().map_err(read::failed(&path))?.len();
             let range = range.start.min(size)..range.end.min(size);
-            read::body(&file, range).map_err(read::failed(&path))
+            read::body(file, range).map(|(body, _)| body).map_err(read::failed(&path))
         })
         .await
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use memmap2::{Advice, Mmap};
 
-use crate::{BlobError, Body, body_of};
+use crate::{BlobError, Body, MappedFile, body_of};
 
 /// Below this a read into memory is cheaper than a mapping.
 const MAPPED_BYTES_MIN: u64 = 64 << 10;
@@ -18,30 +18,36 @@ const PIECE_BYTES: usize = 1 << 20;
 /// How far ahead of the socket the kernel is asked to read.
 const AHEAD_BYTES: usize = 8 << 20;
 
-struct Mapped(Arc<Mmap>);
+struct Mapped {
+    /// Goes before the mapping: as long as it can be reached, its addresses mean nothing else.
+    _file: Arc<File>,
+    map: Arc<Mmap>,
+}
 
 impl AsRef<[u8]> for Mapped {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.map
     }
 }
 
-/// The bytes of `range`, which lies within the file.
-pub(crate) fn body(file: &File, range: Range<u64>) -> std::io::Result<Body> {
+/// The bytes of `range`, which lies within the file, and the mapping that they are slices of.
+pub(crate) fn body(file: File, range: Range<u64>) -> std::io::Result<(Body, Option<MappedFile>)> {
     let length = range.end - range.start;
     if length < MAPPED_BYTES_MIN {
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, range.start)?;
-        return Ok(body_of(bytes));
+        return Ok((body_of(bytes), None));
     }
     // SAFETY: a blob's file is never written or truncated once it has its name: another push of it renames a new file
     // into its place, and a deletion unlinks it, both of which leave this file as it is until the mapping goes. An
     // upload's file only grows behind the range, until it gets its name or is unlinked.
     #[allow(unsafe_code)]
-    let map = unsafe { Mmap::map(file)? };
-    let map = Arc::new(map);
+    let map = unsafe { Mmap::map(&file)? };
+    let (map, file) = (Arc::new(map), Arc::new(file));
+    let first = map.as_ptr().addr();
+    let mapped = MappedFile { file: Arc::downgrade(&file), addresses: first..first + map.len() };
     let (start, end) = (range.start as usize, range.end as usize);
-    let whole = Bytes::from_owner(Mapped(Arc::clone(&map)));
+    let whole = Bytes::from_owner(Mapped { _file: file, map: Arc::clone(&map) });
     let pieces = (start..end).step_by(PIECE_BYTES).map(move |at| {
         let ahead = (at + PIECE_BYTES).min(end);
         let length = AHEAD_BYTES.min(end - ahead);
@@ -56,7 +62,7 @@ pub(crate) fn body(file: &File, range: Range<u64>) -> std::io::Result<Body> {
         tokio::task::yield_now().await;
         piece
     };
-    Ok(futures::stream::iter(pieces).then(in_turn).boxed())
+    Ok((futures::stream::iter(pieces).then(in_turn).boxed(), Some(mapped)))
 }
 
 /// The part of `range` that lies within `size` bytes; nothing when it begins behind them.

@@ -29,7 +29,7 @@ impl Inner {
             Err(error) => return Err(read::failed(&path)(error)),
         };
         let size = file.metadata().map_err(read::failed(&path))?.len();
-        Ok(BlobRead { size, range: 0..size, body: pieces(Arc::new(file), size) })
+        Ok(BlobRead { size, range: 0..size, body: pieces(Arc::new(file), size), mapped: None })
     }
 }
 

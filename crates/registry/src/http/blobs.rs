@@ -3,6 +3,8 @@
 use api::Micros;
 use axum::body::Body;
 use axum::response::Response;
+use base::sendfile::SentFile;
+use blobs::MappedFile;
 use http::{StatusCode, header};
 use oci::{ByteRange, Digest, RepositoryName};
 
@@ -27,8 +29,11 @@ pub(super) async fn get(call: &Call<'_>, repository: &RepositoryName, digest: &D
     };
     let partial = range.is_some();
     let sent = range.clone().unwrap_or(0..size);
-    let body = call.service.blob_body(found, digest, range).await?;
+    let (body, mapped) = call.service.blob_body(found, digest, range).await?;
     let mut response = Response::new(Body::from_stream(body));
+    if let Some(MappedFile { file, addresses }) = mapped {
+        response.extensions_mut().insert(SentFile { file, addresses });
+    }
     set(&mut response, header::CONTENT_LENGTH, sent.end - sent.start);
     if partial {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
