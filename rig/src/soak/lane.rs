@@ -25,8 +25,8 @@ use super::{Fault, Stop};
 
 /// Clients at once, each with a repository of its own.
 const WORKERS: u64 = 4;
-/// Clients that pull from an upstream through the hub.
-const PULLERS: usize = 2;
+/// Clients that pull from an upstream through the hub: few, for they cost most of a round.
+const PULLERS: usize = 1;
 /// A fresh data folder now and then: a first start can be killed, too.
 const ROUNDS_PER_FOLDER: u64 = 100;
 /// Rounds after which all is looked at, and not only what changed.

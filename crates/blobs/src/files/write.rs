@@ -1,7 +1,7 @@
 //! Bytes on their way in: hashed and written on blocking threads while the next ones arrive.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,9 +103,21 @@ impl Writer {
         Ok(Writer { file, size, hasher, grown: None, behind: size })
     }
 
+    /// Writes all pieces as one: the larger a write is, the larger are the folios of the page cache, and the less it costs
+    /// to send them later. After an error nothing of them counts.
     fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut left = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match self.file.write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut left, written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         for bytes in pieces {
-            self.file.write_all(bytes)?;
             if let Some(hasher) = &mut self.hasher {
                 hasher.update(bytes);
             }
