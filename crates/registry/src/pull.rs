@@ -9,7 +9,7 @@ use futures::StreamExt;
 use oci::{Digest, ManifestReference, RepositoryName};
 
 use crate::cache::Ready;
-use crate::upstream::Found;
+use crate::upstream::{EVICTIONS_OUTRUN_MAX, Found};
 use crate::{Error, Service};
 
 impl Service {
@@ -22,12 +22,18 @@ impl Service {
         let Some(upstream) = self.upstreams.of(repository) else {
             return self.store.manifest(repository, reference).await;
         };
-        upstream.manifest_refresh(repository, reference).await?;
-        let found = self.store.manifest(repository, reference).await?;
-        if let Some(ready) = &found {
-            upstream.used(repository, ready.manifest.digest);
+        for _ in 0..EVICTIONS_OUTRUN_MAX {
+            let is_there = upstream.manifest_refresh(repository, reference).await?;
+            match self.store.manifest(repository, reference).await? {
+                Some(ready) => {
+                    upstream.used(repository, ready.manifest.digest);
+                    return Ok(Some(ready));
+                }
+                None if is_there => upstream.manifest_forget(repository, reference),
+                None => break,
+            }
         }
-        Ok(found)
+        Ok(None)
     }
 
     /// A blob that the repository, or its upstream, has.

@@ -87,12 +87,7 @@ impl Store {
         let with = (repository.clone(), self.rules.clone());
         let removed = self
             .manifests_write(repository, with, move |tx, (repository, rules)| {
-                async move {
-                    kept_check(tx, repository, digest).await?;
-                    tags_of_check(tx, rules, repository, digest).await?;
-                    remove(tx, repository, &digest, now, now).await
-                }
-                .boxed()
+                manifest_remove(tx, rules, repository, digest, now).boxed()
             })
             .await?;
         self.deleted.wake();
@@ -298,6 +293,19 @@ impl Put {
         }
         Ok(())
     }
+}
+
+/// Removes a manifest with its tags, unless it has to stay.
+pub(super) async fn manifest_remove(
+    tx: &mut Tx,
+    rules: &Rules,
+    repository: &RepositoryName,
+    digest: Digest,
+    now: Micros,
+) -> Result<bool, Error> {
+    kept_check(tx, repository, digest).await?;
+    tags_of_check(tx, rules, repository, digest).await?;
+    remove(tx, repository, &digest, now, now).await
 }
 
 /// Removes a manifest's rows, and notes of what it leaves since when that lacks what it was there for: blobs that no

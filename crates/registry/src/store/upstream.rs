@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use oci::{Digest, Document, RepositoryName, Tag};
 
-use super::manifests::Put;
+use super::manifests::{Put, manifest_remove};
 use super::{Store, digest};
 use crate::Error;
 
@@ -91,20 +91,29 @@ impl Store {
         rows.iter().map(last_use).collect()
     }
 
-    /// Forgets when a manifest was pulled.
-    pub(crate) async fn upstream_forget(&self, repository: &RepositoryName, digest: Digest) -> Result<(), Error> {
-        self.write(repository.clone(), move |tx, repository| {
-            async move {
-                sql("DELETE FROM upstream_manifests WHERE repository = $1 AND digest = $2")
-                    .bind(repository.as_str())
-                    .bind(digest.to_string())
-                    .execute(tx)
-                    .await?;
-                Ok(())
-            }
-            .boxed()
-        })
-        .await
+    /// Removes a manifest of an upstream, and when it was last pulled, unless that is no longer before a time: another hub
+    /// may have fetched or pulled it since it was looked for. Fails as [`Store::manifest_delete`] does.
+    pub(crate) async fn upstream_evict(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        before: Micros,
+        now: Micros,
+    ) -> Result<bool, Error> {
+        let with = (repository.clone(), self.rules.clone());
+        let removed = self
+            .manifests_write(repository, with, move |tx, (repository, rules)| {
+                async move {
+                    let text = "DELETE FROM upstream_manifests WHERE repository = $1 AND digest = $2 AND used_at < $3";
+                    let unused =
+                        sql(text).bind(repository.as_str()).bind(digest.to_string()).bind(before).execute(tx).await?;
+                    Ok(unused > 0 && manifest_remove(tx, rules, repository, digest, now).await?)
+                }
+                .boxed()
+            })
+            .await?;
+        self.deleted.wake();
+        Ok(removed)
     }
 
     /// Some repository under a prefix that has a blob.

@@ -85,6 +85,10 @@ impl<K: Hash + Eq, V: Clone> Recent<K, V> {
         (*until > Instant::now()).then(|| value.clone())
     }
 
+    pub(super) fn forget(&self, key: &K) {
+        locked(&self.entries).remove(key);
+    }
+
     pub(super) fn put(&self, key: K, value: V, holds: Duration) {
         let now = Instant::now();
         let mut entries = locked(&self.entries);

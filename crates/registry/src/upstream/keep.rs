@@ -70,11 +70,8 @@ impl Upstream {
             let Some(last) = page.last() else { break };
             after = Some(last.clone());
             for LastUse { repository, digest, .. } in page {
-                match self.store.manifest_delete(&repository, digest, now).await {
-                    Ok(was_there) => {
-                        self.store.upstream_forget(&repository, digest).await?;
-                        removed += usize::from(was_there);
-                    }
+                match self.store.upstream_evict(&repository, digest, before, now).await {
+                    Ok(was_there) => removed += usize::from(was_there),
                     // A pin, an index that is used, or an immutable tag.
                     Err(Error::Kept { .. } | Error::TagImmutable { .. }) => {}
                     Err(error) => return Err(error),
@@ -141,5 +138,62 @@ mod tests {
             assert!(!is_there(child).await && !is_there(index).await);
         })
         .await;
+    }
+
+    /// A hub whose repositories under `m` are another registry's.
+    fn mirror(db: &base::db::Db, blobs: &Arc<FileStore>, address: &str, replica: &str) -> Service {
+        let config = format!("[[upstreams]]\nprefix = \"m\"\naddress = \"{address}\"\nkeep = \"30d\"");
+        let config = base::config::parse("hub.toml", &config).unwrap();
+        let (db, blobs) = (db.clone(), blobs.clone());
+        Service::new(config, Deps { db, blobs, replica: replica.to_owned(), sources: Vec::new() }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_evicted_is_fetched_again_although_its_tag_is_fresh() {
+        let there = tempfile::tempdir().unwrap();
+        let database = base::db::DatabaseConfig::Sqlite { folder: there.path().to_owned() };
+        let db = base::db::open(&database, CONTEXT, MIGRATIONS).await.unwrap();
+        let blobs = Arc::new(FileStore::open(there.path()).await.unwrap());
+        let deps = Deps { db, blobs, replica: "upstream".to_owned(), sources: Vec::new() };
+        let upstream = Arc::new(Service::new(crate::Config::default(), deps).unwrap());
+        let team: RepositoryName = "app".parse().unwrap();
+        let empty = upstream.keeper.blob_take(&team, Bytes::from_static(b"{}")).await.unwrap();
+        let empty = json!({ "mediaType": media::OCI_CONFIG, "digest": empty, "size": 2 });
+        let image = json!({ "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": empty, "layers": [] });
+        let (image, tag) = (Bytes::from(image.to_string()), "v1".parse::<ManifestReference>().unwrap());
+        upstream.manifest_take(&team, &tag, &[], None, image.clone()).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(async move { axum::serve(listener, crate::http::routes(upstream)).await });
+
+        for_each_backend(CONTEXT, MIGRATIONS, |db| {
+            let (address, image, tag) = (address.clone(), image.clone(), tag.clone());
+            async move {
+                let folder = tempfile::tempdir().unwrap();
+                let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
+                let one = mirror(&db, &blobs, &address, "one");
+                // Of those that share a database any may evict.
+                let other = db.is_shared().then(|| mirror(&db, &blobs, &address, "other"));
+                let repository: RepositoryName = "m/app".parse().unwrap();
+                let by_digest = ManifestReference::Digest(Digest::sha256_of(&image));
+                for evicting in [Some(&one), other.as_ref()].into_iter().flatten() {
+                    let keeper = evicting.upstreams.of(&repository).unwrap();
+                    for reference in [&tag, &by_digest, &tag] {
+                        let found = one.manifest_find(&repository, reference).await.unwrap();
+                        assert_eq!(found.unwrap().manifest.bytes, image, "{reference:?}");
+                        let evict = async |days: i64| {
+                            keeper.keep_used(Micros::now().plus_seconds(days * DAY_SECONDS)).await.unwrap();
+                            one.store.manifest(&repository, &by_digest).await.unwrap().is_none()
+                        };
+                        assert!(!evict(29).await);
+                        assert!(evict(60).await);
+                    }
+                    let absent: ManifestReference = "v2".parse().unwrap();
+                    assert!(one.manifest_find(&repository, &absent).await.unwrap().is_none());
+                }
+            }
+        })
+        .await;
+        server.abort();
     }
 }

@@ -9,34 +9,47 @@ use oci::{Digest, Document, ManifestReference, RepositoryName, Tag};
 use super::{ABSENT_HOLDS, ANSWER_WAIT, ANSWER_WAIT_WITH_OLD, Upstream, UpstreamError};
 use crate::Error;
 
+/// So often a manifest is brought back that an eviction took away while it was asked for. Nothing is evicted twice: what
+/// was just brought is in use.
+pub(crate) const EVICTIONS_OUTRUN_MAX: usize = 2;
+
 impl Upstream {
-    /// Brings the rows of a manifest up to date: what a reader finds in them then is the answer.
+    /// Brings the rows of a manifest up to date: what a reader finds in them then is the answer. Says whether it was
+    /// there a moment ago, when the upstream has it: a reader who does not find it came behind an eviction.
     pub(crate) async fn manifest_refresh(
         self: &Arc<Self>,
         repository: &RepositoryName,
         reference: &ManifestReference,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let outcome = match reference {
             ManifestReference::Tag(tag) => self.tag_refresh(repository, tag).await,
             ManifestReference::Digest(digest) => {
                 if self.store.manifest(repository, reference).await?.is_some() {
                     self.counts.manifests_here.increment();
-                    return Ok(());
+                    return Ok(true);
                 }
-                self.manifest_ensure(repository, *digest).await
+                self.manifest_ensure(repository, *digest).await.map(|()| true)
             }
         };
         match outcome {
+            Ok(is_there) => Ok(is_there),
             // The rows then say so, too.
-            Ok(()) | Err(UpstreamError::NotFound { .. }) => Ok(()),
+            Err(UpstreamError::NotFound { .. }) => Ok(false),
             Err(error) => Err(Error::Upstream(error)),
         }
     }
 
-    async fn tag_refresh(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<(), UpstreamError> {
+    /// Has the next reader of a tag ask, however fresh it is: this hub or another one evicted where it led.
+    pub(crate) fn manifest_forget(&self, repository: &RepositoryName, reference: &ManifestReference) {
+        if let ManifestReference::Tag(tag) = reference {
+            self.tags_fresh.forget(&(repository.clone(), tag.clone()));
+        }
+    }
+
+    async fn tag_refresh(self: &Arc<Self>, repository: &RepositoryName, tag: &Tag) -> Result<bool, UpstreamError> {
         let key = (repository.clone(), tag.clone());
-        if self.tags_fresh.get(&key).is_some() {
-            return Ok(());
+        if let Some(is_there) = self.tags_fresh.get(&key) {
+            return Ok(is_there);
         }
         let ask = || {
             let (upstream, (repository, tag)) = (Arc::clone(self), key.clone());
@@ -46,13 +59,15 @@ impl Upstream {
         answer.unwrap_or_else(|| Err(self.not_asked()))
     }
 
-    async fn tag_ask(self: Arc<Self>, repository: RepositoryName, tag: Tag) -> Result<(), UpstreamError> {
+    /// Whether the tag leads anywhere.
+    async fn tag_ask(self: Arc<Self>, repository: RepositoryName, tag: Tag) -> Result<bool, UpstreamError> {
         let by_tag = ManifestReference::Tag(tag.clone());
         let known = self.store.manifest(&repository, &by_tag).await?.map(|ready| ready.manifest.digest);
         let error = match self.tag_follow(&repository, &tag, known).await {
-            Ok(holds) => {
-                self.tags_fresh.put((repository, tag), (), holds);
-                return Ok(());
+            Ok(is_there) => {
+                let holds = if is_there { self.revalidate } else { ABSENT_HOLDS.min(self.revalidate) };
+                self.tags_fresh.put((repository, tag), is_there, holds);
+                return Ok(is_there);
             }
             Err(error) => error,
         };
@@ -64,17 +79,17 @@ impl Upstream {
         }
         self.counts.tags_stale.increment();
         tracing::warn!(%repository, %tag, %error, "a tag is served as it last was");
-        self.tags_fresh.put((repository, tag), (), ABSENT_HOLDS.min(self.revalidate));
-        Ok(())
+        self.tags_fresh.put((repository, tag), true, ABSENT_HOLDS.min(self.revalidate));
+        Ok(true)
     }
 
-    /// Lets the tag lead where it leads at the upstream. Gives how long that holds.
+    /// Lets the tag lead where it leads at the upstream. Says whether it leads anywhere.
     async fn tag_follow(
         self: &Arc<Self>,
         repository: &RepositoryName,
         tag: &Tag,
         known: Option<Digest>,
-    ) -> Result<std::time::Duration, UpstreamError> {
+    ) -> Result<bool, UpstreamError> {
         let reference = self.reference_or_absent(repository)?.with_tag(tag.clone());
         if known.is_some() && self.is_down() {
             return Err(self.not_asked());
@@ -84,24 +99,29 @@ impl Upstream {
             if known.is_some() {
                 self.store.tag_delete(repository, tag, Micros::now()).await?;
             }
-            return Ok(ABSENT_HOLDS.min(self.revalidate));
+            return Ok(false);
         };
-        if known != Some(head.digest) {
-            self.manifest_ensure(repository, head.digest).await?;
-            self.tag_lead(repository, tag, head.digest).await?;
+        if known == Some(head.digest) {
+            return Ok(true);
         }
-        Ok(self.revalidate)
+        for _ in 0..EVICTIONS_OUTRUN_MAX {
+            self.manifest_ensure(repository, head.digest).await?;
+            if self.tag_lead(repository, tag, head.digest).await? {
+                return Ok(true);
+            }
+        }
+        Err(self.not_asked())
     }
 
-    /// Lets a tag lead to a manifest that is here.
-    async fn tag_lead(&self, repository: &RepositoryName, tag: &Tag, digest: Digest) -> Result<(), UpstreamError> {
+    /// Lets a tag lead to a manifest, if that is here.
+    async fn tag_lead(&self, repository: &RepositoryName, tag: &Tag, digest: Digest) -> Result<bool, UpstreamError> {
         let found = self.store.manifest(repository, &ManifestReference::Digest(digest)).await?;
-        let manifest = found.ok_or_else(|| UpstreamError::NotFound { host: self.host.clone() })?.manifest.clone();
+        let Some(manifest) = found.map(|ready| ready.manifest.clone()) else { return Ok(false) };
         let document = Document::parse(&manifest.bytes, Some(&manifest.media_type)).map_err(Error::Manifest)?;
-        Ok(self
-            .store
+        self.store
             .manifest_mirror(repository, digest, &document, manifest.bytes, vec![tag.clone()], Micros::now())
-            .await?)
+            .await?;
+        Ok(true)
     }
 
     /// Fetches a manifest unless it is here.

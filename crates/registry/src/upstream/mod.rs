@@ -43,6 +43,7 @@ pub(crate) use arriving::Arriving;
 pub(crate) use blobs::Found;
 pub use config::{Address, UPSTREAMS_MAX, UpstreamConfig, UpstreamConfigError, UpstreamConfigs};
 pub use error::UpstreamError;
+pub(crate) use manifests::EVICTIONS_OUTRUN_MAX;
 
 /// A password file has at most so many bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 << 10;
@@ -83,9 +84,9 @@ pub(crate) struct Upstream {
     keeper: Keeper,
     pub(crate) counts: Counts,
     pause: Mutex<Pause>,
-    /// Tags that were asked for not long ago.
-    tags_fresh: Recent<(RepositoryName, Tag), ()>,
-    tags_asked: Asked<(RepositoryName, Tag), ()>,
+    /// Tags that were asked for not long ago, and whether the upstream has them.
+    tags_fresh: Recent<(RepositoryName, Tag), bool>,
+    tags_asked: Asked<(RepositoryName, Tag), bool>,
     /// Manifests and blobs that were asked for in vain not long ago.
     failed: Recent<(RepositoryName, Digest), UpstreamError>,
     manifests_asked: Asked<(RepositoryName, Digest), ()>,
