@@ -118,7 +118,7 @@ impl Client {
         let response = response.map_err(|source| unreachable(host, source))?;
         let status = response.status();
         if retry::passes(status) {
-            let seconds = retry::asked(response.headers(), Timestamp::now()).map(|wait| wait.as_secs());
+            let seconds = retry::asked(response.headers(), Timestamp::now()).map(retry::whole_seconds);
             return Err(ClientError::Busy { host: host.to_owned(), action: "give a token", seconds });
         }
         if !status.is_success() {

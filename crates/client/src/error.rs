@@ -37,8 +37,8 @@ pub enum ClientError {
         /// What was asked for.
         what: String,
     },
-    /// Too many requests, or patience at its end.
-    #[error("registry {host} is asked too often to {action}{}; try again later", after(*seconds))]
+    /// Too many requests, or a service that asks for a pause.
+    #[error("registry {host} is too busy to {action}{}; try again later", after(*seconds))]
     Busy {
         /// The registry.
         host: String,

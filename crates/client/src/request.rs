@@ -204,13 +204,12 @@ impl Client {
     ) -> ClientError {
         let host = reference.host().to_owned();
         let status = response.status();
+        let seconds = retry::asked(response.headers(), Timestamp::now()).map(retry::whole_seconds);
         match status {
             StatusCode::NOT_FOUND => ClientError::NotFound { what },
-            StatusCode::TOO_MANY_REQUESTS => ClientError::Busy {
-                host,
-                action,
-                seconds: retry::asked(response.headers(), Timestamp::now()).map(|wait| wait.as_secs()),
-            },
+            StatusCode::TOO_MANY_REQUESTS => ClientError::Busy { host, action, seconds },
+            // Maintenance, or a limit by another name. Without a time it may be over at once.
+            StatusCode::SERVICE_UNAVAILABLE if seconds.is_some() => ClientError::Busy { host, action, seconds },
             _ => {
                 let body = read_bounded(&host, response, ERROR_BYTES_MAX).await.unwrap_or_default();
                 let message = message(&body);

@@ -55,6 +55,11 @@ pub(crate) fn asked(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
+/// A wait in seconds that is not shorter than it: whoever comes too early is refused again.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +86,7 @@ mod tests {
         assert_eq!(asked("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
         assert_eq!(asked("Sun, 06 Nov 1994 08:49:07 GMT"), Some(Duration::ZERO));
         assert_eq!(asked("soon"), None);
+        assert_eq!(asked("-1"), None);
+        assert_eq!([0, 1, 1000, 1001].map(|wait| whole_seconds(Duration::from_millis(wait))), [0, 1, 1, 2]);
     }
 }

@@ -54,6 +54,8 @@ pub enum UpstreamError {
 
 /// A pause where an upstream asks for one without saying how long.
 const BUSY_SECONDS_DEFAULT: u64 = 30;
+/// The longest pause that an upstream is granted: an hour.
+const BUSY_SECONDS_MAX: u64 = 3600;
 
 impl UpstreamError {
     pub(super) fn of(host: &str, error: ClientError) -> Self {
@@ -61,7 +63,9 @@ impl UpstreamError {
         match error {
             ClientError::NotFound { .. } => Self::NotFound { host },
             ClientError::Denied { .. } => Self::Denied { host },
-            ClientError::Busy { seconds, .. } => Self::Busy { host, seconds: seconds.unwrap_or(BUSY_SECONDS_DEFAULT) },
+            ClientError::Busy { seconds, .. } => {
+                Self::Busy { host, seconds: seconds.unwrap_or(BUSY_SECONDS_DEFAULT).clamp(1, BUSY_SECONDS_MAX) }
+            }
             ClientError::Unreachable { .. } | ClientError::Setup(_) | ClientError::Source(_) => {
                 Self::Unavailable { host, reason: error.whole() }
             }

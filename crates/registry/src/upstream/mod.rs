@@ -53,8 +53,6 @@ const ANSWER_WAIT_WITH_OLD: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// So long an upstream that did not answer is not asked what an older answer is there for.
 const DOWN_PAUSE: Duration = Duration::from_secs(10);
-/// The longest pause that an upstream is granted.
-const BUSY_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// So long something is taken not to be there that an upstream did not have.
 const ABSENT_HOLDS: Duration = Duration::from_secs(10);
 /// So long a blob is not asked for again whose bytes were wrong.
@@ -263,15 +261,16 @@ impl Upstream {
         let mut pause = locked(&self.pause);
         match &answer {
             Err(UpstreamError::Busy { seconds, .. }) => {
-                let length = Duration::from_secs((*seconds).max(1)).min(BUSY_PAUSE_MAX);
-                pause.busy_until = Some(Instant::now() + length);
-                tracing::warn!(upstream = %self.host, seconds = length.as_secs(), "the upstream asks to be left alone");
+                // Of requests that were under way together the longest pause holds.
+                pause.busy_until = pause.busy_until.max(Some(Instant::now() + Duration::from_secs(*seconds)));
+                tracing::warn!(upstream = %self.host, seconds, "the upstream asks to be left alone");
             }
             Err(UpstreamError::Unavailable { reason, .. }) => {
                 pause.down_until = Some(Instant::now() + DOWN_PAUSE);
                 tracing::warn!(upstream = %self.host, reason, "the upstream cannot be used now");
             }
-            _ => *pause = Pause::default(),
+            // What was asked before the pause may be answered in it; the pause stays.
+            _ => pause.down_until = None,
         }
         answer
     }

@@ -20,6 +20,12 @@ use crate::world::{World, descriptor, header, image, push_image, refusal};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A date as headers have it, which is over in two seconds at most.
+fn in_two_seconds() -> String {
+    let then = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
+    then.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
 /// A registry that answers every request by `answer`, and remembers each.
 struct Fake {
     address: SocketAddr,
@@ -336,7 +342,7 @@ async fn images_are_pulled_through_tags_follow_and_stay_when_the_upstream_is_gon
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_busy_is_left_alone_and_one_that_stalls_is_not_waited_for() {
+async fn an_upstream_that_asks_for_a_pause_is_left_alone_and_one_that_stalls_is_not_waited_for() {
     sqlite(|database| async move {
         let manifest = image("layer").to_string();
         let (state, seen_state) = watch::channel("up");
@@ -347,7 +353,10 @@ async fn an_upstream_that_is_busy_is_left_alone_and_one_that_stalls_is_not_waite
                 let digest = Digest::sha256_of(served.as_bytes()).to_string();
                 let headers = [("docker-content-digest", digest.as_str()), ("content-type", media::OCI_MANIFEST)];
                 match state {
-                    "busy" => return respond(429, &[("retry-after", "2")], ""),
+                    "too many" => return respond(429, &[("retry-after", "2")], ""),
+                    "too many, by date" => return respond(429, &[("retry-after", &in_two_seconds())], ""),
+                    "maintained" => return respond(503, &[("retry-after", "2")], ""),
+                    "maintained, by date" => return respond(503, &[("retry-after", &in_two_seconds())], ""),
                     "broken" => return respond(503, &[], ""),
                     "stalls" => std::future::pending().await,
                     _ => {}
@@ -364,24 +373,46 @@ async fn an_upstream_that_is_busy_is_left_alone_and_one_that_stalls_is_not_waite
         assert_eq!(get("/v2/m/app/manifests/v1").await.status(), 200);
         assert_eq!((fake.seen("GET").len(), fake.seen("HEAD").len()), (1, 2), "a HEAD is enough");
 
-        state.send_replace("busy");
-        let asked = fake.seen("").len();
-        for _ in 0..5 {
-            assert_eq!(get("/v2/m/app/manifests/v1").await.text().await.unwrap(), manifest);
+        let asked = || fake.seen("").len();
+        // Stale answers, and a refusal with the time that is left, from one request.
+        let left_alone = async |how: &'static str| {
+            state.send_replace(how);
+            let before = asked();
+            for _ in 0..5 {
+                assert_eq!(get("/v2/m/app/manifests/v1").await.text().await.unwrap(), manifest, "{how}");
+            }
+            let unknown = format!("/v2/m/app/manifests/{}", Digest::sha256_of(b"other"));
+            let refused = get(&unknown).await;
+            let seconds: u64 = header(&refused, "retry-after").parse().unwrap();
+            assert_eq!(refusal(refused).await, (429, "TOOMANYREQUESTS".to_owned()), "{how}");
+            assert_eq!(asked(), before + 1, "{how}: it is not asked again before its time");
+            seconds
+        };
+        for how in ["too many", "too many, by date", "maintained", "maintained, by date"] {
+            let seconds = left_alone(how).await;
+            assert!((1..=2).contains(&seconds), "{how}: {seconds}");
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
         }
-        let unknown = format!("/v2/m/app/manifests/{}", Digest::sha256_of(b"other"));
-        let refused = get(&unknown).await;
-        assert!(!header(&refused, "retry-after").is_empty());
-        assert_eq!(refusal(refused).await, (429, "TOOMANYREQUESTS".to_owned()));
-        assert_eq!(fake.seen("").len(), asked + 1, "it is not asked again before its time");
-
-        tokio::time::sleep(Duration::from_secs(3)).await;
         for down in ["broken", "stalls"] {
             state.send_replace(down);
             let began = Instant::now();
             assert_eq!(get("/v2/m/app/manifests/v1").await.text().await.unwrap(), manifest, "{down}");
             assert!(began.elapsed() < Duration::from_secs(20), "{down}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_pause_is_longer_than_an_hour() {
+    sqlite(|database| async move {
+        let fake = Fake::new(|_| async { respond(503, &[("retry-after", "999999999999")], "") }).await;
+        let world = fake.mirror("", database).await;
+        for _ in 0..2 {
+            let refused = world.get("/v2/m/app/manifests/v1").await;
+            assert_eq!((refused.status().as_u16(), header(&refused, "retry-after").as_str()), (429, "3600"));
+        }
+        assert_eq!(fake.seen("").len(), 1);
     })
     .await;
 }

@@ -97,7 +97,7 @@ fn problem(error: ClientError) -> Problem {
         ClientError::Denied { .. } => (403, "The registry refuses"),
         ClientError::NoCatalog { .. } => (403, "The registry does not list its repositories"),
         ClientError::NotFound { .. } => (404, "There is no such image"),
-        ClientError::Busy { .. } => (429, "The registry is asked too often"),
+        ClientError::Busy { .. } => (429, "The registry is too busy"),
         ClientError::Status { status, .. } if *status < 500 => (*status, "The registry refuses"),
         ClientError::Setup(_) => (400, "The HTTP client cannot be set up"),
         _ => (502, "The registry cannot be used"),
