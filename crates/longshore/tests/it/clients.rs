@@ -15,15 +15,20 @@ use crate::scene::BINARY;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A process that ends with the test.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     fn start(command: &mut Command) -> Self {
-        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Self::start_with(command, Stdio::null())
+    }
+
+    /// With its standard output kept.
+    pub(crate) fn start_with(command: &mut Command, output: Stdio) -> Self {
+        Self(command.stdout(output).stderr(Stdio::null()).spawn().unwrap())
     }
 
     /// Waits until a command succeeds.
-    fn until(&mut self, ready: &mut Command) {
+    pub(crate) fn until(&mut self, ready: &mut Command) {
         let begun = Instant::now();
         while run(ready).is_err() {
             assert!(self.0.try_wait().unwrap().is_none(), "it ended at once: {ready:?}");
@@ -32,7 +37,7 @@ impl Process {
         }
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -44,13 +49,13 @@ impl Drop for Process {
     }
 }
 
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string()
 }
 
-struct Hub {
+pub(crate) struct Hub {
     process: Process,
-    listen: String,
+    pub(crate) listen: String,
     /// The folder of its CA, if it speaks TLS.
     certificates: Option<PathBuf>,
 }
@@ -64,20 +69,20 @@ impl Hub {
         Self { process, listen: listen.to_owned(), certificates: None }
     }
 
+    /// With these keys in its `hub.toml`.
+    pub(crate) fn start_configured(folder: &Path, config: &str) -> Self {
+        let listen = free_address();
+        let mut process = configured(folder, &listen, config);
+        process.until(Command::new("curl").args(["-fsS", &format!("http://{listen}/v2/")]));
+        Self { process, listen, certificates: None }
+    }
+
     /// With a certificate of a CA of its own.
     fn start_tls(folder: &Path) -> Self {
-        let certificates = certificates(folder);
-        let (listen, agents) = (free_address(), free_address());
-        let config = folder.join("hub.toml");
-        let text = format!(
-            "listen = \"{listen}\"\nagent_listen = \"{agents}\"\n[tls]\ncertificate = {:?}\nkey = {:?}\n",
-            folder.join("hub.pem"),
-            folder.join("hub.key")
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(BINARY);
-        command.arg("hub").arg("--config").arg(&config).arg("--data").arg(folder.join("data"));
-        let mut process = Process::start(&mut command);
+        let (certificates, listen) = (certificates(folder), free_address());
+        let [certificate, key] = ["hub.pem", "hub.key"].map(|name| folder.join(name));
+        let mut process =
+            configured(folder, &listen, &format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n"));
         let ca = certificates.join("ca.crt");
         process.until(Command::new("curl").arg("-fsS").arg("--cacert").arg(&ca).arg(format!("https://{listen}/v2/")));
         Self { process, listen, certificates: Some(certificates) }
@@ -89,11 +94,19 @@ impl Hub {
     }
 
     /// The digest that the registry gives for a tag, of exactly the bytes it serves.
-    fn digest(&self, name: &str) -> String {
+    pub(crate) fn digest(&self, name: &str) -> String {
         let arguments =
             ["inspect", &self.trust(""), "--format", "{{.Digest}}", &format!("docker://{}/{name}", self.listen)];
         run(Command::new("skopeo").args(arguments)).unwrap().trim().to_owned()
     }
+}
+
+fn configured(folder: &Path, listen: &str, config: &str) -> Process {
+    let file = folder.join("hub.toml");
+    let text = format!("listen = \"{listen}\"\nagent_listen = \"{}\"\n{config}", free_address());
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(BINARY);
+    Process::start(command.arg("hub").arg("--config").arg(&file).arg("--data").arg(folder.join("data")))
 }
 
 fn trust(certificates: Option<&Path>, side: &str) -> String {
@@ -384,6 +397,6 @@ fn assert_same_image(hub: &Hub, name: &str, to: &str, source: &str) {
     assert_eq!(layers(&manifest), layers(&raw(source)));
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     oci::Digest::sha256_of(bytes).to_string()
 }

@@ -12,6 +12,7 @@ mod clients;
 mod command_line;
 mod database;
 mod images;
+mod mirror;
 mod namespaces;
 mod page;
 mod recovery;
