@@ -1,24 +1,22 @@
 //! Scrubbing: every blob is read again within a time and compared with its digest, slowly enough to disturb nobody.
 //!
 //! What is wrong or lost is **damaged**: its bytes are moved aside and never served, a HEAD says that the blob is not
-//! there, so that clients push it again, and no manifest that needs it is taken until then. A push heals it, and so does a
-//! source that still has its bytes. Two slow passes find what no row and no time leads to: bytes that a crash left without
+//! there, so that clients push it again, and no manifest that needs it is taken until then. What heals it is said in
+//! [`crate::heal`]. Two slow passes find what no row and no time leads to: bytes that a crash left without
 //! a row, rows whose bytes are lost, and manifests that are not what their digest says.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::Micros;
 use base::metrics;
 use base::shutdown::Shutdown;
 use base::tasks::Progress;
-use blobs::{Aside, BlobError, BlobInfo, Body, PAGE_BLOBS_MAX};
+use blobs::{Aside, BlobError, BlobInfo, PAGE_BLOBS_MAX};
 use futures::StreamExt;
-use futures::future::BoxFuture;
 use oci::{Digest, RepositoryName};
 
-use crate::store::{Kept, Pass};
+use crate::store::{Kept, Pass, Written};
 use crate::{Error, Service};
 
 /// How fast blobs are read: 160 TB in 30 days, and a thirtieth of a core.
@@ -27,28 +25,10 @@ const SCRUB_BYTES_PER_SECOND_MAX: u64 = 64 << 20;
 const BLOBS_PER_RUN_MAX: u32 = 64;
 /// Manifests of one page of their pass.
 const MANIFESTS_PER_PAGE: u32 = 256;
-/// Damaged blobs for which sources are asked in one go.
-const HEALED_PER_RUN_MAX: u32 = 64;
-/// Repositories under whose names a source is asked for a blob.
-const REPOSITORIES_PER_BLOB_MAX: u32 = 8;
 /// The least time from the beginning of a pass to that of the next.
 const PASS_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 const BYTES_PASS: &str = "bytes";
 const MANIFESTS_PASS: &str = "manifests";
-
-/// Asked for the bytes of a repository's blob that were lost here; none when it does not have them.
-pub type Source = Arc<dyn Fn(RepositoryName, Digest) -> BoxFuture<'static, Option<Body>> + Send + Sync>;
-
-/// A blob whose bytes are lost or wrong.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct DamagedBlob {
-    /// The blob.
-    pub digest: Digest,
-    /// How many bytes it should have.
-    pub size: u64,
-    /// Some of the repositories that have it.
-    pub repositories: Vec<RepositoryName>,
-}
 
 impl Service {
     /// Reads again what has not been read for longer than the scrub time, as of `now`. Ends early when the process stops.
@@ -108,62 +88,8 @@ impl Service {
         let help = "Blobs found damaged by the scrubber.";
         metrics::counter("longshore_registry_damaged_blobs_total", help, &[]).increment();
         tracing::error!(%digest, size = kept.blob.size, "a blob is damaged: push it again, or see to the disk");
+        self.store.damaged().wake();
         Ok(())
-    }
-
-    /// Asks the sources for the bytes of damaged blobs, and removes damaged bytes that are no use any more.
-    pub(crate) async fn heal(&self) -> Result<(), Error> {
-        let mut after = String::new();
-        loop {
-            let damaged = self.store.blobs_damaged(&after, HEALED_PER_RUN_MAX).await?;
-            let Some(last) = damaged.last() else { break };
-            after = last.digest.to_string();
-            for blob in damaged {
-                if self.blob_heal(&blob).await? {
-                    tracing::info!(digest = %blob.digest, "a damaged blob is whole again");
-                }
-            }
-        }
-        let aside = self.blobs.list_aside(Aside::Damaged, None, PAGE_BLOBS_MAX).await?;
-        let mut useless = Vec::new();
-        for digest in aside {
-            if !matches!(self.store.blob_state(&digest).await?.as_deref(), Some("damaged" | "condemned")) {
-                useless.push(digest);
-            }
-        }
-        self.blobs.discard(&useless, Aside::Damaged).await?;
-        Ok(())
-    }
-
-    /// Gets a damaged blob's bytes from the first source that has them. They are verified like those of any push.
-    async fn blob_heal(&self, blob: &BlobInfo) -> Result<bool, Error> {
-        for repository in self.store.blob_repositories(&blob.digest, REPOSITORIES_PER_BLOB_MAX).await? {
-            for source in &self.sources {
-                let Some(body) = source(repository.clone(), blob.digest).await else { continue };
-                let _held = self.keeper.holds.hold(blob.digest).await;
-                match self.blobs.put(&blob.digest, body).await {
-                    Ok(_) => return self.store.blob_healed(blob.digest, Micros::now()).await,
-                    Err(error) => {
-                        tracing::warn!(digest = %blob.digest, %repository, %error, "a source does not heal a blob");
-                    }
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// Blobs whose bytes are lost or wrong, by digest, those after `after`.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn blobs_damaged(&self, after: Option<&Digest>, limit: u32) -> Result<Vec<DamagedBlob>, Error> {
-        let after = after.map(ToString::to_string).unwrap_or_default();
-        let mut damaged = Vec::new();
-        for BlobInfo { digest, size } in self.store.blobs_damaged(&after, limit).await? {
-            let repositories = self.store.blob_repositories(&digest, REPOSITORIES_PER_BLOB_MAX).await?;
-            damaged.push(DamagedBlob { digest, size, repositories });
-        }
-        Ok(damaged)
     }
 
     /// One page of the pass over all bytes: those without a row are taken up, to be collected when nobody links them, and
@@ -196,20 +122,33 @@ impl Service {
         self.store.pass_set(BYTES_PASS, Pass { position, ..pass }).await
     }
 
-    /// One page of the pass over all manifests. A wrong one is not served, and a push puts it right.
+    /// One page of the pass over all manifests. A wrong one is not served, unless it is at hand still and put right.
     pub(crate) async fn manifests_pass(&self, now: Micros) -> Result<(), Error> {
         let Some(pass) = self.pass_due(MANIFESTS_PASS, now).await? else { return Ok(()) };
         let (repository, digest) = pass.position.split_once(' ').unwrap_or_default();
         let page = self.store.manifests_after(repository, digest, MANIFESTS_PER_PAGE).await?;
-        for manifest in &page {
-            if !manifest.digest.parse::<Digest>().is_ok_and(|digest| digest.matches(&manifest.bytes)) {
-                let (repository, digest) = (&manifest.repository, &manifest.digest);
-                tracing::error!(repository, digest, "a manifest is damaged: push it again, or see to the disk");
+        for Written { repository, digest, bytes } in &page {
+            match (repository.parse::<RepositoryName>(), digest.parse::<Digest>()) {
+                (Ok(_), Ok(digest)) if digest.matches(bytes) => {}
+                (Ok(repository), Ok(digest)) => self.manifest_is_wrong(&repository, digest, now).await?,
+                _ => tracing::error!(repository, digest, "the row of a manifest is damaged: see to the disk"),
             }
         }
         let last = page.last().filter(|_| page.len() as u32 == MANIFESTS_PER_PAGE);
         let position = last.map(|last| format!("{} {}", last.repository, last.digest)).unwrap_or_default();
         self.store.pass_set(MANIFESTS_PASS, Pass { position, ..pass }).await
+    }
+
+    async fn manifest_is_wrong(&self, repository: &RepositoryName, digest: Digest, now: Micros) -> Result<(), Error> {
+        let at_hand = self.store.manifest_at_hand(repository, digest);
+        if let Some(ready) = at_hand.filter(|ready| digest.matches(&ready.manifest.bytes)) {
+            tracing::error!(%repository, %digest, "a manifest was damaged and is put right from memory: see to the disk");
+            self.store.manifest_restore(repository, digest, ready.manifest.bytes.clone()).await?;
+        } else if self.store.manifest_damaged(repository, digest, now).await? {
+            tracing::error!(%repository, %digest, "a manifest is damaged: push it again, or see to the disk");
+            self.store.damaged().wake();
+        }
+        Ok(())
     }
 
     /// A pass that is under way, or whose time has come again. One hub does it for all that share the database.

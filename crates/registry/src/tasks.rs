@@ -19,7 +19,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 const COLLECT_INTERVAL: Duration = Duration::from_secs(15);
 /// How often it is looked for what is to be read again; also the time of one page of each pass.
 const SCRUB_INTERVAL: Duration = Duration::from_secs(60);
-/// How often sources are asked for what is damaged.
+/// How often sources are asked for what is damaged, besides at once when it is found.
 const HEAL_INTERVAL: Duration = Duration::from_secs(600);
 /// How often retention looks at tags and manifests.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
@@ -62,7 +62,7 @@ pub(crate) fn spawn(service: Arc<Service>, tasks: &Tasks) {
         }
     });
     let healing = Arc::clone(&service);
-    tasks.spawn("registry-heal", HEAL_INTERVAL, Wake::default(), move || {
+    tasks.spawn("registry-heal", HEAL_INTERVAL, service.store.damaged().clone(), move || {
         let service = Arc::clone(&healing);
         async move { service.heal().await.map(|()| Progress::Done) }
     });

@@ -10,7 +10,7 @@ use oci::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::authorise::{Action, Caller, authorise};
-use crate::{Collected, DamagedBlob, PAGE_ITEMS_MAX, Service};
+use crate::{Collected, DamagedBlob, DamagedManifest, PAGE_ITEMS_MAX, Service};
 
 /// Routes for the hub's own port.
 pub fn api_routes(service: Arc<Service>) -> Router {
@@ -34,21 +34,33 @@ async fn collect(State(service): State<Arc<Service>>) -> Result<Json<Collected>,
 #[serde(deny_unknown_fields)]
 struct After {
     after: Option<Digest>,
+    after_manifest: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Damaged {
     blobs: Vec<DamagedBlob>,
+    manifests: Vec<DamagedManifest>,
 }
 
-/// Blobs whose bytes are lost or wrong, a page of them.
+/// Blobs whose bytes are lost or wrong, and manifests whose bytes are wrong: a page of each, those after `after` (a digest)
+/// and `after_manifest` (`REPOSITORY@DIGEST`).
 async fn damaged(
     State(service): State<Arc<Service>>,
     query: Result<Query<After>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Damaged>, Problem> {
     authorise(&service.upstreams, Caller::Port, Action::Pull, None)?;
-    let Query(After { after }) = query
-        .map_err(|error| Problem::new(400, "query-invalid", "The query cannot be read").detail(error.body_text()))?;
+    let invalid = |detail: String| Problem::new(400, "query-invalid", "The query cannot be read").detail(detail);
+    let Query(After { after, after_manifest }) = query.map_err(|error| invalid(error.body_text()))?;
+    let after_manifest = match after_manifest {
+        None => None,
+        Some(text) => {
+            let place =
+                text.split_once('@').and_then(|(name, digest)| Some((name.parse().ok()?, digest.parse().ok()?)));
+            Some(place.ok_or_else(|| invalid("after_manifest is not REPOSITORY@DIGEST".to_owned()))?)
+        }
+    };
     let blobs = service.blobs_damaged(after.as_ref(), PAGE_ITEMS_MAX).await?;
-    Ok(Json(Damaged { blobs }))
+    let manifests = service.manifests_damaged(after_manifest.as_ref(), PAGE_ITEMS_MAX).await?;
+    Ok(Json(Damaged { blobs, manifests }))
 }

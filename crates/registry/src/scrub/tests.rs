@@ -1,7 +1,10 @@
 //! What a disk does to bytes, and how it is found and healed.
 
+use std::sync::Arc;
+
 use base::db::Db;
 use base::db::testing::for_each_backend;
+use base::tasks::Tasks;
 use blobs::{BlobStore as _, FileStore, body_of};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -9,7 +12,8 @@ use oci::{ManifestReference, media};
 use serde_json::json;
 
 use super::*;
-use crate::{CONTEXT, Config, Deps, MIGRATIONS};
+use crate::upstream::testing::{Other, Served, mirror};
+use crate::{CONTEXT, Config, DamagedManifest, Deps, MIGRATIONS, Source};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const SCRUB: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -24,11 +28,21 @@ struct World {
 
 impl World {
     async fn new(db: Db, sources: Vec<Source>) -> Self {
+        Self::configured(Config::default(), db, sources).await
+    }
+
+    async fn configured(config: Config, db: Db, sources: Vec<Source>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
         let deps = Deps { db: db.clone(), blobs: blobs.clone(), replica: "a".to_owned(), sources };
-        let hub = Arc::new(Service::new(Config::default(), deps).unwrap());
+        let hub = Arc::new(Service::new(config, deps).unwrap());
         World { hub, db, blobs, folder, repository: "team/app".parse().unwrap() }
+    }
+
+    /// The same hub after a restart.
+    fn again(&self, config: Config) -> Arc<Service> {
+        let (db, blobs) = (self.db.clone(), self.blobs.clone());
+        Arc::new(Service::new(config, Deps { db, blobs, replica: "a".to_owned(), sources: Vec::new() }).unwrap())
     }
 
     fn path(&self, digest: &Digest) -> std::path::PathBuf {
@@ -185,12 +199,116 @@ async fn a_manifest_that_rots_is_not_served_and_healed_by_a_push() {
         world.hub.store.manifests_damage().await;
         world.hub.manifests_pass(Micros::now()).await.unwrap();
         let reference = ManifestReference::Digest(digest);
-        // As after a restart: what was read before is in the cache still.
-        let hub = World::new(world.db.clone(), Vec::new()).await.hub;
-        let found = hub.store.manifest(&world.repository, &reference).await;
+        let damaged = async || world.hub.manifests_damaged(None, 10).await.unwrap();
+        let (repository, wrong) = (world.repository.clone(), digest);
+        assert_eq!(damaged().await, [DamagedManifest { repository, digest: wrong }]);
+        world.hub.heal().await.unwrap();
+        assert_eq!(damaged().await.len(), 1, "nobody has it");
+        let found = world.hub.store.manifest(&world.repository, &reference).await;
         assert!(matches!(found, Err(Error::Damaged { .. })));
         world.image_put(&config).await.unwrap();
-        assert!(hub.store.manifest(&world.repository, &reference).await.unwrap().is_some());
+        assert!(damaged().await.is_empty());
+        let found = async || world.hub.store.manifest(&world.repository, &reference).await.unwrap();
+        let at_hand = found().await.unwrap();
+
+        // What was read before is in memory still, unless other hubs write to the database, too.
+        world.hub.store.manifests_damage().await;
+        world.hub.manifests_pass(Micros::now().plus(2 * DAY)).await.unwrap();
+        if world.db.is_shared() {
+            assert_eq!(damaged().await.len(), 1);
+            assert!(world.hub.store.manifest_delete(&world.repository, digest, Micros::now()).await.unwrap());
+        } else {
+            let hub = world.again(Config::default());
+            let found = hub.store.manifest(&world.repository, &reference).await.unwrap().unwrap();
+            assert_eq!(found.manifest.bytes, at_hand.manifest.bytes);
+        }
+        assert!(damaged().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_from_an_upstream_is_fetched_again_and_what_did_not_stays_damaged() {
+    let other = Arc::new(Other::new().await);
+    for_each_backend(CONTEXT, MIGRATIONS, |db| {
+        let other = Arc::clone(&other);
+        async move {
+            let (up, down) = (other.server.address.as_str(), "127.0.0.1:1");
+            let world = World::configured(mirror(up, "scrub = \"1s\""), db, Vec::new()).await;
+            let (mirrored, tag): (RepositoryName, ManifestReference) =
+                ("m/app".parse().unwrap(), "v1".parse().unwrap());
+            let [layer, image] = [&other.layer, &other.image].map(|bytes| Digest::sha256_of(bytes));
+            let pulled = async |hub: &Service| {
+                let found = hub.manifest_find(&mirrored, &tag).await?.unwrap();
+                let blob = hub.blob_read(&mirrored, &layer, 1 << 24).await?.unwrap();
+                Ok::<_, Error>((found.manifest.bytes.clone(), blob))
+            };
+            let whole = (other.image.clone(), other.layer.clone());
+            assert_eq!(pulled(&world.hub).await.unwrap(), whole);
+            let own = world.push(&Bytes::from_static(b"nobody else has this")).await;
+            world.image_put(&Bytes::from_static(b"nobody else has this")).await.unwrap();
+            // Others have the layer as well, by a push, and come first by name.
+            for at in 0..10 {
+                let repository = format!("a/app{at}").parse().unwrap();
+                world.hub.keeper.blob_take(&repository, other.layer.clone()).await.unwrap();
+            }
+            let rot = |digests: &[Digest]| digests.iter().for_each(|digest| flip_a_bit(&world.path(digest)));
+
+            // While the upstream is away, nothing wrong is served, and a pull heals when it is back.
+            rot(&[layer, own]);
+            world.scrub(SCRUB).await;
+            let mut wrong = vec![layer, own];
+            wrong.sort_unstable();
+            assert_eq!(world.damaged().await, wrong);
+            let away = world.again(mirror(down, ""));
+            away.heal().await.unwrap();
+            assert_eq!(world.damaged().await, wrong);
+            assert!(matches!(pulled(&away).await, Err(Error::Upstream(_))));
+            assert_eq!(pulled(&world.hub).await.unwrap(), whole);
+            assert_eq!(world.damaged().await, [own]);
+
+            // Manifests likewise: a pull fetches them again, by tag or by digest, and so does the scrubber.
+            for reference in [tag.clone(), ManifestReference::Digest(image)] {
+                world.hub.store.manifests_damage().await;
+                let found = world.again(mirror(up, "")).manifest_find(&mirrored, &reference).await.unwrap();
+                assert_eq!(found.unwrap().manifest.bytes, whole.0, "{reference}");
+            }
+            world.hub.store.manifests_damage().await;
+            let hub = world.again(mirror(up, ""));
+            hub.manifests_pass(Micros::now()).await.unwrap();
+            assert_eq!(hub.manifests_damaged(None, 10).await.unwrap().len(), 2);
+            assert!(matches!(pulled(&world.again(mirror(down, ""))).await, Err(Error::Upstream(_))));
+            hub.heal().await.unwrap();
+            let [DamagedManifest { repository, .. }] = &hub.manifests_damaged(None, 10).await.unwrap()[..] else {
+                panic!("the one that was pushed stays")
+            };
+            assert_eq!(repository, &world.repository);
+            assert_eq!(pulled(&hub).await.unwrap(), whole);
+
+            // By itself, without a pull.
+            rot(&[layer]);
+            let stop = Shutdown::new();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.hub.tasks_spawn(&Tasks::new(stop.clone()));
+            let until = Instant::now() + Duration::from_secs(60);
+            while !std::fs::read(world.path(&layer)).is_ok_and(|bytes| bytes == whole.1) {
+                assert!(Instant::now() < until, "it is not healed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            stop.begin();
+
+            let server = Served::new(crate::http::api_routes(Arc::clone(&world.hub))).await;
+            let seen = async |query: &str| {
+                let address = format!("http://{}/api/v1/registry/damaged{query}", server.address);
+                reqwest::get(address).await.unwrap().json::<serde_json::Value>().await.unwrap()
+            };
+            let all = seen("").await;
+            assert_eq!((all["blobs"].as_array().unwrap().len(), &all["blobs"][0]["digest"]), (1, &json!(own)));
+            assert_eq!(all["manifests"][0]["repository"], json!(world.repository));
+            let last = format!("{}@{}", world.repository, all["manifests"][0]["digest"].as_str().unwrap());
+            let rest = seen(&format!("?after={own}&after_manifest={last}")).await;
+            assert_eq!(rest, json!({ "blobs": [], "manifests": [] }));
+        }
     })
     .await;
 }

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag, media};
 
 use super::repositories::{repository_empty_mark, repository_make};
+use super::scrub::whole_mark;
 use super::tags::{tag_put, tags_of_check};
 use super::usage::usage_change;
 use super::views::sizes_set;
@@ -263,6 +264,7 @@ impl Put {
             .bind(self.digest.to_string())
             .execute(tx)
             .await?;
+            whole_mark(tx, &self.repository, &self.digest).await?;
         }
         for (need, _) in self.blobs.iter().chain(&self.manifests) {
             sql("INSERT INTO manifest_needs (repository, manifest, digest) VALUES ($1, $2, $3) \
@@ -352,6 +354,7 @@ pub(super) async fn remove(
     ] {
         sql(text).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
     }
+    whole_mark(tx, repository, digest).await?;
     repository_empty_mark(tx, repository, blobs_since).await?;
     Ok(true)
 }

@@ -28,7 +28,7 @@ use crate::{Error, Rules};
 
 pub(crate) use blobs::Linked;
 pub(crate) use manifests::Referrer;
-pub(crate) use scrub::{Kept, Pass};
+pub(crate) use scrub::{Kept, Pass, Written};
 pub(crate) use upstream::LastUse;
 
 /// The schema, step by step.
@@ -39,6 +39,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 4, name: "views", sql: include_str!("../../migrations/0004_views.sql") },
     Migration { number: 5, name: "usage", sql: include_str!("../../migrations/0005_usage.sql") },
     Migration { number: 6, name: "upstreams", sql: include_str!("../../migrations/0006_upstreams.sql") },
+    Migration { number: 7, name: "damaged", sql: include_str!("../../migrations/0007_damaged_manifests.sql") },
 ];
 
 #[derive(Clone)]
@@ -49,13 +50,15 @@ pub(crate) struct Store {
     rules: Rules,
     /// Is woken when something was deleted.
     deleted: Wake,
+    /// Is woken when something was found damaged.
+    damaged: Wake,
 }
 
 impl Store {
     pub(crate) fn new(db: Db, rules: Rules) -> Self {
         // Other hubs write to a shared database, and nobody tells this one.
         let bytes_max = if db.is_shared() { 0 } else { CACHE_BYTES_MAX };
-        Self { db, cache: Arc::new(Cache::new(bytes_max)), rules, deleted: Wake::default() }
+        Self { db, cache: Arc::new(Cache::new(bytes_max)), rules, deleted: Wake::default(), damaged: Wake::default() }
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -65,6 +68,11 @@ impl Store {
     /// Is woken when something was deleted.
     pub(crate) fn deleted(&self) -> &Wake {
         &self.deleted
+    }
+
+    /// Is woken when something was found damaged.
+    pub(crate) fn damaged(&self) -> &Wake {
+        &self.damaged
     }
 
     /// Runs a job that changes rows of `manifests` or `tags` of a repository; every such job goes this way. The job

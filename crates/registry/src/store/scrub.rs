@@ -1,14 +1,18 @@
 //! What the scrubber goes by: when a blob was last known to be right, what is damaged, and how far its passes are.
 
+use std::sync::Arc;
+
 use api::Micros;
-use base::db::{Row, sql};
+use base::db::{Row, Tx, sql};
 use base::lease::Fence;
 use blobs::BlobInfo;
+use bytes::Bytes;
 use futures::FutureExt;
-use oci::{Digest, RepositoryName};
+use oci::{Digest, ManifestReference, RepositoryName};
 
 use super::{Store, digest, unsigned};
 use crate::Error;
+use crate::cache::{Lookup, Ready};
 
 /// A blob of which a row says that it is kept.
 #[derive(Debug, Clone, Copy)]
@@ -108,11 +112,7 @@ impl Store {
             .bind(limit)
             .all(&self.db)
             .await?;
-        let name = |row: &Row| {
-            let text: String = row.get("repository")?;
-            text.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })
-        };
-        rows.iter().map(name).collect()
+        rows.iter().map(repository_of).collect()
     }
 
     /// Rows of blobs in order, those after `after`, with whether the blob is kept.
@@ -165,6 +165,87 @@ impl Store {
         rows.iter().map(written).collect()
     }
 
+    /// A manifest as it was read before, if it is at hand still.
+    pub(crate) fn manifest_at_hand(&self, repository: &RepositoryName, digest: Digest) -> Option<Arc<Ready>> {
+        match self.cache.find(repository, &ManifestReference::Digest(digest)) {
+            Lookup::Hit(ready) => Some(ready),
+            Lookup::Miss(_) => None,
+        }
+    }
+
+    /// Notes that a manifest's bytes are wrong, unless it was pushed again since that was seen, or is gone.
+    pub(crate) async fn manifest_damaged(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        now: Micros,
+    ) -> Result<bool, Error> {
+        self.manifests_write(repository, repository.clone(), move |tx, repository| {
+            async move {
+                let row = sql("SELECT bytes FROM manifests WHERE repository = $1 AND digest = $2")
+                    .bind(repository.as_str())
+                    .bind(digest.to_string())
+                    .optional(tx)
+                    .await?;
+                let Some(row) = row else { return Ok(false) };
+                if digest.matches(&row.get::<Vec<u8>>("bytes")?) {
+                    return Ok(false);
+                }
+                sql("INSERT INTO damaged_manifests (repository, digest, found_at) VALUES ($1, $2, $3) \
+                         ON CONFLICT (repository, digest) DO NOTHING")
+                .bind(repository.as_str())
+                .bind(digest.to_string())
+                .bind(now)
+                .execute(tx)
+                .await?;
+                Ok(true)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Gives a manifest its bytes again, which were verified; says whether it is there.
+    pub(crate) async fn manifest_restore(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<bool, Error> {
+        self.manifests_write(repository, (repository.clone(), bytes), move |tx, (repository, bytes)| {
+            async move {
+                let restored = sql("UPDATE manifests SET bytes = $1 WHERE repository = $2 AND digest = $3")
+                    .bind(bytes.as_ref())
+                    .bind(repository.as_str())
+                    .bind(digest.to_string())
+                    .execute(tx)
+                    .await?;
+                whole_mark(tx, repository, &digest).await?;
+                Ok(restored > 0)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Damaged manifests in order, those after this one.
+    pub(crate) async fn manifests_damaged(
+        &self,
+        after: Option<&(RepositoryName, Digest)>,
+        limit: u32,
+    ) -> Result<Vec<(RepositoryName, Digest)>, Error> {
+        let (repository, digest) =
+            after.map(|(repository, digest)| (repository.to_string(), digest.to_string())).unwrap_or_default();
+        let rows = sql("SELECT repository, digest FROM damaged_manifests WHERE (repository, digest) > ($1, $2) \
+             ORDER BY repository, digest LIMIT $3")
+        .bind(repository)
+        .bind(digest)
+        .bind(limit)
+        .all(&self.db)
+        .await?;
+        rows.iter().map(|row| Ok((repository_of(row)?, super::digest(row, "digest")?))).collect()
+    }
+
     /// How far a pass is; none before the first.
     pub(crate) async fn pass(&self, name: &str) -> Result<Option<Pass>, Error> {
         let row = sql("SELECT position, began_at FROM passes WHERE name = $1").bind(name).optional(&self.db).await?;
@@ -188,6 +269,21 @@ impl Store {
         })
         .await
     }
+}
+
+/// Notes that a manifest's bytes are right, or gone.
+pub(super) async fn whole_mark(tx: &mut Tx, repository: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+    sql("DELETE FROM damaged_manifests WHERE repository = $1 AND digest = $2")
+        .bind(repository.as_str())
+        .bind(digest.to_string())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+fn repository_of(row: &Row) -> Result<RepositoryName, Error> {
+    let text: String = row.get("repository")?;
+    text.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })
 }
 
 #[cfg(test)]

@@ -94,6 +94,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::upstream::testing::{Other, mirror};
     use crate::{CONTEXT, Deps, MIGRATIONS, Service};
 
     const DAY_SECONDS: i64 = 86_400;
@@ -103,10 +104,8 @@ mod tests {
         for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
             let folder = tempfile::tempdir().unwrap();
             let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
-            let config = "[[upstreams]]\nprefix = \"m\"\naddress = \"127.0.0.1:1\"\nkeep = \"30d\"";
-            let config = base::config::parse("hub.toml", config).unwrap();
             let deps = Deps { db, blobs, replica: "test".to_owned(), sources: Vec::new() };
-            let service = Service::new(config, deps).unwrap();
+            let service = Service::new(mirror("127.0.0.1:1", ""), deps).unwrap();
             let (store, repository): (_, RepositoryName) = (&service.store, "m/app".parse().unwrap());
             let upstream = service.upstreams.of(&repository).unwrap();
             let now = Micros::now();
@@ -140,40 +139,23 @@ mod tests {
         .await;
     }
 
-    /// A hub whose repositories under `m` are another registry's.
-    fn mirror(db: &base::db::Db, blobs: &Arc<FileStore>, address: &str, replica: &str) -> Service {
-        let config = format!("[[upstreams]]\nprefix = \"m\"\naddress = \"{address}\"\nkeep = \"30d\"");
-        let config = base::config::parse("hub.toml", &config).unwrap();
-        let (db, blobs) = (db.clone(), blobs.clone());
-        Service::new(config, Deps { db, blobs, replica: replica.to_owned(), sources: Vec::new() }).unwrap()
-    }
-
     #[tokio::test]
     async fn what_was_evicted_is_fetched_again_although_its_tag_is_fresh() {
-        let there = tempfile::tempdir().unwrap();
-        let database = base::db::DatabaseConfig::Sqlite { folder: there.path().to_owned() };
-        let db = base::db::open(&database, CONTEXT, MIGRATIONS).await.unwrap();
-        let blobs = Arc::new(FileStore::open(there.path()).await.unwrap());
-        let deps = Deps { db, blobs, replica: "upstream".to_owned(), sources: Vec::new() };
-        let upstream = Arc::new(Service::new(crate::Config::default(), deps).unwrap());
-        let team: RepositoryName = "app".parse().unwrap();
-        let empty = upstream.keeper.blob_take(&team, Bytes::from_static(b"{}")).await.unwrap();
-        let empty = json!({ "mediaType": media::OCI_CONFIG, "digest": empty, "size": 2 });
-        let image = json!({ "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": empty, "layers": [] });
-        let (image, tag) = (Bytes::from(image.to_string()), "v1".parse::<ManifestReference>().unwrap());
-        upstream.manifest_take(&team, &tag, &[], None, image.clone()).await.unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let server = tokio::spawn(async move { axum::serve(listener, crate::http::routes(upstream)).await });
-
+        let other = Other::new().await;
+        let tag: ManifestReference = "v1".parse().unwrap();
         for_each_backend(CONTEXT, MIGRATIONS, |db| {
-            let (address, image, tag) = (address.clone(), image.clone(), tag.clone());
+            let (address, image, tag) = (other.server.address.clone(), other.image.clone(), tag.clone());
             async move {
                 let folder = tempfile::tempdir().unwrap();
                 let blobs = Arc::new(FileStore::open(folder.path()).await.unwrap());
-                let one = mirror(&db, &blobs, &address, "one");
+                let hub = |replica: &str| {
+                    let (db, blobs) = (db.clone(), blobs.clone());
+                    let deps = Deps { db, blobs, replica: replica.to_owned(), sources: Vec::new() };
+                    Service::new(mirror(&address, ""), deps).unwrap()
+                };
+                let one = hub("one");
                 // Of those that share a database any may evict.
-                let other = db.is_shared().then(|| mirror(&db, &blobs, &address, "other"));
+                let other = db.is_shared().then(|| hub("other"));
                 let repository: RepositoryName = "m/app".parse().unwrap();
                 let by_digest = ManifestReference::Digest(Digest::sha256_of(&image));
                 for evicting in [Some(&one), other.as_ref()].into_iter().flatten() {
@@ -194,6 +176,5 @@ mod tests {
             }
         })
         .await;
-        server.abort();
     }
 }

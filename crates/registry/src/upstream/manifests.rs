@@ -4,10 +4,13 @@
 use std::sync::Arc;
 
 use api::Micros;
+use bytes::Bytes;
+use client::RemoteManifest;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag};
 
 use super::{ABSENT_HOLDS, ANSWER_WAIT, ANSWER_WAIT_WITH_OLD, Upstream, UpstreamError};
 use crate::Error;
+use crate::cache::Ready;
 
 /// So often a manifest is brought back that an eviction took away while it was asked for. Nothing is evicted twice: what
 /// was just brought is in use.
@@ -24,7 +27,7 @@ impl Upstream {
         let outcome = match reference {
             ManifestReference::Tag(tag) => self.tag_refresh(repository, tag).await,
             ManifestReference::Digest(digest) => {
-                if self.store.manifest(repository, reference).await?.is_some() {
+                if self.here(repository, reference).await?.is_some() {
                     self.counts.manifests_here.increment();
                     return Ok(true);
                 }
@@ -62,7 +65,7 @@ impl Upstream {
     /// Whether the tag leads anywhere.
     async fn tag_ask(self: Arc<Self>, repository: RepositoryName, tag: Tag) -> Result<bool, UpstreamError> {
         let by_tag = ManifestReference::Tag(tag.clone());
-        let known = self.store.manifest(&repository, &by_tag).await?.map(|ready| ready.manifest.digest);
+        let known = self.here(&repository, &by_tag).await?.map(|ready| ready.manifest.digest);
         let error = match self.tag_follow(&repository, &tag, known).await {
             Ok(is_there) => {
                 let holds = if is_there { self.revalidate } else { ABSENT_HOLDS.min(self.revalidate) };
@@ -115,7 +118,7 @@ impl Upstream {
 
     /// Lets a tag lead to a manifest, if that is here.
     async fn tag_lead(&self, repository: &RepositoryName, tag: &Tag, digest: Digest) -> Result<bool, UpstreamError> {
-        let found = self.store.manifest(repository, &ManifestReference::Digest(digest)).await?;
+        let found = self.here(repository, &ManifestReference::Digest(digest)).await?;
         let Some(manifest) = found.map(|ready| ready.manifest.clone()) else { return Ok(false) };
         let document = Document::parse(&manifest.bytes, Some(&manifest.media_type)).map_err(Error::Manifest)?;
         self.store
@@ -143,11 +146,10 @@ impl Upstream {
     }
 
     async fn manifest_fetch(self: Arc<Self>, repository: RepositoryName, digest: Digest) -> Result<(), UpstreamError> {
-        if self.store.manifest(&repository, &ManifestReference::Digest(digest)).await?.is_some() {
+        if self.here(&repository, &ManifestReference::Digest(digest)).await?.is_some() {
             return Ok(());
         }
-        let reference = self.reference_or_absent(&repository)?.with_digest(digest);
-        let remote = match self.ask(ANSWER_WAIT, self.client.manifest_get(&reference)).await {
+        let remote = match self.manifest_get(&repository, digest).await {
             Ok(remote) => remote,
             Err(error) => {
                 if let UpstreamError::NotFound { .. } = error {
@@ -160,5 +162,37 @@ impl Upstream {
         let (document, bytes) = (remote.document, remote.content);
         self.store.manifest_mirror(&repository, digest, &document, bytes, Vec::new(), Micros::now()).await?;
         Ok(())
+    }
+
+    /// The bytes of a manifest as the upstream has them, verified.
+    pub(crate) async fn manifest_again(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+    ) -> Result<Bytes, UpstreamError> {
+        if self.is_down() {
+            return Err(self.not_asked());
+        }
+        Ok(self.manifest_get(repository, digest).await?.content)
+    }
+
+    async fn manifest_get(&self, repository: &RepositoryName, digest: Digest) -> Result<RemoteManifest, UpstreamError> {
+        let reference = self.reference_or_absent(repository)?.with_digest(digest);
+        self.ask(ANSWER_WAIT, self.client.manifest_get(&reference)).await
+    }
+
+    /// A manifest that is here. One that is damaged is not: it is fetched again.
+    async fn here(
+        &self,
+        repository: &RepositoryName,
+        reference: &ManifestReference,
+    ) -> Result<Option<Arc<Ready>>, Error> {
+        match self.store.manifest(repository, reference).await {
+            Err(Error::Damaged { what }) => {
+                tracing::error!(%repository, %reference, what, "a manifest is fetched again: see to the disk");
+                Ok(None)
+            }
+            found => found,
+        }
     }
 }

@@ -19,6 +19,8 @@ mod flight;
 mod keep;
 mod lists;
 mod manifests;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -162,7 +164,8 @@ impl Upstreams {
         Arc::new(move |repository, digest| {
             let upstreams = upstreams.clone();
             async move {
-                match upstreams.of(&repository)?.source(&repository, digest).await {
+                let upstream = upstreams.of(&repository).filter(|upstream| !upstream.is_down())?;
+                match upstream.source(&repository, digest).await {
                     Ok(source) => Some(source.into_body()),
                     Err(error) => {
                         tracing::warn!(%repository, blob = %digest, %error, "an upstream does not heal a blob");
@@ -172,6 +175,15 @@ impl Upstreams {
             }
             .boxed()
         })
+    }
+
+    /// For each upstream that a blob came from, a repository that it came for.
+    pub(crate) async fn blob_repositories(&self, digest: &Digest) -> Result<Vec<RepositoryName>, Error> {
+        let mut repositories = Vec::new();
+        for upstream in &self.0 {
+            repositories.extend(upstream.store.blob_repository_under(&upstream.prefix, digest).await?);
+        }
+        Ok(repositories)
     }
 
     /// Fails for a repository that has an upstream.
