@@ -2,10 +2,14 @@
 //!
 //! Pushes are held against what is held when they are asked about, before their bytes come where their length is known,
 //! and at their end. What other pushes bring meanwhile is not in it: so much may a quota be passed, and no more.
+//!
+//! What is kept is decided by a sum that was begun after its bytes were there. Questions before that only spare a push its
+//! bytes: a sum of the last second does for them, as long as it lets the push go on.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use base::units::Size;
 use futures::StreamExt;
@@ -19,10 +23,21 @@ use crate::{Error, Rules};
 /// Rows of usage read in one go.
 const USAGE_ROWS_PER_PAGE_MAX: u32 = 10_000;
 
+/// So old may a sum be that does not decide.
+const LATELY: Duration = Duration::from_secs(1);
+
 /// What the rules' repositories hold, kept up to date by reading only what changed.
 pub(crate) struct Quotas {
     rules: Rules,
     seen: Mutex<Seen>,
+    /// The sums of the last reading, for those who need not wait for another one.
+    latest: RwLock<Latest>,
+}
+
+#[derive(Default)]
+struct Latest {
+    read_at: Option<Instant>,
+    used_bytes: HashMap<usize, u64>,
 }
 
 /// What was read.
@@ -92,7 +107,7 @@ impl Room {
 
 impl Quotas {
     pub(crate) fn new(rules: Rules) -> Self {
-        Self { rules, seen: Mutex::default() }
+        Self { rules, seen: Mutex::default(), latest: RwLock::default() }
     }
 
     /// What is left for a repository; none when no quota holds for it.
@@ -106,14 +121,58 @@ impl Quotas {
             let begun_at = Instant::now();
             seen.read(store, &self.rules).await?;
             seen.read_at = Some(begun_at);
+            let used_bytes = seen.sums();
+            *self.latest.write().unwrap_or_else(PoisonError::into_inner) =
+                Latest { read_at: Some(begun_at), used_bytes };
         }
-        let sum = |sums: &HashMap<usize, i64>| sums.get(&at).copied().unwrap_or_default();
-        let used_bytes = u64::try_from(sum(&seen.folded) + sum(&seen.pending)).unwrap_or_default();
+        let used_bytes = seen.sum(at);
         Ok(Some(Room { rule: rule.repositories.as_str().to_owned(), quota_bytes, used_bytes }))
+    }
+
+    /// Fails unless so many bytes, which are here, still fit. From now on they count in the sums of the last second.
+    pub(crate) async fn admit(&self, store: &Store, repository: &RepositoryName, bytes: u64) -> Result<(), Error> {
+        let Some(room) = self.room(store, repository).await? else { return Ok(()) };
+        room.check(bytes)?;
+        if let Some((at, _)) = self.rules.find(repository.as_str()) {
+            let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+            *latest.used_bytes.entry(at).or_default() += bytes;
+        }
+        Ok(())
+    }
+
+    /// What was left within the last second, if so many bytes fitted then; else what is left now.
+    pub(crate) async fn room_lately(
+        &self,
+        store: &Store,
+        repository: &RepositoryName,
+        bytes: u64,
+    ) -> Result<Option<Room>, Error> {
+        let Some((at, rule)) = self.rules.find(repository.as_str()) else { return Ok(None) };
+        let Some(quota_bytes) = rule.quota_bytes else { return Ok(None) };
+        let lately = {
+            let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+            let is_young = latest.read_at.is_some_and(|read_at| read_at.elapsed() <= LATELY);
+            is_young.then(|| latest.used_bytes.get(&at).copied().unwrap_or_default())
+        };
+        let room =
+            lately.map(|used_bytes| Room { rule: rule.repositories.as_str().to_owned(), quota_bytes, used_bytes });
+        match room.filter(|room| room.check(bytes).is_ok()) {
+            Some(room) => Ok(Some(room)),
+            None => self.room(store, repository).await,
+        }
     }
 }
 
 impl Seen {
+    fn sum(&self, rule: usize) -> u64 {
+        let of = |sums: &HashMap<usize, i64>| sums.get(&rule).copied().unwrap_or_default();
+        u64::try_from(of(&self.folded) + of(&self.pending)).unwrap_or_default()
+    }
+
+    fn sums(&self) -> HashMap<usize, u64> {
+        self.folded.keys().chain(self.pending.keys()).map(|rule| (*rule, self.sum(*rule))).collect()
+    }
+
     async fn read(&mut self, store: &Store, rules: &Rules) -> Result<(), Error> {
         if !self.is_whole {
             // The first time there may be more than one answer takes.

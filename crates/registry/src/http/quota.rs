@@ -9,9 +9,19 @@ use super::Call;
 use crate::Error;
 use crate::quota::Room;
 
-/// What is left for a blob; none when no quota holds or the repository has the blob already.
-async fn room(call: &Call<'_>, repository: &RepositoryName, digest: Option<&Digest>) -> Result<Option<Room>, Error> {
-    let Some(room) = call.service.quota_room(repository).await? else { return Ok(None) };
+/// What is left for a blob of so many bytes, if that is known; none when no quota holds or the repository has the blob
+/// already. It does not decide: what is kept in the end is held against what is left then.
+async fn room(
+    call: &Call<'_>,
+    repository: &RepositoryName,
+    digest: Option<&Digest>,
+    bytes: Option<u64>,
+) -> Result<Option<Room>, Error> {
+    let room = match bytes {
+        Some(bytes) => call.service.quotas.room_lately(&call.service.store, repository, bytes).await?,
+        None => call.service.quota_room(repository).await?,
+    };
+    let Some(room) = room else { return Ok(None) };
     match digest {
         Some(digest) if call.service.store.blob_size(repository, digest).await?.is_some() => Ok(None),
         _ => Ok(Some(room)),
@@ -20,8 +30,9 @@ async fn room(call: &Call<'_>, repository: &RepositoryName, digest: Option<&Dige
 
 /// Fails when the upload that a request begins, and with a digest also ends, cannot fit.
 pub(super) async fn check(call: &Call<'_>, repository: &RepositoryName, digest: Option<&Digest>) -> Result<(), Error> {
-    match room(call, repository, digest).await? {
-        Some(room) => room.check(digest.map_or(0, |_| length(call))),
+    let bytes = digest.map_or(0, |_| length(call).unwrap_or_default());
+    match room(call, repository, digest, Some(bytes)).await? {
+        Some(room) => room.check(bytes),
         None => Ok(()),
     }
 }
@@ -35,16 +46,16 @@ pub(super) async fn append(
     body: blobs::Body,
     digest: Option<&Digest>,
 ) -> Result<u64, Error> {
-    let Some(room) = room(call, repository, digest).await? else {
+    let whole = length(call).map(|length| offset.saturating_add(length));
+    let Some(room) = room(call, repository, digest, whole).await? else {
         return Ok(call.service.blobs.upload_append(upload, offset, body).await?);
     };
-    let outcome = within(call, &room, upload, offset, body).await;
+    let outcome = within(call, &room, upload, offset, whole.unwrap_or(offset), body).await;
     let outcome = match outcome {
         // Others have pushed while these bytes came.
-        Ok(size) if size > offset && digest.is_some() => match call.service.quota_room(repository).await? {
-            Some(room) => room.check(size).map(|()| size),
-            None => Ok(size),
-        },
+        Ok(size) if digest.is_some() => {
+            call.service.quotas.admit(&call.service.store, repository, size).await.map(|()| size)
+        }
         outcome => outcome,
     };
     if matches!(outcome, Err(Error::QuotaExceeded { .. })) {
@@ -59,9 +70,10 @@ async fn within(
     room: &Room,
     upload: &UploadName,
     offset: u64,
+    whole: u64,
     body: blobs::Body,
 ) -> Result<u64, Error> {
-    room.check(offset.saturating_add(length(call)))?;
+    room.check(whole)?;
     let (body, over) = room.metered(offset, body);
     match call.service.blobs.upload_append(upload, offset, body).await {
         Err(_) if over.load(Ordering::Relaxed) => Err(room.exceeded(room.bytes().saturating_add(1))),
@@ -69,7 +81,7 @@ async fn within(
     }
 }
 
-/// As far as the request says; 0 when it does not.
-fn length(call: &Call<'_>) -> u64 {
-    call.header(header::CONTENT_LENGTH).and_then(|text| text.parse().ok()).unwrap_or_default()
+/// How long the request's body is, if it says so.
+fn length(call: &Call<'_>) -> Option<u64> {
+    call.header(header::CONTENT_LENGTH)?.parse().ok()
 }
