@@ -55,7 +55,7 @@ pub use heal::{DamagedBlob, DamagedManifest, Source};
 use keep::Keeper;
 pub use pattern::{PatternError, RepositoryPattern, TagPattern};
 pub use policy::{Retain, Rule, Rules, RulesError};
-use quota::{Quotas, Room};
+use quota::Quotas;
 pub use store::MIGRATIONS;
 use store::Store;
 use upstream::Upstreams;
@@ -128,17 +128,12 @@ impl Service {
         self.upstreams.tasks_spawn(tasks);
     }
 
-    /// What is left of a repository's quota; none when it has none.
-    async fn quota_room(&self, repository: &RepositoryName) -> Result<Option<Room>, Error> {
-        self.quotas.room(&self.store, repository).await
-    }
-
     /// Fails when a blob that a repository does not have yet passes its quota.
     async fn quota_check_blob(&self, repository: &RepositoryName, digest: &Digest, bytes: u64) -> Result<(), Error> {
-        match self.quota_room(repository).await? {
-            Some(room) if self.store.blob_size(repository, digest).await?.is_none() => room.check(bytes),
-            _ => Ok(()),
+        if !self.quotas.holds(repository) || self.store.blob_size(repository, digest).await?.is_some() {
+            return Ok(());
         }
+        self.quotas.admit(&self.store, repository, bytes).await
     }
 
     /// Takes a manifest: checked, with everything that it needs already there. The tags of `tags`, and that of
@@ -162,10 +157,10 @@ impl Service {
             }
         };
         let subject = document.subject().map(|subject| subject.digest);
-        if let Some(room) = self.quota_room(repository).await?
+        if self.quotas.holds(repository)
             && self.store.manifest(repository, &ManifestReference::Digest(digest)).await?.is_none()
         {
-            room.check(bytes.len() as u64)?;
+            self.quotas.admit(&self.store, repository, bytes.len() as u64).await?;
         }
         self.store.manifest_put(repository, digest, &document, bytes, tags, Micros::now()).await?;
         Ok(Taken { digest, subject })

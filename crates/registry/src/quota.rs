@@ -3,12 +3,13 @@
 //! Pushes are held against what is held when they are asked about, before their bytes come where their length is known,
 //! and at their end. What other pushes bring meanwhile is not in it: so much may a quota be passed, and no more.
 //!
-//! What is kept is decided by a sum that was begun after its bytes were there. Questions before that only spare a push its
-//! bytes: a sum of the last second does for them, as long as it lets the push go on.
+//! While there is room a sum of the last second does, with what this hub admitted since. Of hubs that share a database
+//! each may admit a share of the room that it saw before it sums again: as many as that together do not pass a quota by
+//! it, unless it is filled within the second. Whatever does not fit by an old sum is held against a new one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use base::units::Size;
@@ -23,21 +24,46 @@ use crate::{Error, Rules};
 /// Rows of usage read in one go.
 const USAGE_ROWS_PER_PAGE_MAX: u32 = 10_000;
 
-/// So old may a sum be that does not decide.
+/// So old may a sum be by which something is admitted.
 const LATELY: Duration = Duration::from_secs(1);
+/// A hub that shares its database admits at most this part of the room that it saw by one sum.
+const SHARED_ROOM_PART: u64 = 16;
 
 /// What the rules' repositories hold, kept up to date by reading only what changed.
 pub(crate) struct Quotas {
     rules: Rules,
     seen: Mutex<Seen>,
-    /// The sums of the last reading, for those who need not wait for another one.
+    /// The last reading, for those who need not wait for another one.
     latest: RwLock<Latest>,
 }
 
+/// Bytes by the place of their rule.
+type Sums = HashMap<usize, u64>;
+
 #[derive(Default)]
 struct Latest {
+    /// When the reading began.
     read_at: Option<Instant>,
-    used_bytes: HashMap<usize, u64>,
+    used_bytes: Sums,
+    /// What this hub had admitted when the reading began, since its start, …
+    admitted_before_bytes: Sums,
+    /// … and by now.
+    admitted_bytes: Sums,
+}
+
+impl Latest {
+    /// What was held when it was last summed, and what was admitted since; none when that is too long ago.
+    fn held(&self, rule: usize) -> Option<(u64, u64)> {
+        let of = |sums: &Sums| sums.get(&rule).copied().unwrap_or_default();
+        let since = of(&self.admitted_bytes).saturating_sub(of(&self.admitted_before_bytes));
+        let is_young = self.read_at.is_some_and(|read_at| read_at.elapsed() <= LATELY);
+        is_young.then(|| (of(&self.used_bytes), since))
+    }
+
+    fn admit(&mut self, rule: usize, bytes: u64) {
+        let admitted = self.admitted_bytes.entry(rule).or_default();
+        *admitted = admitted.saturating_add(bytes);
+    }
 }
 
 /// What was read.
@@ -110,6 +136,11 @@ impl Quotas {
         Self { rules, seen: Mutex::default(), latest: RwLock::default() }
     }
 
+    /// Whether a quota holds for a repository.
+    pub(crate) fn holds(&self, repository: &RepositoryName) -> bool {
+        self.rules.of(repository).is_some_and(|rule| rule.quota_bytes.is_some())
+    }
+
     /// What is left for a repository; none when no quota holds for it.
     pub(crate) async fn room(&self, store: &Store, repository: &RepositoryName) -> Result<Option<Room>, Error> {
         let Some((at, rule)) = self.rules.find(repository.as_str()) else { return Ok(None) };
@@ -119,24 +150,41 @@ impl Quotas {
         // Of those who waited for the lock, the first reads for all.
         if seen.read_at.is_none_or(|read_at| read_at < asked_at) {
             let begun_at = Instant::now();
+            let admitted_before_bytes = self.latest().admitted_bytes.clone();
             seen.read(store, &self.rules).await?;
             seen.read_at = Some(begun_at);
             let used_bytes = seen.sums();
-            *self.latest.write().unwrap_or_else(PoisonError::into_inner) =
-                Latest { read_at: Some(begun_at), used_bytes };
+            let mut latest = self.latest_mut();
+            *latest = Latest {
+                read_at: Some(begun_at),
+                used_bytes,
+                admitted_before_bytes,
+                admitted_bytes: std::mem::take(&mut latest.admitted_bytes),
+            };
         }
         let used_bytes = seen.sum(at);
         Ok(Some(Room { rule: rule.repositories.as_str().to_owned(), quota_bytes, used_bytes }))
     }
 
-    /// Fails unless so many bytes, which are here, still fit. From now on they count in the sums of the last second.
+    /// Fails unless so many bytes fit, which are about to be kept. They count from now on.
     pub(crate) async fn admit(&self, store: &Store, repository: &RepositoryName, bytes: u64) -> Result<(), Error> {
-        let Some(room) = self.room(store, repository).await? else { return Ok(()) };
-        room.check(bytes)?;
-        if let Some((at, _)) = self.rules.find(repository.as_str()) {
-            let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
-            *latest.used_bytes.entry(at).or_default() += bytes;
+        let Some((at, rule)) = self.rules.find(repository.as_str()) else { return Ok(()) };
+        let Some(quota_bytes) = rule.quota_bytes else { return Ok(()) };
+        {
+            let mut latest = self.latest_mut();
+            if let Some((used, since)) = latest.held(at) {
+                let room = quota_bytes.saturating_sub(used);
+                let part = if store.db().is_shared() { room / SHARED_ROOM_PART } else { room };
+                if since.saturating_add(bytes.max(1)) <= part {
+                    latest.admit(at, bytes);
+                    return Ok(());
+                }
+            }
         }
+        if let Some(room) = self.room(store, repository).await? {
+            room.check(bytes)?;
+        }
+        self.latest_mut().admit(at, bytes);
         Ok(())
     }
 
@@ -149,17 +197,24 @@ impl Quotas {
     ) -> Result<Option<Room>, Error> {
         let Some((at, rule)) = self.rules.find(repository.as_str()) else { return Ok(None) };
         let Some(quota_bytes) = rule.quota_bytes else { return Ok(None) };
-        let lately = {
-            let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
-            let is_young = latest.read_at.is_some_and(|read_at| read_at.elapsed() <= LATELY);
-            is_young.then(|| latest.used_bytes.get(&at).copied().unwrap_or_default())
-        };
-        let room =
-            lately.map(|used_bytes| Room { rule: rule.repositories.as_str().to_owned(), quota_bytes, used_bytes });
+        let held = self.latest().held(at);
+        let room = held.map(|(used, since)| Room {
+            rule: rule.repositories.as_str().to_owned(),
+            quota_bytes,
+            used_bytes: used.saturating_add(since),
+        });
         match room.filter(|room| room.check(bytes).is_ok()) {
             Some(room) => Ok(Some(room)),
             None => self.room(store, repository).await,
         }
+    }
+
+    fn latest(&self) -> RwLockReadGuard<'_, Latest> {
+        self.latest.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latest_mut(&self) -> RwLockWriteGuard<'_, Latest> {
+        self.latest.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,7 +224,7 @@ impl Seen {
         u64::try_from(of(&self.folded) + of(&self.pending)).unwrap_or_default()
     }
 
-    fn sums(&self) -> HashMap<usize, u64> {
+    fn sums(&self) -> Sums {
         self.folded.keys().chain(self.pending.keys()).map(|rule| (*rule, self.sum(*rule))).collect()
     }
 

@@ -19,7 +19,7 @@ async fn room(
 ) -> Result<Option<Room>, Error> {
     let room = match bytes {
         Some(bytes) => call.service.quotas.room_lately(&call.service.store, repository, bytes).await?,
-        None => call.service.quota_room(repository).await?,
+        None => call.service.quotas.room(&call.service.store, repository).await?,
     };
     let Some(room) = room else { return Ok(None) };
     match digest {

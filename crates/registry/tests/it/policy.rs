@@ -2,6 +2,7 @@
 
 use api::Micros;
 use api::registry::{Pin, Registry as _};
+use base::db::DatabaseConfig;
 use base::db::testing::for_each_database;
 use oci::{Digest, media};
 use registry::Expired;
@@ -164,6 +165,31 @@ async fn many_push_into_one_quota_at_once() {
         assert_eq!(put(832 * KIB + 1).await, 403);
         assert_eq!(put(832 * KIB).await, 201);
         assert_eq!(put(1).await, 403);
+    })
+    .await;
+}
+
+/// Each by turns, so that both go by sums that do not have the other's last pushes.
+#[tokio::test]
+async fn hubs_that_share_a_database_do_not_pass_a_quota_together() {
+    for_each_database(|database| async move {
+        let DatabaseConfig::Postgres { .. } = &database else { return };
+        let hubs = [World::configured(QUOTA, database.clone()).await, World::configured(QUOTA, database.clone()).await];
+        let (mut held_kib, mut refused, mut at) = (0, 0, 0);
+        while refused < hubs.len() {
+            let mut bytes = format!("blob {at}").into_bytes();
+            bytes.resize(10 * KIB, b' ');
+            let path = format!("/v2/team/app/blobs/uploads/?digest={}", Digest::sha256_of(&bytes));
+            match hubs[at % hubs.len()].call("POST", &path, &[], bytes).await.status().as_u16() {
+                201 => (held_kib, refused) = (held_kib + 10, 0),
+                status => {
+                    assert_eq!(status, 403);
+                    refused += 1;
+                }
+            }
+            at += 1;
+        }
+        assert_eq!(held_kib, 1020, "not one more, and not one less");
     })
     .await;
 }
