@@ -148,8 +148,9 @@ impl Held {
         }
         let others: Vec<usize> = self.manifests.keys().copied().collect();
         for other in others {
-            let was_child = known[manifest].manifests.contains(&other) && !self.need_manifest(known, other);
-            if was_child || known[other].subject == Some(manifest) {
+            let was_there_for_it = known[manifest].manifests.contains(&other) || known[other].subject == Some(manifest);
+            let has_subject = known[other].subject.is_some_and(|subject| self.manifests.contains_key(&subject));
+            if was_there_for_it && !has_subject && !self.need_manifest(known, other) {
                 self.manifests.get_mut(&other).unwrap().get_or_insert(manifests_since);
             }
         }
