@@ -14,7 +14,9 @@ use crate::delivery::{
     ReleaseFilter, RollbackRequest, ServiceDifference, Why,
 };
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
+use crate::registry::Going;
 use base::guard::TokenFile;
+use oci::RepositoryName;
 
 use crate::{AppName, EnvName, Page, Problem, Result, ServiceAddress, lines};
 
@@ -182,6 +184,18 @@ impl HubClient {
     /// Output of a service's containers.
     pub async fn logs(&self, request: &LogRequest) -> Result<BoxStream<'static, Result<LogLine>>> {
         self.stream("logs", request).await
+    }
+
+    /// What the rules of retention would remove now.
+    pub async fn retention_list(&self, repository: Option<&RepositoryName>, page: &PageQuery) -> Result<Page<Going>> {
+        #[derive(Serialize)]
+        struct Query<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            repository: Option<&'a RepositoryName>,
+            #[serde(flatten)]
+            page: &'a PageQuery,
+        }
+        self.get("registry/retention", &Query { repository, page }).await
     }
 
     /// All that the overview page shows.

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use oci::{Digest, RepositoryName};
+use oci::{Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Micros, Result};
 
 /// Why a digest may not be collected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,24 @@ pub struct Pin {
     pub digest: Digest,
     /// Who keeps it, unique for each reason: `release/…`.
     pub holder: String,
+}
+
+/// A tag, or a manifest without one, that the rules of retention would let go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Going {
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// The tag; none for a manifest without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+    /// Where the tag leads, or the manifest.
+    pub digest: Digest,
+    /// When the tag was pushed last, or since when the manifest has none.
+    pub since: Micros,
+    /// The `match` of the rule that lets it go.
+    pub rule: String,
+    /// Why, for people.
+    pub why: String,
 }
 
 /// A manifest byte for byte.

@@ -6,7 +6,8 @@ use api::Micros;
 use oci::RepositoryName;
 
 use crate::policy::Rule;
-use crate::retention::{Judge, untagged};
+use crate::retention::{Judge, TagAge, untagged};
+use crate::store::{Store, Untagged};
 use crate::{Error, Service};
 
 /// Repositories looked at in one go.
@@ -52,39 +53,87 @@ impl Service {
         if rule.retain.is_empty() {
             return Ok(0);
         }
-        let (mut judge, mut after, mut removed) = (Judge::new(rule, now), None, 0);
-        loop {
-            let page = self.store.tags_by_age(repository, after.as_ref(), ITEMS_PER_PAGE_MAX).await?;
-            let Some(last) = page.last() else { return Ok(removed) };
-            after = Some(last.clone());
-            let mut going = Vec::new();
-            for tag in page {
-                if let Some(why) = judge.tag(&tag) {
-                    tracing::info!(%repository, tag = %tag.tag, digest = %tag.digest, why, "retention removes a tag");
-                    going.push(tag);
-                }
+        let (mut tags, mut removed) = (TagsGoing::new(&self.store, repository, rule, now), 0);
+        while let Some(page) = tags.next().await? {
+            for (tag, why) in &page {
+                tracing::info!(%repository, tag = %tag.tag, digest = %tag.digest, why, "retention removes a tag");
             }
-            if !going.is_empty() {
+            if !page.is_empty() {
+                let going = page.into_iter().map(|(tag, _)| tag).collect();
                 removed += self.store.tags_expire(repository, going, now).await?;
             }
         }
+        Ok(removed)
     }
 
     async fn untagged_retain(&self, repository: &RepositoryName, rule: &Rule, now: Micros) -> Result<u64, Error> {
-        let Some(stays) = rule.retain_untagged else { return Ok(0) };
-        let before = Micros(now.0.saturating_sub(micros(stays)));
-        let (mut after, mut removed) = (String::new(), 0);
-        loop {
-            let page = self.store.untagged(repository, before, &after, ITEMS_PER_PAGE_MAX).await?;
-            let Some(last) = page.last() else { return Ok(removed) };
-            after = last.digest.to_string();
-            let mut going = page;
-            going.retain(|manifest| untagged(rule, manifest.since, now).is_some());
-            if !going.is_empty() {
+        let (mut manifests, mut removed) = (UntaggedGoing::new(&self.store, repository, rule, now, String::new()), 0);
+        while let Some(page) = manifests.next().await? {
+            if !page.is_empty() {
+                let going: Vec<Untagged> = page.into_iter().map(|(manifest, _)| manifest).collect();
                 tracing::info!(%repository, manifests = going.len(), "retention removes manifests without a tag");
                 removed += self.store.untagged_expire(repository, going, now).await?;
             }
         }
+        Ok(removed)
+    }
+}
+
+/// The tags of a repository that go, page by page, the one pushed last first.
+pub(crate) struct TagsGoing<'a> {
+    store: &'a Store,
+    repository: &'a RepositoryName,
+    judge: Judge<'a>,
+    after: Option<TagAge>,
+}
+
+impl<'a> TagsGoing<'a> {
+    pub(crate) fn new(store: &'a Store, repository: &'a RepositoryName, rule: &'a Rule, now: Micros) -> Self {
+        Self { store, repository, judge: Judge::new(rule, now), after: None }
+    }
+
+    /// Those of the next page that go, with why; none when all were looked at.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<(TagAge, String)>>, Error> {
+        let page = self.store.tags_by_age(self.repository, self.after.as_ref(), ITEMS_PER_PAGE_MAX).await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after = Some(last.clone());
+        let judged = page.into_iter().filter_map(|tag| self.judge.tag(&tag).map(|why| (tag, why)));
+        Ok(Some(judged.collect()))
+    }
+}
+
+/// The manifests without a tag of a repository that go, page by page, by digest.
+pub(crate) struct UntaggedGoing<'a> {
+    store: &'a Store,
+    repository: &'a RepositoryName,
+    rule: &'a Rule,
+    now: Micros,
+    after: String,
+}
+
+impl<'a> UntaggedGoing<'a> {
+    /// Those behind the digest `after`.
+    pub(crate) fn new(
+        store: &'a Store,
+        repository: &'a RepositoryName,
+        rule: &'a Rule,
+        now: Micros,
+        after: String,
+    ) -> Self {
+        Self { store, repository, rule, now, after }
+    }
+
+    /// Those of the next page that go, with why; none when all were looked at.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<(Untagged, String)>>, Error> {
+        let Some(stays) = self.rule.retain_untagged else { return Ok(None) };
+        let before = Micros(self.now.0.saturating_sub(micros(stays)));
+        let page = self.store.untagged(self.repository, before, &self.after, ITEMS_PER_PAGE_MAX).await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after = last.digest.to_string();
+        let judged = page
+            .into_iter()
+            .filter_map(|manifest| untagged(self.rule, manifest.since, self.now).map(|why| (manifest, why)));
+        Ok(Some(judged.collect()))
     }
 }
 

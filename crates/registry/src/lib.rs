@@ -19,6 +19,7 @@ mod config;
 mod error;
 mod expiry;
 mod figures;
+mod foresight;
 mod heal;
 pub mod http;
 mod keep;

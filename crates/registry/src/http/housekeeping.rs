@@ -1,12 +1,14 @@
-//! `/api/v1/registry/`: housekeeping now, and what it found.
+//! `/api/v1/registry/`: housekeeping now, what it found, and what it would remove.
 
 use std::sync::Arc;
 
-use api::{Micros, Problem};
+use api::registry::Going;
+use api::{Micros, Page, Problem};
 use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use oci::Digest;
+use base::page::PageQuery;
+use oci::{Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
 
 use crate::authorise::{Action, Caller, authorise};
@@ -17,6 +19,7 @@ pub fn api_routes(service: Arc<Service>) -> Router {
     Router::new()
         .route("/api/v1/registry/collect", post(collect))
         .route("/api/v1/registry/damaged", get(damaged))
+        .route("/api/v1/registry/retention", get(retention))
         .with_state(service)
 }
 
@@ -63,4 +66,24 @@ async fn damaged(
     let blobs = service.blobs_damaged(after.as_ref(), PAGE_ITEMS_MAX).await?;
     let manifests = service.manifests_damaged(after_manifest.as_ref(), PAGE_ITEMS_MAX).await?;
     Ok(Json(Damaged { blobs, manifests }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Within {
+    repository: Option<RepositoryName>,
+    limit: Option<String>,
+    after: Option<String>,
+}
+
+/// What retention would remove now, and why.
+async fn retention(
+    State(service): State<Arc<Service>>,
+    query: Result<Query<Within>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Page<Going>>, Problem> {
+    let Query(Within { repository, limit, after }) = query
+        .map_err(|error| Problem::new(400, "query-invalid", "The query cannot be read").detail(error.body_text()))?;
+    authorise(&service.upstreams, Caller::Port, Action::Pull, repository.as_ref())?;
+    let page = PageQuery { limit, after }.request()?;
+    Ok(Json(service.retention_preview(repository.as_ref(), &page, Micros::now()).await?))
 }

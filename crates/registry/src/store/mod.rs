@@ -28,6 +28,7 @@ use crate::{Error, Rules};
 
 pub(crate) use blobs::Linked;
 pub(crate) use manifests::Referrer;
+pub(crate) use retention::Untagged;
 pub(crate) use scrub::{Kept, Pass, Written};
 pub(crate) use upstream::LastUse;
 

@@ -5,6 +5,7 @@
 
 mod attacks;
 mod full_disk;
+mod housekeeping;
 mod images;
 mod policy;
 mod protocol;

@@ -4,6 +4,7 @@ use api::Micros;
 use api::registry::{Pin, Registry as _};
 use base::db::DatabaseConfig;
 use base::db::testing::for_each_database;
+use base::page::PageRequest;
 use oci::{Digest, media};
 use registry::Expired;
 use serde_json::{Value, json};
@@ -219,6 +220,32 @@ async fn retention_takes_what_no_rule_keeps_and_nothing_else() {
         push_image(&world, "team/app", &signature, "a signature").await;
 
         let days = |days: i64| Micros::now().plus_seconds(days * 86_400);
+        // What would go, however it is paged, is what goes.
+        let foreseen = async |at: Micros, limit: u32| {
+            let (mut all, mut page) = (Vec::new(), PageRequest { limit, after: None });
+            loop {
+                let seen = world.service.retention_preview(None, &page, at).await.unwrap();
+                assert!(seen.items.len() <= limit as usize);
+                all.extend(seen.items);
+                match seen.next {
+                    Some(next) => page.after = Some(next),
+                    None => return all,
+                }
+            }
+        };
+        assert_eq!(foreseen(days(1), 10).await, []);
+        let untagged = foreseen(days(8), 10).await;
+        assert_eq!(untagged.len(), 1, "{untagged:#?}");
+        assert_eq!((&untagged[0].tag, untagged[0].digest), (&None, digests[6]));
+        assert_eq!(untagged[0].why, "without a tag for 8 days");
+        let at = days(40);
+        let both = foreseen(at, 10).await;
+        assert_eq!(both, foreseen(at, 1).await);
+        assert_eq!(both.len(), 2, "{both:#?}");
+        assert_eq!(both[0].tag.as_ref().map(oci::Tag::as_str), Some("pr-2"));
+        assert_eq!((both[0].digest, &*both[0].rule), (digests[2], "team/**"));
+        assert_eq!(both[0].why, "not among the last 2, pushed 40 days ago");
+
         assert_eq!(world.service.retain(days(1)).await.unwrap(), Expired::default());
         assert_eq!(world.service.retain(days(8)).await.unwrap(), Expired { tags: 0, manifests: 1 });
         assert_eq!(world.service.retain(days(40)).await.unwrap(), Expired { tags: 1, manifests: 0 });

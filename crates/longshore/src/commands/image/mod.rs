@@ -2,6 +2,7 @@
 
 mod import;
 mod ls;
+mod retention;
 mod rm;
 
 use api::Problem;
@@ -16,6 +17,7 @@ use crate::reach::Global;
 pub(super) enum Command {
     Import(import::Args),
     Ls(ls::Args),
+    Retention(retention::Args),
     Rm(rm::Args),
 }
 
@@ -23,6 +25,7 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
     match command {
         Command::Import(args) => import::run(global, args).await,
         Command::Ls(args) => ls::run(global, args).await,
+        Command::Retention(args) => retention::run(global, args).await,
         Command::Rm(args) => rm::run(global, args).await,
     }
 }
