@@ -127,6 +127,13 @@ impl Browser {
         Ok(())
     }
 
+    /// What was copied last.
+    pub(crate) async fn clipboard(&self) -> anyhow::Result<String> {
+        self.devtools("Browser.grantPermissions", json!({"permissions": ["clipboardReadWrite"]})).await?;
+        let text = self.run("return navigator.clipboard.readText();").await?;
+        Ok(text.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Fails with what the page wrote to the console since it was asked last.
     pub(crate) async fn console_silent(&self) -> anyhow::Result<()> {
         let said = self.command("/se/log", json!({"type": "browser"})).await?;

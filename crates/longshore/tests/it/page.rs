@@ -11,6 +11,8 @@ use crate::scene::{LIMIT, Scene, folder, on_scene};
 
 /// How long the page may take to show what the hub knows.
 const SHOWN: Duration = Duration::from_secs(15);
+/// From a telephone to a large screen, in pixels.
+const WIDTHS: [u32; 4] = [400, 700, 900, 1600];
 /// What a stranger's container writes into its log.
 const HOSTILE: &str = "<script>window.owned = 1</script><img src=x onerror='window.owned = 2'></pre>";
 
@@ -42,9 +44,9 @@ async fn followed(scene: &mut Scene) -> anyhow::Result<()> {
     ensure!(cell(&browser).await?.contains("not there"), "nothing was promoted yet");
 
     promotion_seen(&browser, scene).await?;
-    looks(&browser).await.context("with an app in place")?;
+    looks(&browser, &WIDTHS).await.context("with an app in place")?;
     failure_seen(&browser, scene).await?;
-    looks(&browser).await.context("with a failure")?;
+    looks(&browser, &WIDTHS).await.context("with a failure")?;
     ensure!(browser.run("return window.loadedOnce === true;").await? == Value::Bool(true), "the page was loaded again");
     browser.console_silent().await?;
 
@@ -111,11 +113,11 @@ async fn failure_seen(browser: &Browser, scene: &Scene) -> anyhow::Result<()> {
 }
 
 /// At every width, in both colours: nothing hangs over, everything can be read, every link leads somewhere.
-async fn looks(browser: &Browser) -> anyhow::Result<()> {
+pub(crate) async fn looks(browser: &Browser, widths: &[u32]) -> anyhow::Result<()> {
     let mut grounds = Vec::new();
-    for width in [400, 700, 900, 1600] {
+    for width in widths {
         for scheme in ["light", "dark"] {
-            browser.screen(width, scheme).await?;
+            browser.screen(*width, scheme).await?;
             let set = format!("innerWidth === {width} && matchMedia('(prefers-color-scheme: {scheme})').matches");
             browser.until(&set, SHOWN).await?;
             let found = browser.run(include_str!("page.js")).await?;

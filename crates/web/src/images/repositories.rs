@@ -22,6 +22,8 @@ pub(crate) fn main(search: &str, page: &Page<RepositoryBrief>, registry: &str, n
                 h2 { "No image yet" }
                 p { "Push one, or build an app; it is listed here at once:" }
                 (commands(&format!("docker tag IMAGE {registry}/NAME:TAG\ndocker push {registry}/NAME:TAG")))
+                p { "Or bring in what another registry has, with its tags and signatures:" }
+                (commands("longshore image import HOST/PREFIX --to PREFIX"))
             }
         } @else {
             p { "No repository has “" (search) "” in its name. " a href="/images" { "All repositories" } }
