@@ -13,7 +13,7 @@ const PACKAGES_MAX: usize = 600;
 const FILE_LINES_MAX: usize = 900;
 
 /// The layers: a crate may use what stands in the same row only where the row says so, and everything in rows above it.
-const FIRST_LAYER: [&str; 7] = ["oci", "compose", "base", "blobs", "client", "attest", "engine"];
+const FIRST_LAYER: [&str; 8] = ["oci", "compose", "base", "blobs", "client", "attest", "engine", "otel"];
 const CONTEXTS: [&str; 8] = ["access", "registry", "inspect", "delivery", "fanout", "pipeline", "bundle", "insight"];
 const TOP: [&str; 4] = ["agent", "workspace", "web", "longshore"];
 const CHORES: [&str; 3] = ["bench", "rig", "xtask"];

@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tower::{Service, ServiceExt as _};
+use tracing::Instrument as _;
 
 use crate::observe::Observer;
 use crate::sendfile::{Current, Plain, SentFile};
@@ -223,7 +224,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, A: App>(
         let (app, peer, files) = (app.clone(), peer.clone(), files.clone());
         async move {
             request.extensions_mut().insert(peer);
-            let mut response = app.oneshot(request).await?;
+            let mut response = app.oneshot(request).instrument(seen.span()).await?;
             if let Some(file) = response.extensions_mut().remove::<SentFile>() {
                 files.set(file);
             }

@@ -1,4 +1,5 @@
-//! What is seen of every request on a listener: counted for Prometheus, and a line in the log under the target `access`.
+//! What is seen of every request on a listener: counted for Prometheus, a line in the log under the target `access`, and a
+//! span where traces are exported.
 //!
 //! A request ends when the last byte of its answer was handed to the connection, or when the other end went away. It
 //! costs a few atomic additions and two looks at the clock: routes are asked for often.
@@ -18,13 +19,16 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::listen::Peer;
 use crate::metrics::{self, Counter, DURATION_SECONDS, Gauge, Histogram};
+use crate::telemetry;
 
 /// The route of what no route takes.
 const UNMATCHED: &str = "unmatched";
-/// Characters of a path in a log line at most.
+/// Characters of a path in a log line or span at most.
 const PATH_CHARS_MAX: usize = 512;
 /// The methods that are counted apart; others are counted as `other`.
 const METHODS: [Method; 7] =
@@ -113,7 +117,7 @@ impl Observer {
         let (parts, body) = request.into_parts();
         let known = (self.inner.route_of)(parts.uri.path()).and_then(|place| self.inner.known.get(place));
         let line = tracing::enabled!(target: "access", tracing::Level::DEBUG).then(|| {
-            let path = parts.uri.path().chars().take(PATH_CHARS_MAX).collect();
+            let path = shown(parts.uri.path()).to_owned();
             Box::new(Line { method: parts.method.clone(), path, peer: peer.address })
         });
         let (body, request_bytes) = if http_body::Body::is_end_stream(&body) {
@@ -124,6 +128,23 @@ impl Observer {
         };
         self.inner.in_flight.add(1);
         let method = METHODS.iter().position(|method| *method == parts.method).unwrap_or(METHODS.len());
+        let span = tracing::trace_span!(
+            "request",
+            otel.kind = "server",
+            otel.status_code = Empty,
+            http.request.method = method_name(method),
+            http.route = Empty,
+            url.path = shown(parts.uri.path()),
+            http.response.status_code = Empty,
+            http.request.body.size = Empty,
+            http.response.body.size = Empty,
+            error.type = Empty,
+            network.peer.address = %peer.address.ip(),
+            longshore.listener = self.inner.listener,
+        );
+        if let Some(hooks) = telemetry::hooks(&span) {
+            (hooks.adopt)(&span, &parts.headers);
+        }
         let seen = Seen {
             inner: Arc::clone(&self.inner),
             route: known.map(Arc::clone),
@@ -134,6 +155,7 @@ impl Observer {
             request_bytes,
             response_bytes: 0,
             line,
+            span,
         };
         (Request::from_parts(parts, body), seen)
     }
@@ -158,7 +180,7 @@ impl Drop for ConnectionOpen {
     }
 }
 
-/// What a log line says that is not known at the end. The query is left out: it may hold secrets (a37).
+/// What a log line says that is not known at the end.
 #[derive(Debug)]
 struct Line {
     method: Method,
@@ -178,9 +200,15 @@ pub(crate) struct Seen {
     request_bytes: Option<Arc<AtomicU64>>,
     response_bytes: u64,
     line: Option<Box<Line>>,
+    span: Span,
 }
 
 impl Seen {
+    /// Of what is done for the request.
+    pub(crate) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
     /// The answer has a head. Its body is counted as it is sent.
     pub(crate) fn answered(mut self, response: Response<Body>) -> Response<Sent> {
         let status = response.status().as_u16();
@@ -191,6 +219,28 @@ impl Seen {
             self.route = matched.and_then(|matched| self.inner.route_matched(matched.as_str()));
         }
         response.map(|body| Sent { body, seen: Some(self) })
+    }
+}
+
+impl Seen {
+    /// Says in the span what is not known before the end, and makes this its end.
+    fn span_end(&self, route: &str, received: u64) {
+        let span = &self.span;
+        if let Some(hooks) = telemetry::hooks(span) {
+            (hooks.rename)(span, format!("{} {route}", method_name(self.method)));
+        }
+        span.record("http.route", route);
+        span.record("http.request.body.size", signed(received));
+        span.record("http.response.body.size", signed(self.response_bytes));
+        if self.end == ABORTED {
+            span.record("error.type", ENDS[ABORTED]);
+        } else {
+            span.record("http.response.status_code", i64::from(self.status));
+        }
+        if self.status >= 500 {
+            span.record("otel.status_code", "ERROR");
+        }
+        span.in_scope(|| ());
     }
 }
 
@@ -223,6 +273,9 @@ impl Drop for Seen {
                 micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 "request"
             );
+        }
+        if !self.span.is_disabled() {
+            self.span_end(&route.name, received);
         }
     }
 }
@@ -288,6 +341,16 @@ impl Route {
         self.response_bytes
             .get_or_init(|| metrics::counter("longshore_http_response_body_bytes_total", help, &self.labels()))
     }
+}
+
+/// A path in a log line or span. The query is left out: it may hold secrets (a37).
+fn shown(path: &str) -> &str {
+    path.char_indices().nth(PATH_CHARS_MAX).map_or(path, |(end, _)| &path[..end])
+}
+
+/// Numbers in spans have a sign.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn method_name(method: usize) -> &'static str {

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use oci::{Digest, Document, Endpoint, MANIFEST_BYTES_MAX, Reference, RepositoryName, media};
 use reqwest::{Body, RequestBuilder, Response};
 use serde::Deserialize;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use url::Url;
 
 use crate::retry::{self, Patience};
@@ -182,7 +184,7 @@ impl Client {
             if let Some(authorization) = self.authorization(host, scope) {
                 request = request.header(AUTHORIZATION, authorization);
             }
-            let response = request.send().await.map_err(|source| unreachable(host, source))?;
+            let response = self.ask(host, action, request).await?;
             if response.status() != StatusCode::UNAUTHORIZED || is_last {
                 return Ok(response);
             }
@@ -192,6 +194,28 @@ impl Client {
             }
         }
         Err(ClientError::Denied { host: host.to_owned(), action, message: String::new() })
+    }
+
+    /// Sends a request once, as it is.
+    async fn ask(&self, host: &str, action: &'static str, request: RequestBuilder) -> Result<Response, ClientError> {
+        let span = tracing::trace_span!(
+            "registry request",
+            otel.kind = "client",
+            longshore.action = action,
+            otel.status_code = Empty,
+            server.address = host,
+            http.response.status_code = Empty,
+        );
+        let answer = request.send().instrument(span.clone()).await;
+        match &answer {
+            Ok(response) => {
+                span.record("http.response.status_code", i64::from(response.status().as_u16()));
+            }
+            Err(_) => {
+                span.record("otel.status_code", "ERROR");
+            }
+        }
+        answer.map_err(|source| unreachable(host, source))
     }
 
     /// The error that an answer stands for.

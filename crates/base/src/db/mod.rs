@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 pub use error::{DbError, DbErrorKind};
 pub use job::JOB_SECONDS_MAX;
@@ -68,6 +69,15 @@ pub struct Db {
 enum Backend {
     Sqlite { reads: sqlx::SqlitePool, writer: mpsc::Sender<sqlite::Waiting> },
     Postgres { pool: sqlx::PgPool },
+}
+
+impl Backend {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "sqlite",
+            Self::Postgres { .. } => "postgresql",
+        }
+    }
 }
 
 /// Opens the data of a context and brings its tables up to date.
@@ -116,10 +126,19 @@ impl Db {
         T: Send + 'static,
     {
         let _under_way = self.writes.begin();
-        match &*self.backend {
-            Backend::Sqlite { writer, .. } => sqlite::write(writer, job).await,
-            Backend::Postgres { pool } => postgres::write(pool, job).await,
-        }
+        let span = tracing::trace_span!(
+            "database write",
+            otel.kind = "client",
+            db.system.name = self.backend.name(),
+            db.namespace = self.writes.context()
+        );
+        let write = async {
+            match &*self.backend {
+                Backend::Sqlite { writer, .. } => sqlite::write(writer, job).await,
+                Backend::Postgres { pool } => postgres::write(pool, job).await,
+            }
+        };
+        write.instrument(span).await
     }
 
     /// Whether other processes may write to the same data. A folder of SQLite files has one hub.

@@ -7,12 +7,13 @@ use crate::metrics::{self, DURATION_SECONDS, Gauge, Histogram};
 /// The writes of one context's database.
 #[derive(Clone)]
 pub(super) struct Writes {
+    context: &'static str,
     under_way: Gauge,
     seconds: Histogram,
 }
 
 impl Writes {
-    pub(super) fn new(context: &str) -> Self {
+    pub(super) fn new(context: &'static str) -> Self {
         let labels = [("database", context)];
         let under_way = metrics::gauge(
             "longshore_database_writes_under_way",
@@ -25,7 +26,12 @@ impl Writes {
             &labels,
             DURATION_SECONDS,
         );
-        Self { under_way, seconds }
+        Self { context, under_way, seconds }
+    }
+
+    /// Whose database it is.
+    pub(super) fn context(&self) -> &'static str {
+        self.context
     }
 
     /// Counts a write until what it gives is dropped.

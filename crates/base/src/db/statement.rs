@@ -5,6 +5,7 @@ use futures::stream::BoxStream;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 use tokio::sync::Mutex;
+use tracing::Instrument as _;
 
 use super::error::{DbError, DbErrorKind, is_serialization_failure};
 use super::value::{Inner, Row, Value};
@@ -154,10 +155,20 @@ impl<Q: Queryable + Send + ?Sized> Queryable for &mut Q {
 
 impl Queryable for Db {
     async fn fetch(&self, statement: Sql) -> Result<Vec<Row>, DbError> {
-        Ok(match &*self.backend {
-            Backend::Sqlite { reads, .. } => collect(statement.sqlite().fetch(reads), Inner::Sqlite).await?,
-            Backend::Postgres { pool } => collect(statement.postgres().fetch(pool), Inner::Postgres).await?,
-        })
+        let span = tracing::trace_span!(
+            "database read",
+            otel.kind = "client",
+            db.system.name = self.backend.name(),
+            db.namespace = self.writes.context(),
+            db.query.text = statement.text
+        );
+        let read = async {
+            Ok(match &*self.backend {
+                Backend::Sqlite { reads, .. } => collect(statement.sqlite().fetch(reads), Inner::Sqlite).await?,
+                Backend::Postgres { pool } => collect(statement.postgres().fetch(pool), Inner::Postgres).await?,
+            })
+        };
+        read.instrument(span).await
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use oci::{Algorithm, Digest, Hasher, UploadName};
 use tokio::sync::{OwnedMutexGuard, watch};
+use tracing::Instrument as _;
 
 use self::layout::Layout;
 use self::sync::Disk;
@@ -379,11 +380,13 @@ impl BlobStore for FileStore {
 
     async fn read(&self, digest: &Digest, range: Option<Range<u64>>) -> Result<BlobRead, BlobError> {
         let (inner, digest) = (Arc::clone(&self.0), *digest);
-        blocking(move || inner.read(&digest, range)).await
+        let span = tracing::trace_span!("blob open", longshore.blob = %digest);
+        blocking(move || inner.read(&digest, range)).instrument(span).await
     }
 
     async fn put(&self, digest: &Digest, body: Body) -> Result<BlobInfo, BlobError> {
-        detached(Arc::clone(&self.0).put(*digest, body)).await
+        let span = tracing::trace_span!("blob store", longshore.blob = %digest);
+        detached(Arc::clone(&self.0).put(*digest, body)).instrument(span).await
     }
 
     async fn scan(&self, digest: &Digest) -> Result<BlobRead, BlobError> {
@@ -451,12 +454,14 @@ impl BlobStore for FileStore {
         if guard.size != offset {
             return Err(BlobError::OffsetMismatch { upload: upload.clone(), offset, size: guard.size });
         }
-        detached(Arc::clone(&self.0).append(upload.clone(), guard, body, None)).await
+        let span = tracing::trace_span!("upload append", longshore.upload = %upload);
+        detached(Arc::clone(&self.0).append(upload.clone(), guard, body, None)).instrument(span).await
     }
 
     async fn upload_grow(&self, upload: &UploadName, body: Body, grown: watch::Sender<u64>) -> Result<u64, BlobError> {
         let guard = self.0.lock(upload)?;
-        detached(Arc::clone(&self.0).append(upload.clone(), guard, body, Some(grown))).await
+        let span = tracing::trace_span!("upload append", longshore.upload = %upload);
+        detached(Arc::clone(&self.0).append(upload.clone(), guard, body, Some(grown))).instrument(span).await
     }
 
     async fn upload_read(&self, upload: &UploadName, range: Range<u64>) -> Result<Body, BlobError> {
@@ -477,7 +482,8 @@ impl BlobStore for FileStore {
 
     async fn upload_finish(&self, upload: &UploadName, digest: &Digest) -> Result<BlobInfo, BlobError> {
         let guard = self.0.lock(upload)?;
-        detached(Arc::clone(&self.0).finish(upload.clone(), guard, *digest)).await
+        let span = tracing::trace_span!("upload finish", longshore.upload = %upload, longshore.blob = %digest);
+        detached(Arc::clone(&self.0).finish(upload.clone(), guard, *digest)).instrument(span).await
     }
 
     async fn upload_cancel(&self, upload: &UploadName) -> Result<(), BlobError> {

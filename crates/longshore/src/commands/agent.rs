@@ -51,7 +51,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
-    super::telemetry(false)?;
+    super::telemetry(false, None)?;
     let data = global.data.clone().unwrap_or_else(|| PathBuf::from(DATA_FOLDER));
     let data = std::path::absolute(&data).map_err(|error| Problem::internal(&error))?;
     let program = std::env::current_exe().map_err(|error| Problem::internal(&error))?;

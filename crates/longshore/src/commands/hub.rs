@@ -30,7 +30,11 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
-    super::telemetry(args.log_json)?;
+    #[cfg(feature = "otel")]
+    let (_exporter, traces) = exporter()?.unzip();
+    #[cfg(not(feature = "otel"))]
+    let traces = None;
+    super::telemetry(args.log_json, traces)?;
     let flags = Flags {
         listen: args.listen,
         agent_listen: args.agent_listen,
@@ -39,4 +43,15 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
     };
     let config = Config::load(args.config.as_deref(), flags, global.data_folder())?;
     crate::hub::run(config).await
+}
+
+#[cfg(feature = "otel")]
+fn exporter() -> api::Result<Option<(otel::Exporter, base::telemetry::Traces)>> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let runtime = tokio::runtime::Handle::current();
+    otel::Exporter::start(runtime, "longshore", env!("CARGO_PKG_VERSION"), host).map_err(|error| {
+        api::Problem::new(400, "trace-setting", "Traces cannot be exported")
+            .detail(error.to_string())
+            .hint("Mend the OTEL_… variables, or take them out of the environment.")
+    })
 }

@@ -1,7 +1,7 @@
 //! The command line: one file for each command, whose doc comment is its `--help`.
 
 use api::Problem;
-use base::telemetry::LogFormat;
+use base::telemetry::{LogFormat, Traces};
 use clap::{Parser, Subcommand};
 
 use crate::reach::Global;
@@ -94,10 +94,10 @@ fn requested_by() -> String {
     format!("{user}@{machine}")
 }
 
-/// Sets up the log of a process that serves.
-fn telemetry(json: bool) -> api::Result<()> {
+/// Sets up the log of a process that serves, and the export of its traces.
+fn telemetry(json: bool, traces: Option<Traces>) -> api::Result<()> {
     let format = if json { LogFormat::Json } else { LogFormat::Text };
-    base::telemetry::init(format)
+    base::telemetry::init(format, traces)
         .map_err(|error| Problem::new(400, "log-setting", "The log cannot be set up").detail(error.to_string()))
 }
 

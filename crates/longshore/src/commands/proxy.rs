@@ -21,7 +21,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> api::Result<()> {
-    super::telemetry(false)?;
+    super::telemetry(false, None)?;
     let shutdown = Shutdown::on_signals().map_err(|error| Problem::internal(&error))?;
     let result = proxy::run(ProxyConfig::new(args.control, args.state), shutdown.token()).await;
     result.map_err(|error| Problem::new(500, "proxy-failed", "The proxy cannot run").detail(error.to_string()))

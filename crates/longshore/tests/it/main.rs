@@ -22,3 +22,5 @@ mod recovery;
 mod rollout;
 mod scene;
 mod soak;
+#[cfg(feature = "otel")]
+mod traces;

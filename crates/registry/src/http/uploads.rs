@@ -8,6 +8,7 @@ use axum::response::Response;
 use futures::StreamExt;
 use http::{StatusCode, header};
 use oci::{Algorithm, ContentRange, Digest, Endpoint, RepositoryName, UploadName};
+use tracing::Instrument as _;
 
 use super::{BODY_IDLE_MAX, Call, empty, quota, set, set_digest};
 use crate::Error;
@@ -145,10 +146,11 @@ async fn complete(
     let keeper = call.service.keeper.clone();
     let (repository, upload) = (repository.clone(), upload.clone());
     // A task of its own: a caller that goes away must not leave bytes without their row.
-    let finished = tokio::spawn(async move {
+    let publish = async move {
         keeper.upload_finish(&repository, &upload, digest).await?;
         Ok(created(&repository, &digest))
-    });
+    };
+    let finished = tokio::spawn(publish.instrument(tracing::trace_span!("blob publish")));
     finished.await.unwrap_or(Err(Error::Blob(blobs::BlobError::Interrupted)))
 }
 

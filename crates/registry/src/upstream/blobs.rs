@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use oci::{Digest, RepositoryName};
+use tracing::Instrument as _;
 
 use super::fetch::Fetch;
 use super::flight::locked;
@@ -112,7 +113,8 @@ impl Upstream {
                 self.busy_check()?;
                 let fetch = Arc::new(Fetch::new(digest, repository.clone()));
                 entry.insert(Arc::clone(&fetch));
-                tokio::spawn(Arc::clone(self).fetch(Arc::clone(&fetch), repository.clone()));
+                let span = tracing::trace_span!("upstream fetch", longshore.blob = %digest);
+                tokio::spawn(Arc::clone(self).fetch(Arc::clone(&fetch), repository.clone()).instrument(span));
                 fetch
             }
         };

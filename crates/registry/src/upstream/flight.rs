@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use tracing::Instrument as _;
 
 /// Questions under way at once, of one kind and upstream; more are refused.
 const FLIGHTS_MAX: usize = 1000;
@@ -54,10 +55,11 @@ where
                     let landing = Landing { flights: Arc::clone(&self.0), key: key.clone() };
                     let asking = ask();
                     // It cannot land before it is on the list: landing waits for the lock.
-                    let task = tokio::spawn(async move {
+                    let asking = async move {
                         let _landing = landing;
                         asking.await
-                    });
+                    };
+                    let task = tokio::spawn(asking.instrument(tracing::trace_span!("upstream question")));
                     let flight = async move { task.await.ok() }.boxed().shared();
                     flights.insert(key, flight.clone());
                     flight
