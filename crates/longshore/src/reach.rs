@@ -14,6 +14,9 @@ pub(crate) const DATA_FOLDER_ROOT: &str = "/var/lib/longshore";
 /// What `--help` calls the options that every command takes.
 const HEADING: &str = "Options of every command";
 
+/// What a file of certificates has at least once.
+const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Global {
@@ -40,7 +43,15 @@ impl Global {
     /// A client. The token is read from the data folder; without one, reading still works and the hub says why it
     /// refuses changes.
     pub(crate) fn client(&self) -> Result<HubClient> {
-        let Some(path) = &self.ca else { return HubClient::new(self.hub.clone(), self.token()?) };
+        match self.ca_pem()? {
+            None => HubClient::new(self.hub.clone(), self.token()?),
+            Some(pem) => HubClient::trusting(self.hub.clone(), self.token()?, &pem),
+        }
+    }
+
+    /// What the file of the CA holds, if one was named: a certificate at least.
+    pub(crate) fn ca_pem(&self) -> Result<Option<Vec<u8>>> {
+        let Some(path) = &self.ca else { return Ok(None) };
         let unreadable = |why: String| {
             Problem::new(400, "ca-unreadable", "The hub's CA cannot be read")
                 .detail(format!("{}: {why}", path.display()))
@@ -49,7 +60,10 @@ impl Global {
         let pem =
             base::folder::file_read(path, base::tls::PEM_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;
         let pem = pem.ok_or_else(|| unreadable("there is no such file".to_owned()))?;
-        HubClient::trusting(self.hub.clone(), self.token()?, &pem)
+        if !pem.windows(CERTIFICATE.len()).any(|window| window == CERTIFICATE) {
+            return Err(unreadable("there is no certificate in it".to_owned()));
+        }
+        Ok(Some(pem))
     }
 
     fn token(&self) -> Result<Option<TokenFile>> {

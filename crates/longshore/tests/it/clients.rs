@@ -334,6 +334,7 @@ fn clients_round_trip_an_image_over_tls_and_through_a_proxy() {
     };
     longshore(&["--ca", ca.to_str().unwrap()]).unwrap();
     assert!(longshore(&[]).is_err(), "the system does not know this CA");
+    import(&hub, &ca, "round/skopeo:1", &digest, folder.path());
 
     // Names that the certificate has, and others: after DNS rebinding the attacker's (a47).
     let curl = |name: &str, path: &str| {
@@ -357,6 +358,30 @@ fn clients_round_trip_an_image_over_tls_and_through_a_proxy() {
     let from = trust(hub.certificates.as_deref(), "src-");
     run(Command::new("skopeo").args(["copy", &from, &to, &back])).unwrap();
     proxy.kill();
+}
+
+/// From one hub to another, each with a CA of its own, both of which must be in the file that the command is given.
+fn import(source: &Hub, source_ca: &Path, name: &str, digest: &str, folder: &Path) {
+    let home = folder.join("importing");
+    std::fs::create_dir(&home).unwrap();
+    let hub = Hub::start_tls(&home);
+    let (own, both) = (hub.certificates.as_ref().unwrap().join("ca.crt"), home.join("both.pem"));
+    std::fs::write(&both, [&own, source_ca].map(|path| std::fs::read_to_string(path).unwrap()).concat()).unwrap();
+    let longshore = |ca: &Path, arguments: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.args(["--hub", &format!("https://{}", hub.listen), "--ca"]).arg(ca).args(arguments);
+        run(&mut command)
+    };
+    let from = format!("https://{}/{name}", source.listen);
+    let import = ["image", "import", &from, "--to", "brought/in"];
+    for one in [&own, source_ca] {
+        assert!(longshore(one, &import).is_err(), "one of the two is not known");
+    }
+    longshore(&both, &import).unwrap();
+    assert_eq!(hub.digest("brought/in:1"), digest);
+    assert!(longshore(&own, &["image", "ls", "brought/in"]).unwrap().contains('1'));
+    longshore(&own, &["image", "rm", "brought/in:1"]).unwrap();
+    assert!(longshore(source_ca, &["image", "ls"]).is_err());
 }
 
 /// nginx with the hub's certificate before the hub.

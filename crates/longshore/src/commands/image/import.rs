@@ -20,8 +20,6 @@ use crate::reach::Global;
 /// How long one request waits, in all, for a registry that is busy or does not answer.
 const PATIENCE: Duration = Duration::from_secs(300);
 const REPOSITORIES_BYTES_MAX: u64 = 16 << 20;
-/// What a file of certificates has at least once.
-const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// Failures that are told again at the end.
 const FAILURES_TOLD: usize = 10;
 
@@ -33,7 +31,8 @@ const FAILURES_TOLD: usize = 10;
 ///
 /// What the hub has is not brought again. When it breaks off, run the same command again: it goes on with the rest.
 ///
-/// Credentials are those of `docker login` and `podman login`, with the credential helpers that they name.
+/// Credentials are those of `docker login` and `podman login`, with the credential helpers that they name. The
+/// certificates in the file given with --ca are trusted for the source, too.
 #[derive(clap::Args)]
 pub(in crate::commands) struct Args {
     /// Where from: a registry, a prefix of its repositories, a repository, REPOSITORY:TAG or REPOSITORY@DIGEST
@@ -60,9 +59,6 @@ pub(in crate::commands) struct Args {
     /// Speak to the source without TLS; to one on loopback it is usual
     #[arg(long)]
     plain_http: bool,
-    /// Trust the certificates in this PEM file, besides the machine's
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
@@ -80,14 +76,6 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
     }
     if args.plain_http && host != hub.host {
         config.plain_http.push(host.clone());
-    }
-    if let Some(path) = &args.ca {
-        config.certificates_pem =
-            std::fs::read(path).map_err(|error| unreadable("The certificates cannot be read", path, &error))?;
-        if !config.certificates_pem.windows(CERTIFICATE.len()).any(|window| window == CERTIFICATE) {
-            return Err(Problem::new(422, "certificates-file", "There are no certificates")
-                .detail(format!("{} holds none in PEM form", path.display())));
-        }
     }
     let path = args.source.path().map(RepositoryName::as_str).unwrap_or_default();
     let keychain = Keychain::read(&crate::reach::credential_files()).map_err(keychain_problem)?;

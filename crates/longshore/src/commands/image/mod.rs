@@ -48,7 +48,8 @@ impl Hub {
         let named = vec![host.clone()];
         let (plain_http, https) =
             if global.hub.scheme() == "https" { (Vec::new(), named) } else { (named, Vec::new()) };
-        Ok(Self { host, config: ClientConfig { plain_http, https, ..ClientConfig::default() } })
+        let certificates_pem = global.ca_pem()?.unwrap_or_default();
+        Ok(Self { host, config: ClientConfig { plain_http, https, certificates_pem, ..ClientConfig::default() } })
     }
 
     fn client(&self) -> api::Result<client::Client> {
