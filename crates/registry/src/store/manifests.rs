@@ -339,11 +339,14 @@ pub(super) async fn remove(
             "UPDATE manifests SET orphaned_since = $1 WHERE repository = $2 AND orphaned_since IS NULL \
              AND digest IN (SELECT n.digest FROM manifest_needs n WHERE n.repository = $2 AND n.manifest = $3) \
              AND NOT EXISTS (SELECT 1 FROM manifest_needs o WHERE o.repository = $2 \
-             AND o.digest = manifests.digest AND o.manifest <> $3)",
+             AND o.digest = manifests.digest AND o.manifest <> $3) \
+             AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = $2 AND s.digest = manifests.subject)",
         ),
         (
             manifests_since,
-            "UPDATE manifests SET orphaned_since = $1 WHERE repository = $2 AND orphaned_since IS NULL AND subject = $3",
+            "UPDATE manifests SET orphaned_since = $1 WHERE repository = $2 AND orphaned_since IS NULL AND subject = $3 \
+             AND NOT EXISTS (SELECT 1 FROM manifest_needs o WHERE o.repository = $2 \
+             AND o.digest = manifests.digest AND o.manifest <> $3)",
         ),
     ] {
         sql(text).bind(since).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;

@@ -23,7 +23,7 @@ const REPOSITORIES: usize = 2;
 const BLOBS: usize = 3;
 const TAGS: [&str; 3] = ["B", "_", "a"];
 const HOLDERS: [&str; 2] = ["release/1", "release/2"];
-const MANIFESTS: usize = 6;
+const MANIFESTS: usize = 7;
 const GRACE_SECONDS: i64 = 3600;
 
 #[derive(Debug, Clone)]
@@ -59,6 +59,29 @@ fn change() -> impl Strategy<Value = Change> {
         3 => (0..GRACE_SECONDS * 5 / 4).prop_map(|seconds| Change::Collect { seconds }),
         2 => Just(Change::Fold),
     ]
+}
+
+/// A referrer that is in an index, too, loses both: the grace begins with the second.
+fn both_are_lost() -> Vec<Change> {
+    let link = |blob| Change::Link { repository: 0, blob };
+    let put = |manifest| Change::Put { repository: 0, manifest, tag: None };
+    let (subject, referrer, index) = (0, 2, 6);
+    let mut changes = vec![link(0), link(1), put(subject), put(referrer), put(index)];
+    for first in [subject, index] {
+        let second = if first == subject { index } else { subject };
+        changes.extend([
+            Change::Delete { repository: 0, manifest: first },
+            Change::Collect { seconds: GRACE_SECONDS / 2 },
+            Change::Delete { repository: 0, manifest: second },
+            Change::Collect { seconds: GRACE_SECONDS * 3 / 4 },
+            link(0),
+            link(1),
+            put(subject),
+            put(referrer),
+            put(index),
+        ]);
+    }
+    changes
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -98,6 +121,7 @@ fn known(blobs: &[String]) -> [Known; MANIFESTS] {
     let (first, second) = (image(1, None), image(2, None));
     let referrer = image(1, Some(&first));
     let referrers_referrer = image(2, Some(&referrer));
+    let of_referrer = index(&[(media::OCI_MANIFEST, &referrer)]);
     let inner = index(&[(media::OCI_MANIFEST, &first)]);
     let outer = index(&[(media::OCI_MANIFEST, &second), (media::OCI_INDEX, &inner)]);
     let known = |value: &Value, blobs, manifests, subject| {
@@ -111,6 +135,7 @@ fn known(blobs: &[String]) -> [Known; MANIFESTS] {
         known(&inner, &[], &[0], None),
         known(&outer, &[], &[1, 3], None),
         known(&referrers_referrer, &[0, 2], &[], Some(2)),
+        known(&of_referrer, &[], &[2], None),
     ]
 }
 
@@ -459,6 +484,7 @@ async fn any_sequence_of_changes_is_as_the_model_says() {
             Ok(())
         };
         let run = || {
+            let _: Result<(), TestCaseError> = check(both_are_lost());
             let config =
                 TestConfig { cases: CASES, max_shrink_iters: 200, failure_persistence: None, ..TestConfig::default() };
             TestRunner::new(config).run(&prop::collection::vec(change(), 1..STEPS_MAX), check)
