@@ -139,7 +139,8 @@ async fn connection<A: App>(
     let Some(acceptor) = acceptor else {
         let (files, peer) = (Current::default(), Peer { address, certificate: None });
         let stream = Metered::new(Plain::new(stream, files.clone()), large);
-        return http(stream, peer, app, files, shutdown).await;
+        // Apart, so that a connection has room for what it is and not for what it could have been.
+        return Box::pin(http(stream, peer, app, files, shutdown)).await;
     };
     let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
     let handshake = tokio::select! {
@@ -153,7 +154,7 @@ async fn connection<A: App>(
             let certificates = stream.get_ref().1.peer_certificates();
             let certificate = certificates.and_then(<[_]>::first).map(|certificate| certificate.clone().into_owned());
             let peer = Peer { address, certificate };
-            http(Metered::new(stream, large), peer, app, Current::default(), shutdown).await;
+            Box::pin(http(Metered::new(stream, large), peer, app, Current::default(), shutdown)).await;
         }
     }
 }

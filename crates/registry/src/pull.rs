@@ -23,7 +23,7 @@ impl Service {
             return self.store.manifest(repository, reference).await;
         };
         for _ in 0..EVICTIONS_OUTRUN_MAX {
-            let is_there = upstream.manifest_refresh(repository, reference).await?;
+            let is_there = Box::pin(upstream.manifest_refresh(repository, reference)).await?;
             match self.store.manifest(repository, reference).await? {
                 Some(ready) => {
                     upstream.used(repository, ready.manifest.digest);

@@ -80,11 +80,8 @@ struct Batch {
 }
 
 impl Batch {
-    /// Whether another piece may be asked for: always for one, for more with a place.
+    /// Whether another piece may be asked for while a thread writes.
     fn has_room(&mut self, budget: &Budget) -> bool {
-        if self.pieces.is_empty() {
-            return true;
-        }
         if self.place.is_none() {
             self.place = Arc::clone(&budget.batches).try_acquire_owned().ok();
         }
