@@ -41,6 +41,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 5, name: "usage", sql: include_str!("../../migrations/0005_usage.sql") },
     Migration { number: 6, name: "upstreams", sql: include_str!("../../migrations/0006_upstreams.sql") },
     Migration { number: 7, name: "damaged", sql: include_str!("../../migrations/0007_damaged_manifests.sql") },
+    Migration { number: 8, name: "needs", sql: include_str!("../../migrations/0008_needs_index.sql") },
 ];
 
 #[derive(Clone)]
