@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -12,6 +13,7 @@ use futures::{FutureExt, StreamExt};
 use oci::{Algorithm, Digest, Hasher};
 use rustix::fs::{Advice, fadvise};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::{BLOB_BYTES_MAX, BlobError, Body};
 
@@ -20,6 +22,11 @@ const BATCH_BYTES: usize = 512 << 10;
 /// Batches that are being gathered, over all uploads. One that finds no place passes on piece by piece: so memory is
 /// bounded however many push at once, and who sends too fast waits.
 const BATCHES_MAX: usize = 8;
+/// How long a batch with a place waits to be full: whoever sends slowly keeps no place.
+const GATHER_MAX: Duration = Duration::from_millis(20);
+/// Where batches end, but for the last: the larger and the better aligned a write is, the larger are the folios of the page
+/// cache, and the less it costs the kernel to send them later.
+const ALIGNED_BYTES: u64 = 64 << 10;
 /// Threads that write or wait for the disk at once; the others are left to those who read.
 const WRITERS_MAX: usize = 32;
 /// The disk is asked to begin writing whenever so much is new, so that the last wait is short.
@@ -76,16 +83,40 @@ pub(crate) struct Pumped {
 struct Batch {
     pieces: Vec<Bytes>,
     bytes: usize,
+    /// When the first of them came.
+    since: Option<Instant>,
     place: Option<OwnedSemaphorePermit>,
 }
 
 impl Batch {
-    /// Whether another piece may be asked for while a thread writes.
+    /// Whether another piece may be asked for before these are written.
     fn has_room(&mut self, budget: &Budget) -> bool {
         if self.place.is_none() {
             self.place = Arc::clone(&budget.batches).try_acquire_owned().ok();
         }
         self.place.is_some() && self.bytes < BATCH_BYTES
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        self.pieces.push(piece);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// What is to be written at `at`: all that ends where batches end, or else all.
+    fn cut(&mut self, at: u64, is_last: bool) -> Batch {
+        let mut cut = std::mem::take(self);
+        let end = at + cut.bytes as u64;
+        let kept = (end % ALIGNED_BYTES) as usize;
+        if !is_last
+            && end - kept as u64 > at
+            && let Some(last) = cut.pieces.last_mut().filter(|last| last.len() > kept)
+            && kept > 0
+        {
+            self.push(last.split_off(last.len() - kept));
+            cut.bytes -= kept;
+        }
+        cut
     }
 }
 
@@ -100,8 +131,7 @@ impl Writer {
         Ok(Writer { file, size, hasher, grown: None, behind: size })
     }
 
-    /// Writes all pieces as one: the larger a write is, the larger are the folios of the page cache, and the less it costs
-    /// to send them later. After an error nothing of them counts.
+    /// Writes all pieces as one. After an error nothing of them counts.
     fn write(&mut self, pieces: &[Bytes]) -> io::Result<()> {
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut left = slices.as_mut_slice();
@@ -141,10 +171,15 @@ impl Writer {
         let mut result = Ok(());
         let mut has_ended = false;
         loop {
+            let waits_until = batch.since.map(|since| since + GATHER_MAX).filter(|until| {
+                let is_watched = idle.as_ref().is_none_or(|writer| writer.grown.is_some());
+                !has_ended && !is_watched && Instant::now() < *until && batch.has_room(budget)
+            });
             if !batch.pieces.is_empty()
+                && waits_until.is_none()
                 && let Some(mut writer) = idle.take()
             {
-                let Batch { pieces, place, .. } = std::mem::take(&mut batch);
+                let Batch { pieces, place, .. } = batch.cut(writer.size, has_ended || writer.grown.is_some());
                 let writing = budget.turn(move || {
                     let outcome = writer.write(&pieces);
                     drop((pieces, place));
@@ -152,10 +187,17 @@ impl Writer {
                 });
                 working = Some(writing.boxed());
             }
-            let takes_more = !has_ended && batch.has_room(budget);
+            // A place is for those who have begun: it would be lost to whoever sends nothing.
+            let takes_more = !has_ended && working.is_some() && batch.has_room(budget);
             let event = match &mut working {
                 None if has_ended => return Pumped { writer: idle, result },
-                None => Event::Piece(body.next().await),
+                None => match waits_until {
+                    None => Event::Piece(body.next().await),
+                    Some(until) => match tokio::time::timeout_at(until, body.next()).await {
+                        Ok(piece) => Event::Piece(piece),
+                        Err(_) => continue,
+                    },
+                },
                 Some(writing) if takes_more => tokio::select! {
                     written = writing => Event::Written(Box::new(written)),
                     piece = body.next() => Event::Piece(piece),
@@ -169,8 +211,7 @@ impl Writer {
                 }
                 Event::Piece(Some(Ok(piece))) => {
                     announced += piece.len() as u64;
-                    batch.bytes += piece.len();
-                    batch.pieces.push(piece);
+                    batch.push(piece);
                 }
                 Event::Piece(Some(Err(error))) => {
                     result = Err(BlobError::Body(error));
@@ -181,6 +222,9 @@ impl Writer {
                     Ok((writer, Ok(()))) => {
                         idle = Some(writer);
                         working = None;
+                        if batch.pieces.is_empty() {
+                            batch.place = None;
+                        }
                     }
                     Ok((writer, Err(error))) => {
                         return Pumped { writer: Some(writer), result: Err(BlobError::io("write", path)(error)) };
