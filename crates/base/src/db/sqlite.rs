@@ -29,6 +29,9 @@ pub const GROUP_JOBS_MAX: usize = 128;
 pub const GROUP_MILLIS_MAX: u64 = 50;
 /// Commands of the writer that another process may delay, such as a backup.
 const BUSY_TIMEOUT_SECONDS: u64 = 10;
+/// SQLite's code for a file that another connection holds.
+const CODE_BUSY: &str = "5";
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// What the WAL file is cut back to after a burst.
 const WAL_BYTES_MAX: u64 = 64 << 20;
 const FILE_MODE: u32 = 0o600;
@@ -65,7 +68,7 @@ pub(super) async fn open(
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("journal_size_limit", WAL_BYTES_MAX.to_string());
-    let mut connection = writing.connect().await.map_err(unavailable)?;
+    let mut connection = connect(&writing).await.map_err(unavailable)?;
     run(&mut connection, "BEGIN IMMEDIATE").await?;
     match migrate_sqlite(&mut connection, context, migrations).await {
         Ok(()) => run(&mut connection, "COMMIT").await?,
@@ -102,6 +105,22 @@ fn folder_make(folder: &Path) -> Result<(), DbError> {
         }
     }
     Ok(())
+}
+
+/// Opens the file, which another process may just be opening, too: SQLite does not wait while the journal's mode changes.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let begun = Instant::now();
+    loop {
+        match options.connect().await {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(CODE_BUSY)
+                    && begun.elapsed() < Duration::from_secs(BUSY_TIMEOUT_SECONDS) =>
+            {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), DbError> {
