@@ -225,7 +225,8 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static, A: App>(
         let (app, peer, files) = (app.clone(), peer.clone(), files.clone());
         async move {
             request.extensions_mut().insert(peer);
-            let mut response = app.oneshot(request).instrument(seen.span()).await?;
+            // Large, and moved often otherwise; and a connection without a request has no room for one.
+            let mut response = Box::pin(app.oneshot(request)).instrument(seen.span()).await?;
             if let Some(file) = response.extensions_mut().remove::<SentFile>() {
                 files.set(file);
             }
