@@ -53,10 +53,8 @@ impl HostGuard {
                 .hint("open the server's own pages, or call it from a program")),
         }
     }
-}
 
-/// What most requests are: one Host header that is written as the guard writes it, and nothing else to look at.
-impl HostGuard {
+    /// What most requests are: one Host header that is written as the guard writes it, and nothing else to look at.
     fn is_plain(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };

@@ -29,8 +29,8 @@ pub const GROUP_JOBS_MAX: usize = 128;
 pub const GROUP_MILLIS_MAX: u64 = 50;
 /// Commands of the writer that another process may delay, such as a backup.
 const BUSY_TIMEOUT_SECONDS: u64 = 10;
-/// SQLite's code for a file that another connection holds.
-const CODE_BUSY: &str = "5";
+/// SQLite's code for a file that another connection holds, in the lowest byte of the codes that say why.
+const CODE_BUSY: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// What the WAL file is cut back to after a burst.
 const WAL_BYTES_MAX: u64 = 64 << 20;
@@ -113,7 +113,10 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sql
     loop {
         match options.connect().await {
             Err(sqlx::Error::Database(error))
-                if error.code().as_deref() == Some(CODE_BUSY)
+                if error
+                    .code()
+                    .and_then(|code| code.parse().ok())
+                    .is_some_and(|code: u32| code & 0xff == CODE_BUSY)
                     && begun.elapsed() < Duration::from_secs(BUSY_TIMEOUT_SECONDS) =>
             {
                 tokio::time::sleep(BUSY_PAUSE).await;

@@ -258,3 +258,36 @@ pub(crate) fn hash_file(path: &Path, algorithm: Algorithm) -> io::Result<Digest>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn batches_end_where_they_are_aligned_and_lose_nothing(
+            lengths in prop::collection::vec(1_usize..200_000, 1..12),
+            at in 0_u64..1 << 20,
+            is_last: bool,
+        ) {
+            let pieces = lengths.iter().zip(1_u8..).map(|(length, byte)| Bytes::from(vec![byte; *length]));
+            let all: Vec<Bytes> = pieces.collect();
+            let mut batch = Batch::default();
+            all.iter().for_each(|piece| batch.push(piece.clone()));
+            let cut = batch.cut(at, is_last);
+            let written: usize = cut.pieces.iter().map(Bytes::len).sum();
+            let kept: usize = batch.pieces.iter().map(Bytes::len).sum();
+            prop_assert_eq!((cut.bytes, batch.bytes), (written, kept));
+            prop_assert_eq!([cut.pieces.concat(), batch.pieces.concat()].concat(), all.concat());
+            prop_assert!(written > 0 && (!is_last || kept == 0));
+            // The end is aligned wherever the last piece reaches over such a place.
+            let end = at + written as u64;
+            let last = all.last().map_or(0, Bytes::len) as u64;
+            let whole = at + (written + kept) as u64;
+            let reaches = whole % ALIGNED_BYTES < last && whole - whole % ALIGNED_BYTES > at;
+            prop_assert_eq!(end % ALIGNED_BYTES == 0, whole % ALIGNED_BYTES == 0 || (!is_last && reaches));
+        }
+    }
+}

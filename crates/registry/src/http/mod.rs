@@ -48,14 +48,13 @@ pub fn main_port(service: Arc<Service>) -> Port {
     Port { service, caller: Caller::Port }
 }
 
-/// Routes for the hub's own port.
-pub fn routes(service: Arc<Service>) -> Router {
-    router(main_port(service))
-}
-
 /// Routes for the agent port: hosts read.
 pub fn host_routes(service: Arc<Service>) -> Router {
-    router(Port { service, caller: Caller::Host })
+    Router::new()
+        .route("/v2", any(dispatch))
+        .route("/v2/", any(dispatch))
+        .route("/v2/{*rest}", any(dispatch))
+        .with_state(Port { service, caller: Caller::Host })
 }
 
 impl Port {
@@ -71,14 +70,6 @@ impl Port {
             Err(error) => error.into_response(),
         }
     }
-}
-
-fn router(port: Port) -> Router {
-    Router::new()
-        .route("/v2", any(dispatch))
-        .route("/v2/", any(dispatch))
-        .route("/v2/{*rest}", any(dispatch))
-        .with_state(port)
 }
 
 /// A request that was authorised, with what handlers need of it.

@@ -59,7 +59,9 @@ impl Other {
         let image = json!({ "schemaVersion": 2, "mediaType": media::OCI_MANIFEST, "config": config, "layers": layers });
         let (image, tag) = (Bytes::from(image.to_string()), "v1".parse::<ManifestReference>().unwrap());
         service.manifest_take(&repository, &tag, &[], None, image.clone()).await.unwrap();
-        let server = Served::new(crate::http::routes(service)).await;
+        let port = crate::http::main_port(service);
+        let answer = async move |request| port.answer(request).await;
+        let server = Served::new(axum::Router::new().fallback(answer)).await;
         Self { server, layer, image, _folder: folder }
     }
 }

@@ -1,9 +1,11 @@
 //! What the distribution specification asks for.
 
+use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use api::registry::{Pin, Registry};
 use base::db::testing::for_each_database;
+use base::sendfile::SentFile;
 use client::{Client, ClientConfig};
 use futures::StreamExt as _;
 use oci::{Digest, Reference, media};
@@ -457,6 +459,34 @@ async fn other_contexts_use_it_in_process() {
         assert_eq!(service.blob_get(&repository, &config, 2).await.unwrap().unwrap(), "{}");
         assert!(service.blob_get(&repository, &config, 1).await.is_err());
         assert_eq!(service.blob_get(&"other".parse().unwrap(), &config, 2).await.unwrap(), None);
+    })
+    .await;
+}
+
+/// Listeners send the file in place of the bytes, which they find by where these are.
+#[tokio::test]
+async fn a_large_blob_says_which_file_its_bytes_are_of() {
+    for_each_database(|database| async move {
+        let world = World::new(database).await;
+        let bytes: Vec<u8> = (0..300_000).map(|at| (at % 251) as u8).collect();
+        let digest = world.blob("team/app", &bytes).await;
+        let port = registry::http::main_port(world.service.clone());
+        let request = axum::extract::Request::builder()
+            .uri(format!("/v2/team/app/blobs/{digest}"))
+            .header("range", "bytes=70000-299999")
+            .body(axum::body::Body::empty());
+        let mut response = port.answer(request.unwrap()).await;
+        assert_eq!(response.status(), 206);
+        let SentFile { file, addresses } = response.extensions_mut().remove().unwrap();
+        assert_eq!(addresses.len(), bytes.len());
+        let mut body = response.into_body().into_data_stream();
+        let piece = body.next().await.unwrap().unwrap();
+        assert_eq!(piece.as_ptr().addr(), addresses.start + 70_000);
+        let mut of_file = vec![0; bytes.len()];
+        file.upgrade().unwrap().read_exact_at(&mut of_file, 0).unwrap();
+        assert!(of_file == bytes && piece == bytes[70_000..]);
+        drop((body, piece));
+        assert!(file.upgrade().is_none(), "the file is held open without a reader");
     })
     .await;
 }

@@ -40,7 +40,9 @@ impl World {
         let service = Arc::new(Service::new(config, deps).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = registry::http::routes(Arc::clone(&service))
+        let port = registry::http::main_port(Arc::clone(&service));
+        let router = axum::Router::new()
+            .fallback(async move |request| port.answer(request).await)
             .merge(registry::http::images_routes(service.clone()))
             .merge(registry::http::api_routes(service.clone()));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
