@@ -16,6 +16,8 @@ use crate::wire::{Connection, sha256};
 const IMAGES: usize = 100_000;
 const DELETED: usize = 1_000;
 const PUSHERS: u64 = 16;
+/// Connections that the deletions go over.
+const DELETERS: usize = 16;
 const PUSHED_BYTES: usize = 1 << 20;
 const SECONDS_MAX: f64 = 10.0;
 /// How long pushes go on alone, to know what they take undisturbed.
@@ -83,11 +85,20 @@ pub(crate) async fn collect(binary: &Path, data: &Path) -> anyhow::Result<Vec<Ro
     tokio::time::sleep(Duration::from_secs(ALONE_SECONDS)).await;
     let (_, alone) = pushes.take();
     let begun = Instant::now();
-    let mut connection = Connection::open(hub.address).await?;
-    for digest in &digests {
-        let answer =
-            connection.request("DELETE", &format!("/v2/{REPOSITORY}/manifests/{digest}"), "text/plain", &[]).await?;
-        ensure!(answer.status == 202, "a deletion: {}", answer.status);
+    let mut deleters = tokio::task::JoinSet::new();
+    for digests in digests.chunks(DELETED.div_ceil(DELETERS)) {
+        let (mut connection, digests) = (Connection::open(hub.address).await?, digests.to_vec());
+        deleters.spawn(async move {
+            for digest in digests {
+                let path = format!("/v2/{REPOSITORY}/manifests/{digest}");
+                let answer = connection.request("DELETE", &path, "text/plain", &[]).await?;
+                ensure!(answer.status == 202, "a deletion: {}", answer.status);
+            }
+            Ok(())
+        });
+    }
+    while let Some(ended) = deleters.join_next().await {
+        ended??;
     }
     let deleted = begun.elapsed().as_secs_f64();
     while paths.iter().any(|path| path.exists()) {

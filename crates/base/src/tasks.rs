@@ -27,6 +27,8 @@ pub enum Progress {
     Done,
     /// A page was done and more is waiting.
     More,
+    /// The next is due after this time, or after the task's interval when that is shorter.
+    After(Duration),
 }
 
 /// Wakes a task. Any number of calls before its next run cause one run; a call during a run causes another one.
@@ -113,6 +115,7 @@ impl Tasks {
                     }
                     Ok(Progress::More) => Duration::from_millis(FAILURE_PAUSE_MILLIS_FIRST),
                     Ok(Progress::Done) => every,
+                    Ok(Progress::After(time)) => time.min(every),
                     Err(error) => {
                         tracing::warn!(task = name, failures, %error, "background task failed");
                         failure_pause(failures, every)

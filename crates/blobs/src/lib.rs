@@ -20,7 +20,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use oci::{Digest, UploadName};
+use oci::{Algorithm, Digest, UploadName};
 use tokio::sync::watch;
 
 pub use error::{BlobError, BlobErrorKind};
@@ -129,8 +129,8 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Blobs in the order of algorithm and digest, those after `after`, at most `limit` ([`PAGE_BLOBS_MAX`]).
     async fn list(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<BlobInfo>, BlobError>;
 
-    /// Begins an upload.
-    async fn upload_create(&self) -> Result<UploadName, BlobError>;
+    /// Begins an upload. One that ends with a digest of another algorithm is read once more.
+    async fn upload_create(&self, algorithm: Algorithm) -> Result<UploadName, BlobError>;
 
     /// How many bytes of an upload are there: where the next append begins.
     async fn upload_size(&self, upload: &UploadName) -> Result<u64, BlobError>;

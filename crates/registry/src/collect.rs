@@ -152,8 +152,12 @@ impl Service {
 
     /// Whether there is anything to collect as of `now`.
     pub(crate) async fn collect_is_due(&self, now: Micros) -> Result<bool, Error> {
-        let cutoff = now.minus(self.grace);
-        Ok(!self.collector.lock().await.is_repaired || self.store.collect_is_due(cutoff).await?)
+        Ok(!self.collector.lock().await.is_repaired || self.collect_next().await?.is_some_and(|at| at <= now))
+    }
+
+    /// When the next grace runs out.
+    pub(crate) async fn collect_next(&self) -> Result<Option<Micros>, Error> {
+        Ok(self.store.marked_first().await?.map(|at| at.plus(self.grace)))
     }
 
     /// Holds the right to collect, or says that another hub does.

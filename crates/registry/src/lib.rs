@@ -56,7 +56,7 @@ pub use heal::{DamagedBlob, DamagedManifest, Source};
 use keep::Keeper;
 pub use pattern::{PatternError, RepositoryPattern, TagPattern};
 pub use policy::{Retain, Rule, Rules, RulesError};
-use quota::Quotas;
+use quota::{Admitted, Quotas};
 pub use store::MIGRATIONS;
 use store::Store;
 use upstream::Upstreams;
@@ -129,10 +129,16 @@ impl Service {
         self.upstreams.tasks_spawn(tasks);
     }
 
-    /// Fails when a blob that a repository does not have yet passes its quota.
-    async fn quota_check_blob(&self, repository: &RepositoryName, digest: &Digest, bytes: u64) -> Result<(), Error> {
+    /// Fails when a blob that a repository does not have yet passes its quota; what is given back is to be kept until the
+    /// repository has it.
+    async fn quota_admit_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        bytes: u64,
+    ) -> Result<Option<Admitted>, Error> {
         if !self.quotas.holds(repository) || self.store.blob_size(repository, digest).await?.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         self.quotas.admit(&self.store, repository, bytes).await
     }
@@ -158,11 +164,10 @@ impl Service {
             }
         };
         let subject = document.subject().map(|subject| subject.digest);
-        if self.quotas.holds(repository)
-            && self.store.manifest(repository, &ManifestReference::Digest(digest)).await?.is_none()
-        {
-            self.quotas.admit(&self.store, repository, bytes.len() as u64).await?;
-        }
+        let is_new = self.quotas.holds(repository)
+            && self.store.manifest(repository, &ManifestReference::Digest(digest)).await?.is_none();
+        let _admitted =
+            if is_new { self.quotas.admit(&self.store, repository, bytes.len() as u64).await? } else { None };
         self.store.manifest_put(repository, digest, &document, bytes, tags, Micros::now()).await?;
         Ok(Taken { digest, subject })
     }
@@ -208,7 +213,7 @@ impl Registry for Service {
 
     async fn blob_put(&self, repository: &RepositoryName, bytes: Bytes) -> api::Result<Digest> {
         self.upstreams.push_check(repository)?;
-        self.quota_check_blob(repository, &Digest::sha256_of(&bytes), bytes.len() as u64).await?;
+        let _admitted = self.quota_admit_blob(repository, &Digest::sha256_of(&bytes), bytes.len() as u64).await?;
         Ok(self.keeper.blob_take(repository, bytes).await?)
     }
 

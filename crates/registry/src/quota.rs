@@ -34,28 +34,30 @@ pub(crate) struct Quotas {
     rules: Rules,
     seen: Mutex<Seen>,
     /// The last reading, for those who need not wait for another one.
-    latest: RwLock<Latest>,
+    latest: Arc<RwLock<Latest>>,
 }
 
 /// Bytes by the place of their rule.
 type Sums = HashMap<usize, u64>;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Latest {
     /// When the reading began.
     read_at: Option<Instant>,
     used_bytes: Sums,
-    /// What this hub had admitted when the reading began, since its start, …
-    admitted_before_bytes: Sums,
-    /// … and by now.
+    /// What this hub admitted, since its start.
     admitted_bytes: Sums,
+    /// What of it was kept or given up, …
+    settled_bytes: Sums,
+    /// … and what when the reading began: the reading has no more than this for certain.
+    settled_before_bytes: Sums,
 }
 
 impl Latest {
     /// What was held when it was last summed, and what was admitted since; none when that is too long ago.
     fn held(&self, rule: usize) -> Option<(u64, u64)> {
         let of = |sums: &Sums| sums.get(&rule).copied().unwrap_or_default();
-        let since = of(&self.admitted_bytes).saturating_sub(of(&self.admitted_before_bytes));
+        let since = of(&self.admitted_bytes).saturating_sub(of(&self.settled_before_bytes));
         let is_young = self.read_at.is_some_and(|read_at| read_at.elapsed() <= LATELY);
         is_young.then(|| (of(&self.used_bytes), since))
     }
@@ -63,6 +65,23 @@ impl Latest {
     fn admit(&mut self, rule: usize, bytes: u64) {
         let admitted = self.admitted_bytes.entry(rule).or_default();
         *admitted = admitted.saturating_add(bytes);
+    }
+}
+
+/// Bytes that were admitted and are on their way into the rows, until they are there or given up.
+#[must_use = "what is admitted counts as settled once this goes"]
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    latest: Arc<RwLock<Latest>>,
+    rule: usize,
+    bytes: u64,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        let settled = latest.settled_bytes.entry(self.rule).or_default();
+        *settled = settled.saturating_add(self.bytes);
     }
 }
 
@@ -133,7 +152,7 @@ impl Room {
 
 impl Quotas {
     pub(crate) fn new(rules: Rules) -> Self {
-        Self { rules, seen: Mutex::default(), latest: RwLock::default() }
+        Self { rules, seen: Mutex::default(), latest: Arc::default() }
     }
 
     /// Whether a quota holds for a repository.
@@ -150,7 +169,7 @@ impl Quotas {
         // Of those who waited for the lock, the first reads for all.
         if seen.read_at.is_none_or(|read_at| read_at < asked_at) {
             let begun_at = Instant::now();
-            let admitted_before_bytes = self.latest().admitted_bytes.clone();
+            let settled_before_bytes = self.latest().settled_bytes.clone();
             seen.read(store, &self.rules).await?;
             seen.read_at = Some(begun_at);
             let used_bytes = seen.sums();
@@ -158,34 +177,42 @@ impl Quotas {
             *latest = Latest {
                 read_at: Some(begun_at),
                 used_bytes,
-                admitted_before_bytes,
+                settled_before_bytes,
                 admitted_bytes: std::mem::take(&mut latest.admitted_bytes),
+                settled_bytes: std::mem::take(&mut latest.settled_bytes),
             };
         }
         let used_bytes = seen.sum(at);
         Ok(Some(Room { rule: rule.repositories.as_str().to_owned(), quota_bytes, used_bytes }))
     }
 
-    /// Fails unless so many bytes fit, which are about to be kept. They count from now on.
-    pub(crate) async fn admit(&self, store: &Store, repository: &RepositoryName, bytes: u64) -> Result<(), Error> {
-        let Some((at, rule)) = self.rules.find(repository.as_str()) else { return Ok(()) };
-        let Some(quota_bytes) = rule.quota_bytes else { return Ok(()) };
+    /// Fails unless so many bytes fit, which are about to be kept. They count from now on; none when no quota holds.
+    pub(crate) async fn admit(
+        &self,
+        store: &Store,
+        repository: &RepositoryName,
+        bytes: u64,
+    ) -> Result<Option<Admitted>, Error> {
+        let Some((at, rule)) = self.rules.find(repository.as_str()) else { return Ok(None) };
+        let Some(quota_bytes) = rule.quota_bytes else { return Ok(None) };
+        let admitted = |latest: &mut Latest| {
+            latest.admit(at, bytes);
+            Some(Admitted { latest: Arc::clone(&self.latest), rule: at, bytes })
+        };
         {
             let mut latest = self.latest_mut();
             if let Some((used, since)) = latest.held(at) {
                 let room = quota_bytes.saturating_sub(used);
                 let part = if store.db().is_shared() { room / SHARED_ROOM_PART } else { room };
                 if since.saturating_add(bytes.max(1)) <= part {
-                    latest.admit(at, bytes);
-                    return Ok(());
+                    return Ok(admitted(&mut latest));
                 }
             }
         }
         if let Some(room) = self.room(store, repository).await? {
             room.check(bytes)?;
         }
-        self.latest_mut().admit(at, bytes);
-        Ok(())
+        Ok(admitted(&mut self.latest_mut()))
     }
 
     /// What was left within the last second, if so many bytes fitted then; else what is left now.
@@ -266,5 +293,39 @@ impl Seen {
             let before = self.repositories.insert(repository, bytes).unwrap_or_default();
             *self.folded.entry(at).or_default() += bytes - before;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::Micros;
+    use base::db::testing::for_each_backend;
+    use oci::Digest;
+
+    use super::*;
+    use crate::{CONTEXT, Config, MIGRATIONS};
+
+    /// A sum that is made while something is on its way into the rows does not have it, and must not hide it either.
+    #[tokio::test]
+    async fn what_was_admitted_counts_while_it_is_written() {
+        for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
+            let rules = "[[repositories]]\nmatch = \"team/**\"\nquota = \"100 KiB\"\n";
+            let config: Config = base::config::parse("hub.toml", rules).unwrap();
+            let is_shared = db.is_shared();
+            let (store, quotas) = (Store::new(db, config.rules.clone()), Quotas::new(config.rules));
+            let repository: RepositoryName = "team/app".parse().unwrap();
+            // No more than what a hub may admit by a sum of its own.
+            let first = if is_shared { 5 << 10 } else { 60 << 10 };
+            quotas.room(&store, &repository).await.unwrap();
+            let admitted = quotas.admit(&store, &repository, first).await.unwrap();
+            assert_eq!(quotas.room(&store, &repository).await.unwrap().unwrap().used_bytes, 0);
+            let blob = blobs::BlobInfo { digest: Digest::sha256_of(b"bytes"), size: first };
+            let _linked = store.blob_link(&repository, blob, Micros::now()).await.unwrap();
+            drop(admitted);
+            let more = (100 << 10) - first;
+            assert!(quotas.admit(&store, &repository, more + 1).await.is_err());
+            assert!(quotas.admit(&store, &repository, more).await.unwrap().is_some());
+        })
+        .await;
     }
 }

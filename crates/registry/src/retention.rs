@@ -72,6 +72,13 @@ pub(crate) fn subject_of(tag: &Tag) -> Option<Digest> {
     format!("{algorithm}:{hex}").parse().ok()
 }
 
+/// The tags of [`subject_of`] that clients are known to use: of referrers, and of cosign's signatures, attestations and
+/// bills of materials.
+pub(crate) fn tags_about(manifest: &Digest) -> [String; 4] {
+    let stem = manifest.to_string().replace(':', "-");
+    ["", ".sig", ".att", ".sbom"].map(|suffix| format!("{stem}{suffix}"))
+}
+
 fn days(age: Duration) -> String {
     match age.as_secs() / 86_400 {
         0 => "less than a day".to_owned(),
@@ -159,8 +166,9 @@ mod tests {
     #[test]
     fn tags_that_say_something_about_a_manifest() {
         let digest = Digest::sha256_of(b"subject");
-        for suffix in ["", ".sig", ".att", ".sbom.x"] {
-            assert_eq!(subject_of(&format!("sha256-{}{suffix}", digest.hex()).parse().unwrap()), Some(digest));
+        let unusual = format!("sha256-{}.sbom.x", digest.hex());
+        for tag in tags_about(&digest).into_iter().chain([unusual]) {
+            assert_eq!(subject_of(&tag.parse().unwrap()), Some(digest));
         }
         for text in ["v1", "sha256-abc.sig", "latest-1"] {
             assert_eq!(subject_of(&text.parse().unwrap()), None);

@@ -15,8 +15,10 @@ const UPLOAD_IDLE_SECONDS_MAX: u64 = 24 * 3600;
 const ROWS_PER_PAGE_MAX: u32 = 64;
 /// How often uploads are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
-/// How often it is looked for what the grace has run out for, when no deletion asks for it.
+/// How often it is looked for what the grace has run out for, when nothing says that it is sooner.
 const COLLECT_INTERVAL: Duration = Duration::from_secs(15);
+/// The pause between collections, while graces run out one after the other.
+const COLLECT_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked for what is to be read again; also the time of one page of each pass.
 const SCRUB_INTERVAL: Duration = Duration::from_secs(60);
 /// How often sources are asked for what is damaged, besides at once when it is found.
@@ -45,10 +47,13 @@ pub(crate) fn spawn(service: Arc<Service>, tasks: &Tasks) {
         let service = Arc::clone(&collecting);
         async move {
             let now = Micros::now();
-            if service.collect_is_due(now).await? {
-                service.collect(now).await?;
+            if service.collect_is_due(now).await? && service.collect(now).await?.is_none() {
+                return Ok(Progress::Done);
             }
-            Ok::<_, Error>(Progress::Done)
+            Ok::<_, Error>(match service.collect_next().await? {
+                Some(at) => Progress::After(at.since(Micros::now()).max(COLLECT_PAUSE)),
+                None => Progress::Done,
+            })
         }
     });
     let (scrubbing, stop) = (Arc::clone(&service), tasks.shutdown().clone());
@@ -107,7 +112,7 @@ impl Service {
 mod tests {
     use base::db::testing::for_each_backend;
     use blobs::{BlobStore as _, FileStore, body_of};
-    use oci::{RepositoryName, UploadName};
+    use oci::{Algorithm, RepositoryName, UploadName};
 
     use super::*;
     use crate::{CONTEXT, Config, Deps, MIGRATIONS};
@@ -124,7 +129,7 @@ mod tests {
             let now = SystemTime::now();
             let old = Micros::now().plus_seconds(-2 * UPLOAD_IDLE_SECONDS_MAX as i64);
             let begun = async |at| {
-                let upload = blobs.upload_create().await.unwrap();
+                let upload = blobs.upload_create(Algorithm::Sha256).await.unwrap();
                 service.store.upload_create(&repository, &upload, at).await.unwrap();
                 upload
             };

@@ -293,10 +293,10 @@ impl Inner {
         outcome.map_err(|failed| failed.error)
     }
 
-    fn create(&self) -> Result<UploadName, BlobError> {
+    fn create(&self, algorithm: Algorithm) -> Result<UploadName, BlobError> {
         let text = uuid::Uuid::now_v7().to_string();
         let name: UploadName = text.parse().map_err(|_| BlobError::Interrupted)?;
-        let upload = Upload { size: 0, hasher: Some(Hasher::new(Algorithm::Sha256)), is_gone: false };
+        let upload = Upload { size: 0, hasher: Some(Hasher::new(algorithm)), is_gone: false };
         {
             let mut uploads = self.uploads();
             if uploads.len() >= UPLOADS_OPEN_MAX {
@@ -428,9 +428,9 @@ impl BlobStore for FileStore {
         blocking(move || inner.layout.list(after, limit.min(PAGE_BLOBS_MAX))).await
     }
 
-    async fn upload_create(&self) -> Result<UploadName, BlobError> {
+    async fn upload_create(&self, algorithm: Algorithm) -> Result<UploadName, BlobError> {
         let inner = Arc::clone(&self.0);
-        self.0.budget.turn(move || inner.create()).await
+        self.0.budget.turn(move || inner.create(algorithm)).await
     }
 
     async fn upload_size(&self, upload: &UploadName) -> Result<u64, BlobError> {

@@ -24,7 +24,7 @@ async fn more_uploads_than_places_all_arrive() {
     // These send a little and then nothing, and have what there is to have.
     let mut stalled = Vec::new();
     for seed in 0..STALLED {
-        let upload = store.upload_create().await.unwrap();
+        let upload = store.upload_create(Algorithm::Sha256).await.unwrap();
         let some = futures::stream::iter([Ok(Bytes::from(bytes(seed, PIECE))), Ok(Bytes::from(bytes(seed, PIECE)))]);
         let body = some.chain(futures::stream::pending::<io::Result<Bytes>>()).boxed();
         let store = store.clone();
@@ -38,7 +38,7 @@ async fn more_uploads_than_places_all_arrive() {
             let digest: Digest = sample::digest(Algorithm::Sha256, &whole);
             let pieces: Vec<io::Result<Bytes>> =
                 (0..LENGTH).step_by(PIECE).map(|at| Ok(whole.slice(at..(at + PIECE).min(LENGTH)))).collect();
-            let upload = store.upload_create().await.unwrap();
+            let upload = store.upload_create(Algorithm::Sha256).await.unwrap();
             let size = store.upload_append(&upload, 0, futures::stream::iter(pieces).boxed()).await.unwrap();
             assert_eq!(size, LENGTH as u64);
             store.upload_finish(&upload, &digest).await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use blobs::{BlobError, BlobStore, FileStore};
 use bytes::Bytes;
 use futures::StreamExt;
-use oci::Digest;
+use oci::{Algorithm, Digest};
 use tokio::sync::{mpsc, watch};
 
 use crate::sample::{self, bytes, read_body};
@@ -25,7 +25,7 @@ async fn an_upload_is_read_while_it_grows() {
     let store = FileStore::open(folder.path()).await.unwrap();
     let whole = bytes(1, 2_500_000);
     let digest = Digest::sha256_of(&whole);
-    let upload = store.upload_create().await.unwrap();
+    let upload = store.upload_create(Algorithm::Sha256).await.unwrap();
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(64);
     let body = body_from(receiver);
     let (grown, mut seen) = watch::channel(0);

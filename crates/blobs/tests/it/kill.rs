@@ -34,7 +34,7 @@ async fn push(store: FileStore, first_seed: u64, pushes: u64) {
         if push % 2 == 0 {
             store.put(&digest, body_of(content)).await.unwrap();
         } else {
-            let upload = store.upload_create().await.unwrap();
+            let upload = store.upload_create(Algorithm::Sha256).await.unwrap();
             say(&format!("chunk {upload} {seed} {length} 0"));
             let mut size = 0;
             for chunk in content.chunks(length / 3 + 1) {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use blobs::{Aside, BlobStore, FileStore, PAGE_BLOBS_MAX, SyncPoint, body_of};
-use oci::{Digest, UploadName};
+use oci::{Algorithm, Digest, UploadName};
 
 use crate::sample::{bytes, check_all};
 
@@ -116,7 +116,7 @@ async fn push(store: FileStore, acknowledged: Arc<Mutex<Acknowledged>>, first_se
                 return;
             }
         } else {
-            let Ok(upload) = store.upload_create().await else { return };
+            let Ok(upload) = store.upload_create(Algorithm::Sha256).await else { return };
             acknowledged.lock().unwrap().uploads.insert(upload.clone(), (seed, 0));
             let Ok(size) = store.upload_append(&upload, 0, body_of(content)).await else { return };
             acknowledged.lock().unwrap().uploads.insert(upload.clone(), (seed, size));
@@ -146,11 +146,11 @@ async fn act(
             acknowledged.blobs.insert(digest);
         }
         1 => {
-            let upload = store.upload_create().await.unwrap();
+            let upload = store.upload_create(Algorithm::Sha256).await.unwrap();
             acknowledged.uploads.insert(upload, (seed, 0));
         }
         2 => {
-            let upload = store.upload_create().await.unwrap();
+            let upload = store.upload_create(Algorithm::Sha256).await.unwrap();
             let size = store.upload_append(&upload, 0, body_of(content)).await.unwrap();
             acknowledged.uploads.insert(upload, (seed, size));
         }

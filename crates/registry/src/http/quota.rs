@@ -7,7 +7,7 @@ use oci::{Digest, RepositoryName, UploadName};
 
 use super::Call;
 use crate::Error;
-use crate::quota::Room;
+use crate::quota::{Admitted, Room};
 
 /// What is left for a blob of so many bytes, if that is known; none when no quota holds or the repository has the blob
 /// already. It does not decide: what is kept in the end is held against what is left then.
@@ -37,7 +37,8 @@ pub(super) async fn check(call: &Call<'_>, repository: &RepositoryName, digest: 
     }
 }
 
-/// Adds bytes to an upload, which ends with them where a digest is given. One that passes the quota is given up.
+/// Adds bytes to an upload, which ends with them where a digest is given: then what is given back is to be kept until it
+/// has ended. One that passes the quota is given up.
 pub(super) async fn append(
     call: &Call<'_>,
     repository: &RepositoryName,
@@ -45,18 +46,19 @@ pub(super) async fn append(
     offset: u64,
     body: blobs::Body,
     digest: Option<&Digest>,
-) -> Result<u64, Error> {
+) -> Result<(u64, Option<Admitted>), Error> {
     let whole = length(call).map(|length| offset.saturating_add(length));
     let Some(room) = room(call, repository, digest, whole).await? else {
-        return Ok(call.service.blobs.upload_append(upload, offset, body).await?);
+        return Ok((call.service.blobs.upload_append(upload, offset, body).await?, None));
     };
     let outcome = within(call, &room, upload, offset, whole.unwrap_or(offset), body).await;
     let outcome = match outcome {
         // Others have pushed while these bytes came.
         Ok(size) if digest.is_some() => {
-            call.service.quotas.admit(&call.service.store, repository, size).await.map(|()| size)
+            let admitted = call.service.quotas.admit(&call.service.store, repository, size).await;
+            admitted.map(|admitted| (size, admitted))
         }
-        outcome => outcome,
+        outcome => outcome.map(|size| (size, None)),
     };
     if matches!(outcome, Err(Error::QuotaExceeded { .. })) {
         call.service.blobs.upload_cancel(upload).await?;

@@ -29,14 +29,10 @@ pub(super) async fn create(call: &Call<'_>, repository: &RepositoryName, body: B
         return Ok(response);
     }
     let digest = call.query.get("digest").map(digest).transpose()?;
-    if let Some(name) = call.query.get("digest-algorithm")
-        && !Algorithm::ALL.iter().any(|algorithm| algorithm.as_str() == name)
-    {
-        let what = "digest-algorithm must be sha256 or sha512".to_owned();
-        return Err(Error::Request { what, code: Code::DigestInvalid });
-    }
+    let named = call.query.get("digest-algorithm").map(algorithm).transpose()?;
+    let algorithm = digest.as_ref().map(Digest::algorithm).or(named).unwrap_or(Algorithm::Sha256);
     quota::check(call, repository, digest.as_ref()).await?;
-    let upload = call.service.blobs.upload_create().await?;
+    let upload = call.service.blobs.upload_create(algorithm).await?;
     if let Err(error) = call.service.store.upload_create(repository, &upload, Micros::now()).await {
         call.service.blobs.upload_cancel(&upload).await?;
         return Err(error);
@@ -48,10 +44,16 @@ pub(super) async fn create(call: &Call<'_>, repository: &RepositoryName, body: B
             Ok(response)
         }
         Some(digest) => {
-            quota::append(call, repository, &upload, 0, body, Some(&digest)).await?;
+            let (_, _admitted) = quota::append(call, repository, &upload, 0, body, Some(&digest)).await?;
             complete(call, repository, &upload, digest).await
         }
     }
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, Error> {
+    let what = || "digest-algorithm must be sha256 or sha512".to_owned();
+    let found = Algorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == name);
+    found.ok_or_else(|| Error::Request { what: what(), code: Code::DigestInvalid })
 }
 
 /// A blob that another repository has becomes this one's too, if the caller may read it there (a06); when none is named,
@@ -67,9 +69,10 @@ async fn mount(call: &Call<'_>, repository: &RepositoryName) -> Result<Option<Re
     let Some(from) = has_it.iter().find(|from| call.authorise(Action::Pull, from).is_ok()) else {
         return Ok(None);
     };
-    if let Some(size) = call.service.store.blob_size(from, &digest).await? {
-        call.service.quota_check_blob(repository, &digest, size).await?;
-    }
+    let _admitted = match call.service.store.blob_size(from, &digest).await? {
+        Some(size) => call.service.quota_admit_blob(repository, &digest, size).await?,
+        None => None,
+    };
     let is_mounted = call.service.keeper.blob_mount(from, repository, digest).await?;
     Ok(is_mounted.then(|| created(repository, &digest)))
 }
@@ -97,7 +100,7 @@ pub(super) async fn append(
 ) -> Result<Response, Error> {
     known(call, repository, upload).await?;
     let chunk = chunk(call, upload, body).await?;
-    let size = quota::append(call, repository, upload, chunk.offset, chunk.body, None).await?;
+    let (size, _) = quota::append(call, repository, upload, chunk.offset, chunk.body, None).await?;
     let mut response = empty(StatusCode::ACCEPTED);
     describe(&mut response, repository, upload, size);
     Ok(response)
@@ -115,13 +118,14 @@ pub(super) async fn finish(
         return Err(Error::Request { what, code: Code::DigestInvalid });
     };
     let wanted = digest(wanted)?;
-    if call.service.keeper.unrecorded.get(upload).is_some_and(|blob| blob.digest == wanted) {
+    let _admitted = if call.service.keeper.unrecorded.get(upload).is_some_and(|blob| blob.digest == wanted) {
         // What is sent again is verified already.
         drop(stream(body, None));
+        None
     } else {
         let chunk = chunk(call, upload, body).await?;
-        quota::append(call, repository, upload, chunk.offset, chunk.body, Some(&wanted)).await?;
-    }
+        quota::append(call, repository, upload, chunk.offset, chunk.body, Some(&wanted)).await?.1
+    };
     complete(call, repository, upload, wanted).await
 }
 

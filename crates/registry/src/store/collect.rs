@@ -2,17 +2,21 @@
 //! and found again by the time of that mark.
 
 use api::Micros;
-use base::db::{Row, sql};
+use base::db::{Row, Tx, sql};
 use base::lease::Fence;
 use futures::FutureExt;
 use oci::{Digest, RepositoryName};
 
 use super::blobs::unlinked_mark;
-use super::manifests::remove;
+use super::manifests::{manifest_exists, remove};
 use super::repositories::repository_empty_mark;
 use super::usage::usage_change;
-use super::{Store, digest};
-use crate::Error;
+use super::{Store, digest, tag};
+use crate::retention::subject_of;
+use crate::{Error, Rules};
+
+/// A manifest with more tags than this has some that are about nothing else.
+const SPEAKING_TAGS_MAX: u32 = 8;
 
 /// What became of the blobs that were condemned.
 #[derive(Debug, Default)]
@@ -24,17 +28,17 @@ pub(crate) struct Decided {
 }
 
 impl Store {
-    /// Whether anything is to be collected.
-    pub(crate) async fn collect_is_due(&self, cutoff: Micros) -> Result<bool, Error> {
-        let row = sql("SELECT EXISTS (SELECT 1 FROM manifests WHERE orphaned_since <= $1) \
-             OR EXISTS (SELECT 1 FROM repository_blobs WHERE unneeded_since <= $1) \
-             OR EXISTS (SELECT 1 FROM blobs WHERE unlinked_at <= $1) \
-             OR EXISTS (SELECT 1 FROM blobs WHERE state = 'condemned') \
-             OR EXISTS (SELECT 1 FROM repositories WHERE empty_since <= $1) AS is_due")
-        .bind(cutoff)
+    /// The earliest time since when something lacks what it was there for: long ago, when a collector stopped half way.
+    pub(crate) async fn marked_first(&self) -> Result<Option<Micros>, Error> {
+        let row = sql("SELECT MIN(since) AS since FROM \
+             (SELECT MIN(orphaned_since) AS since FROM manifests WHERE orphaned_since IS NOT NULL \
+             UNION ALL SELECT MIN(unneeded_since) FROM repository_blobs WHERE unneeded_since IS NOT NULL \
+             UNION ALL SELECT MIN(unlinked_at) FROM blobs WHERE unlinked_at IS NOT NULL \
+             UNION ALL SELECT MIN(CAST(0 AS BIGINT)) FROM blobs WHERE state = 'condemned' \
+             UNION ALL SELECT MIN(empty_since) FROM repositories WHERE empty_since IS NOT NULL) marks")
         .one(&self.db)
         .await?;
-        Ok(row.get("is_due")?)
+        Ok(row.get("since")?)
     }
 
     /// Manifests that lost their last index, or their subject, by `cutoff`.
@@ -63,8 +67,8 @@ impl Store {
         cutoff: Micros,
         now: Micros,
     ) -> Result<u64, Error> {
-        let with = (fence.clone(), repository.clone(), digests);
-        self.manifests_write(repository, with, move |tx, (fence, repository, digests)| {
+        let with = (fence.clone(), repository.clone(), digests, self.rules.clone());
+        self.manifests_write(repository, with, move |tx, (fence, repository, digests, rules)| {
             async move {
                 fence.check(tx).await?;
                 let mut removed = 0;
@@ -72,7 +76,6 @@ impl Store {
                     let row = sql("SELECT m.orphaned_since AS since, \
                          EXISTS (SELECT 1 FROM manifest_needs n WHERE n.repository = $1 AND n.digest = $2) AS is_needed, \
                          EXISTS (SELECT 1 FROM manifests s WHERE s.repository = $1 AND s.digest = m.subject) AS has_subject, \
-                         EXISTS (SELECT 1 FROM tags t WHERE t.repository = $1 AND t.digest = $2) AS is_tagged, \
                          EXISTS (SELECT 1 FROM pins p WHERE p.repository = $1 AND p.digest = $2) AS is_pinned \
                          FROM manifests m WHERE m.repository = $1 AND m.digest = $2 AND m.orphaned_since <= $3")
                     .bind(repository.as_str())
@@ -84,7 +87,7 @@ impl Store {
                     let is = |column: &str| row.get::<bool>(column);
                     let since = if is("is_needed")? || is("has_subject")? {
                         None
-                    } else if is("is_tagged")? || is("is_pinned")? {
+                    } else if is("is_pinned")? || is_tagged(tx, rules, repository, digest).await? {
                         // Behind the cutoff also without a grace, or it would come up for ever.
                         Some(Micros(now.0.saturating_add(1)))
                     } else {
@@ -283,6 +286,25 @@ impl Store {
         let row = sql("SELECT state FROM blobs WHERE digest = $1").bind(digest.to_string()).optional(&self.db).await?;
         Ok(row.map(|row| row.get("state")).transpose()?)
     }
+}
+
+/// Whether a manifest has a tag, besides those that say by their name that they speak of a manifest, which is gone.
+async fn is_tagged(tx: &mut Tx, rules: &Rules, repository: &RepositoryName, manifest: &Digest) -> Result<bool, Error> {
+    let rows = sql("SELECT tag FROM tags WHERE repository = $1 AND digest = $2 ORDER BY tag LIMIT $3")
+        .bind(repository.as_str())
+        .bind(manifest.to_string())
+        .bind(SPEAKING_TAGS_MAX)
+        .all(tx)
+        .await?;
+    for row in &rows {
+        let tag = tag(row, "tag")?;
+        let is_immutable = rules.of(repository).is_some_and(|rule| rule.is_immutable(&tag));
+        match subject_of(&tag).filter(|_| !is_immutable) {
+            Some(subject) if !manifest_exists(tx, repository, &subject).await? => {}
+            _ => return Ok(true),
+        }
+    }
+    Ok(rows.len() >= SPEAKING_TAGS_MAX as usize)
 }
 
 fn place(row: &Row) -> Result<(RepositoryName, Digest), Error> {

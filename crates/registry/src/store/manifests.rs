@@ -16,6 +16,7 @@ use super::usage::usage_change;
 use super::views::sizes_set;
 use super::{Store, digest, kept_check, unsigned};
 use crate::cache::{Lookup, Ready};
+use crate::retention::tags_about;
 use crate::{Error, Rules};
 
 /// Manifests of one repository that say something about one subject at most (a10).
@@ -293,6 +294,16 @@ impl Put {
         ] {
             sql(text).bind(self.repository.as_str()).bind(self.digest.to_string()).execute(tx).await?;
         }
+        let [referrers, signature, attestation, sbom] = tags_about(&self.digest);
+        sql("UPDATE manifests SET orphaned_since = NULL WHERE repository = $1 AND orphaned_since IS NOT NULL \
+             AND digest IN (SELECT t.digest FROM tags t WHERE t.repository = $1 AND t.tag IN ($2, $3, $4, $5))")
+        .bind(self.repository.as_str())
+        .bind(referrers)
+        .bind(signature)
+        .bind(attestation)
+        .bind(sbom)
+        .execute(tx)
+        .await?;
         Ok(())
     }
 }
@@ -351,6 +362,22 @@ pub(super) async fn remove(
     ] {
         sql(text).bind(since).bind(repository.as_str()).bind(digest.to_string()).execute(tx).await?;
     }
+    // What speaks of it by the name of its tag is a referrer, too.
+    let [referrers, signature, attestation, sbom] = tags_about(digest);
+    sql("UPDATE manifests SET orphaned_since = $1 WHERE repository = $2 AND orphaned_since IS NULL \
+         AND digest IN (SELECT t.digest FROM tags t WHERE t.repository = $2 AND t.tag IN ($4, $5, $6, $7)) \
+         AND NOT EXISTS (SELECT 1 FROM manifest_needs o WHERE o.repository = $2 \
+         AND o.digest = manifests.digest AND o.manifest <> $3) \
+         AND NOT EXISTS (SELECT 1 FROM manifests s WHERE s.repository = $2 AND s.digest = manifests.subject)")
+    .bind(manifests_since)
+    .bind(repository.as_str())
+    .bind(digest.to_string())
+    .bind(referrers)
+    .bind(signature)
+    .bind(attestation)
+    .bind(sbom)
+    .execute(tx)
+    .await?;
     for text in [
         "DELETE FROM tags WHERE repository = $1 AND digest = $2",
         "DELETE FROM manifest_needs WHERE repository = $1 AND manifest = $2",

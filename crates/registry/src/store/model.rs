@@ -22,6 +22,8 @@ const STEPS_MAX: usize = 60;
 const REPOSITORIES: usize = 2;
 const BLOBS: usize = 3;
 const TAGS: [&str; 3] = ["B", "_", "a"];
+/// A tag that speaks of the first manifest, as cosign names a signature. It is behind [`TAGS`].
+const SIGNATURE: usize = TAGS.len();
 const HOLDERS: [&str; 2] = ["release/1", "release/2"];
 const MANIFESTS: usize = 7;
 const GRACE_SECONDS: i64 = 3600;
@@ -44,7 +46,7 @@ fn change() -> impl Strategy<Value = Change> {
     let (repository, manifest) = (0..REPOSITORIES, 0..MANIFESTS);
     let blob = (repository.clone(), 0..BLOBS);
     let one = (repository.clone(), manifest.clone());
-    let put = (repository.clone(), manifest.clone(), proptest::option::of(0..TAGS.len()));
+    let put = (repository.clone(), manifest.clone(), proptest::option::of(0..=SIGNATURE));
     let pin = (repository.clone(), manifest, 0..HOLDERS.len());
     // What builds up is likelier than what takes away, or nothing ever would be there.
     prop_oneof![
@@ -53,7 +55,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => blob.prop_map(|(repository, blob)| Change::Unlink { repository, blob }),
         10 => put.prop_map(|(repository, manifest, tag)| Change::Put { repository, manifest, tag }),
         4 => one.prop_map(|(repository, manifest)| Change::Delete { repository, manifest }),
-        1 => (repository, 0..TAGS.len()).prop_map(|(repository, tag)| Change::TagDelete { repository, tag }),
+        1 => (repository, 0..=SIGNATURE).prop_map(|(repository, tag)| Change::TagDelete { repository, tag }),
         1 => pin.clone().prop_map(|(repository, manifest, holder)| Change::Pin { repository, manifest, holder }),
         1 => pin.prop_map(|(repository, manifest, holder)| Change::Unpin { repository, manifest, holder }),
         3 => (0..GRACE_SECONDS * 5 / 4).prop_map(|seconds| Change::Collect { seconds }),
@@ -82,6 +84,27 @@ fn both_are_lost() -> Vec<Change> {
         ]);
     }
     changes
+}
+
+/// A signature by tag goes with its subject; pushed again meanwhile, it has another grace.
+fn what_it_signs_is_lost() -> Vec<Change> {
+    let put = |manifest, tag| Change::Put { repository: 0, manifest, tag };
+    let (subject, signature) = (0, 1);
+    let lose = Change::Delete { repository: 0, manifest: subject };
+    vec![
+        Change::Link { repository: 0, blob: 0 },
+        Change::Link { repository: 0, blob: 1 },
+        Change::Link { repository: 0, blob: 2 },
+        put(subject, None),
+        put(signature, Some(SIGNATURE)),
+        lose.clone(),
+        Change::Collect { seconds: GRACE_SECONDS / 2 },
+        put(subject, None),
+        lose,
+        Change::Collect { seconds: GRACE_SECONDS * 3 / 4 },
+        Change::Collect { seconds: GRACE_SECONDS },
+        Change::Collect { seconds: GRACE_SECONDS * 2 },
+    ]
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -159,8 +182,22 @@ impl Held {
         self.manifests.keys().any(|other| known[*other].manifests.contains(&manifest))
     }
 
-    fn is_tagged_or_pinned(&self, manifest: usize) -> bool {
-        self.tags.values().any(|tagged| *tagged == manifest) || self.pins.iter().any(|(_, pinned)| *pinned == manifest)
+    fn is_tagged(&self, manifest: usize) -> bool {
+        self.tags.values().any(|tagged| *tagged == manifest)
+    }
+
+    fn is_pinned(&self, manifest: usize) -> bool {
+        self.pins.iter().any(|(_, pinned)| *pinned == manifest)
+    }
+
+    /// Has a tag that is about something which is there, or a pin.
+    fn is_held(&self, manifest: usize) -> bool {
+        let signs_nothing = |tag: usize| tag == SIGNATURE && !self.manifests.contains_key(&0);
+        self.tags.iter().any(|(tag, tagged)| *tagged == manifest && !signs_nothing(*tag)) || self.is_pinned(manifest)
+    }
+
+    fn signs(&self, manifest: usize, subject: usize) -> bool {
+        subject == 0 && self.tags.get(&SIGNATURE) == Some(&manifest)
     }
 
     fn remove(&mut self, known: &[Known], manifest: usize, manifests_since: Micros, blobs_since: Micros) {
@@ -173,7 +210,9 @@ impl Held {
         }
         let others: Vec<usize> = self.manifests.keys().copied().collect();
         for other in others {
-            let was_there_for_it = known[manifest].manifests.contains(&other) || known[other].subject == Some(manifest);
+            let was_there_for_it = known[manifest].manifests.contains(&other)
+                || known[other].subject == Some(manifest)
+                || self.signs(other, manifest);
             let has_subject = known[other].subject.is_some_and(|subject| self.manifests.contains_key(&subject));
             if was_there_for_it && !has_subject && !self.need_manifest(known, other) {
                 self.manifests.get_mut(&other).unwrap().get_or_insert(manifests_since);
@@ -192,6 +231,7 @@ impl Held {
 struct World<'a> {
     service: &'a Service,
     names: Vec<RepositoryName>,
+    tags: Vec<String>,
     contents: Vec<String>,
     known: [Known; MANIFESTS],
     held: Vec<Held>,
@@ -203,10 +243,13 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(service: &'a Service, case: usize) -> Self {
         let contents: Vec<String> = (0..BLOBS).map(|blob| format!("{blob} of {case}")).collect();
+        let known = known(&contents);
+        let signature = format!("sha256-{}.sig", known[0].digest.hex());
         Self {
             service,
             names: (0..REPOSITORIES).map(|at| format!("case{case}/r{at}").parse().unwrap()).collect(),
-            known: known(&contents),
+            tags: TAGS.map(str::to_owned).into_iter().chain([signature]).collect(),
+            known,
             contents,
             held: (0..REPOSITORIES).map(|_| Held::default()).collect(),
             stored: BTreeMap::new(),
@@ -275,17 +318,21 @@ impl<'a> World<'a> {
                     return Outcome::Missing;
                 }
                 held.manifests.insert(manifest, None);
-                held.tags.extend(tag.map(|tag| (tag, manifest)));
                 held.exists = true;
                 held.empty = None;
                 for blob in known[manifest].blobs {
                     held.blobs.insert(*blob, None);
                 }
-                for (other, orphaned) in &mut held.manifests {
-                    if known[manifest].manifests.contains(other) || known[*other].subject == Some(manifest) {
-                        *orphaned = None;
+                let others: Vec<usize> = held.manifests.keys().copied().collect();
+                for other in others {
+                    let is_for_it = known[manifest].manifests.contains(&other)
+                        || known[other].subject == Some(manifest)
+                        || held.signs(other, manifest);
+                    if is_for_it {
+                        held.manifests.insert(other, None);
                     }
                 }
+                held.tags.extend(tag.map(|tag| (tag, manifest)));
                 Outcome::Done(true)
             }
             Change::Delete { repository, manifest } => {
@@ -330,7 +377,7 @@ impl<'a> World<'a> {
                 let has_subject = known[manifest].subject.is_some_and(|subject| held.manifests.contains_key(&subject));
                 if has_subject || held.need_manifest(known, manifest) {
                     held.manifests.insert(manifest, None);
-                } else if held.is_tagged_or_pinned(manifest) {
+                } else if held.is_held(manifest) {
                     held.manifests.insert(manifest, Some(now));
                 } else {
                     held.remove(known, manifest, since, now);
@@ -380,14 +427,14 @@ impl<'a> World<'a> {
             Change::Put { repository, manifest, tag } => {
                 let Known { bytes, digest, .. } = &known[manifest];
                 let document = Document::parse(bytes, None).unwrap();
-                let tag = tag.iter().map(|tag| TAGS[*tag].parse().unwrap()).collect();
+                let tag = tag.iter().map(|tag| self.tags[*tag].parse().unwrap()).collect();
                 store.manifest_put(&names[repository], *digest, &document, bytes.clone(), tag, now).await.map(|()| true)
             }
             Change::Delete { repository, manifest } => {
                 store.manifest_delete(&names[repository], known[manifest].digest, now).await
             }
             Change::TagDelete { repository, tag } => {
-                store.tag_delete(&names[repository], &TAGS[tag].parse().unwrap(), now).await
+                store.tag_delete(&names[repository], &self.tags[tag].parse().unwrap(), now).await
             }
             Change::Pin { repository, manifest, holder } => {
                 store.pin(pin(repository, manifest, holder), now).await.map(|()| true)
@@ -414,7 +461,7 @@ impl<'a> World<'a> {
     async fn compare(&self) {
         let store = &self.service.store;
         for (name, held) in self.names.iter().zip(&self.held) {
-            let tags: Vec<String> = held.tags.keys().map(|tag| TAGS[*tag].to_owned()).collect();
+            let tags: Vec<String> = held.tags.keys().map(|tag| self.tags[*tag].clone()).collect();
             assert_eq!(store.tags(name, "", 10).await.unwrap(), held.exists.then_some(tags));
             let (group, _) = name.as_str().split_once('/').unwrap();
             let listed = store.repositories(&format!("{group}/"), 2).await.unwrap().contains(&name.to_string());
@@ -425,7 +472,7 @@ impl<'a> World<'a> {
                 let found = store.manifest(name, &reference).await.unwrap();
                 found.map(|ready| ready.manifest.bytes.clone())
             };
-            for (tag, text) in TAGS.iter().enumerate() {
+            for (tag, text) in self.tags.iter().enumerate() {
                 let wanted = held.tags.get(&tag).map(|manifest| self.known[*manifest].bytes.clone());
                 assert_eq!(find(ManifestReference::Tag(text.parse().unwrap())).await, wanted);
             }
@@ -445,7 +492,8 @@ impl<'a> World<'a> {
             let untagged = store.untagged(name, self.now, "", 10).await.unwrap();
             let is_loose = |manifest: &&usize| {
                 let subject = self.known[**manifest].subject;
-                !held.is_tagged_or_pinned(**manifest)
+                !held.is_tagged(**manifest)
+                    && !held.is_pinned(**manifest)
                     && !held.need_manifest(&self.known, **manifest)
                     && !subject.is_some_and(|subject| held.manifests.contains_key(&subject))
             };
@@ -484,7 +532,9 @@ async fn any_sequence_of_changes_is_as_the_model_says() {
             Ok(())
         };
         let run = || {
-            let _: Result<(), TestCaseError> = check(both_are_lost());
+            for changes in [both_are_lost(), what_it_signs_is_lost()] {
+                let _: Result<(), TestCaseError> = check(changes);
+            }
             let config =
                 TestConfig { cases: CASES, max_shrink_iters: 200, failure_persistence: None, ..TestConfig::default() };
             TestRunner::new(config).run(&prop::collection::vec(change(), 1..STEPS_MAX), check)

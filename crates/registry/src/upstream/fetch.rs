@@ -108,7 +108,7 @@ impl Upstream {
         let mut source = self.source(repository, fetch.digest).await?;
         self.counts.blobs_fetched.increment();
         source.fetch = Some(Arc::clone(fetch));
-        let (size, upload) = (source.size, self.blobs.upload_create().await?);
+        let (size, upload) = (source.size, self.blobs.upload_create(fetch.digest.algorithm()).await?);
         let (sender, grown) = watch::channel(0);
         fetch.state.send_replace(State::Open(Growing { size, upload: upload.clone(), grown }));
         let arrived = self.blobs.upload_grow(&upload, source.into_body(), sender).await;
