@@ -15,7 +15,6 @@ mod reach;
 const BLOCKING_THREADS_MAX: usize = 64;
 
 fn main() -> ExitCode {
-    arenas_limit();
     let command = commands::Cli::parse();
     let builder = &mut tokio::runtime::Builder::new_multi_thread();
     let runtime = match builder.max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build() {
@@ -40,22 +39,6 @@ fn main() -> ExitCode {
                 output::problem(&problem);
             }
             ExitCode::from(exit::code(&problem))
-        }
-    }
-}
-
-/// Has glibc give and take memory from few places, before there are threads: by default from eight for each processor, and
-/// where work moves between threads each of them keeps what others could use. Under a thousand clients that is half of
-/// the memory (`bench/registry --only memory`).
-fn arenas_limit() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let arenas = i32::try_from(processors / 2).unwrap_or(i32::MAX).max(1);
-        // SAFETY: takes two numbers, and no other thread is there yet. A setting that is not taken costs memory alone.
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::mallopt(libc::M_ARENA_MAX, arenas);
         }
     }
 }
