@@ -21,6 +21,8 @@ const BYTES_MAX: u64 = 64 << 20;
 /// What the second half of a run may have more than the first and still be called flat.
 const FLAT_RATIO_MAX: f64 = 1.1;
 const REPOSITORY: &str = "team/many";
+/// Failures that are told: the others are likely to be the same.
+const FAILURES_SAID_MAX: u64 = 3;
 
 struct Seen {
     first_half: u64,
@@ -93,12 +95,17 @@ async fn crowd(server: &Server) -> anyhow::Result<Seen> {
                     let pieces = [front.as_bytes(), &bulk];
                     (&pushes, connection.push_blob(REPOSITORY, &sha256(&pieces), &pieces).await)
                 };
-                if outcome.is_ok() {
-                    done.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    failed.fetch_add(1, Ordering::Relaxed);
-                    connection = Connection::open(connection.address()).await?;
-                }
+                match outcome {
+                    Ok(()) => done.fetch_add(1, Ordering::Relaxed),
+                    Err(error) => {
+                        connection = Connection::open(connection.address()).await?;
+                        let before = failed.fetch_add(1, Ordering::Relaxed);
+                        if before < FAILURES_SAID_MAX {
+                            eprintln!("client {client} failed: {error:#}");
+                        }
+                        before
+                    }
+                };
             }
             anyhow::Ok(())
         });
