@@ -104,7 +104,8 @@ fn main_app(config: &Config, hub: &Hub, certified: &[String], shutdown: &Shutdow
             if registry.is_for(request.uri()) {
                 Ok(registry.answer(request).await)
             } else {
-                rest.oneshot(request).await
+                // What most requests are not takes no room from them.
+                Box::pin(rest.oneshot(request)).await
             }
         }
     })

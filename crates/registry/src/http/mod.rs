@@ -120,40 +120,48 @@ async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
     let with_body = parts.method == Method::GET;
     match endpoint {
         Endpoint::Manifest { repository, reference } if with_body || parts.method == Method::HEAD => {
-            manifests::get(&call, &repository, &reference, with_body).await
+            Box::pin(manifests::get(&call, &repository, &reference, with_body)).await
         }
-        // Every connection has room for the largest of its answers' states: only the commonest is there by itself.
-        endpoint => Box::pin(answer_other(&call, endpoint, parts.method, body)).await,
+        endpoint => answer_other(&call, endpoint, parts.method, body).await,
     }
 }
 
-/// What is not the reading of a manifest.
+/// What is not the reading of a manifest. Each answer is made in a box of its own, or every request would have room for the
+/// largest of them.
 async fn answer_other(call: &Call<'_>, endpoint: Endpoint, method: Method, body: Body) -> Result<Response, Error> {
     match (endpoint, method) {
         (Endpoint::Ping, Method::GET | Method::HEAD) => Ok(ping()),
-        (Endpoint::Catalog, Method::GET | Method::HEAD) => lists::catalog(call).await,
-        (Endpoint::Tags { repository }, Method::GET | Method::HEAD) => lists::tags(call, &repository).await,
+        (Endpoint::Catalog, Method::GET | Method::HEAD) => Box::pin(lists::catalog(call)).await,
+        (Endpoint::Tags { repository }, Method::GET | Method::HEAD) => Box::pin(lists::tags(call, &repository)).await,
         (Endpoint::Referrers { repository, digest }, Method::GET | Method::HEAD) => {
-            lists::referrers(call, &repository, &digest).await
+            Box::pin(lists::referrers(call, &repository, &digest)).await
         }
         (Endpoint::Manifest { repository, reference }, Method::PUT) => {
-            manifests::put(call, &repository, &reference, body).await
+            Box::pin(manifests::put(call, &repository, &reference, body)).await
         }
         (Endpoint::Manifest { repository, reference }, Method::DELETE) => {
-            manifests::delete(call, &repository, &reference).await
+            Box::pin(manifests::delete(call, &repository, &reference)).await
         }
-        (Endpoint::Blob { repository, digest }, Method::GET) => blobs::get(call, &repository, &digest).await,
-        (Endpoint::Blob { repository, digest }, Method::HEAD) => blobs::head(call, &repository, &digest).await,
-        (Endpoint::Blob { repository, digest }, Method::DELETE) => blobs::delete(call, &repository, digest).await,
-        (Endpoint::Uploads { repository }, Method::POST) => uploads::create(call, &repository, body).await,
-        (Endpoint::Upload { repository, upload }, Method::GET) => uploads::status(call, &repository, &upload).await,
+        (Endpoint::Blob { repository, digest }, Method::GET) => Box::pin(blobs::get(call, &repository, &digest)).await,
+        (Endpoint::Blob { repository, digest }, Method::HEAD) => {
+            Box::pin(blobs::head(call, &repository, &digest)).await
+        }
+        (Endpoint::Blob { repository, digest }, Method::DELETE) => {
+            Box::pin(blobs::delete(call, &repository, digest)).await
+        }
+        (Endpoint::Uploads { repository }, Method::POST) => Box::pin(uploads::create(call, &repository, body)).await,
+        (Endpoint::Upload { repository, upload }, Method::GET) => {
+            Box::pin(uploads::status(call, &repository, &upload)).await
+        }
         (Endpoint::Upload { repository, upload }, Method::PATCH) => {
-            uploads::append(call, &repository, &upload, body).await
+            Box::pin(uploads::append(call, &repository, &upload, body)).await
         }
         (Endpoint::Upload { repository, upload }, Method::PUT) => {
-            uploads::finish(call, &repository, &upload, body).await
+            Box::pin(uploads::finish(call, &repository, &upload, body)).await
         }
-        (Endpoint::Upload { repository, upload }, Method::DELETE) => uploads::cancel(call, &repository, &upload).await,
+        (Endpoint::Upload { repository, upload }, Method::DELETE) => {
+            Box::pin(uploads::cancel(call, &repository, &upload)).await
+        }
         (endpoint, method) => Err(Error::Method {
             method: method.as_str().chars().take(METHOD_CHARS_SHOWN).collect(),
             allowed: allowed(&endpoint),
