@@ -15,9 +15,9 @@ use tokio::sync::broadcast;
 use crate::build::{BuildError, BuildEvent, BuildFailure, BuildOptions, TarBody};
 use crate::wanted::WantedHealthcheck;
 use crate::{
-    Container, ContainerState, Engine, EngineError, EngineEvent, EngineVersion, ErrorKind, EventKind, Health, Image,
-    Labels, LogLine, LogOptions, LogStream, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume,
-    WantedContainer,
+    Container, ContainerState, ContainerSummary, Engine, EngineError, EngineEvent, EngineVersion, ErrorKind, EventKind,
+    Health, Image, Labels, LogLine, LogOptions, LogStream, Network, NetworkSpec, Progress, PullProgress, Subnet,
+    Volume, WantedContainer,
 };
 
 /// Events that a slow reader may be behind.
@@ -421,6 +421,22 @@ impl Engine for FakeEngine {
         let mut containers: Vec<Container> = carrying.cloned().collect();
         containers.sort_by(|left, right| left.name.cmp(&right.name));
         Ok(containers)
+    }
+
+    async fn container_summaries(&self, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
+        let summary = |found: Container| ContainerSummary {
+            id: found.id,
+            name: found.name,
+            image_id: found.image_id,
+            labels: found.labels,
+            state: found.state,
+            health: if found.state == ContainerState::Running { found.health } else { Health::None },
+            exit_code: found.exit_code,
+            networks: found.networks,
+            ports: BTreeSet::new(),
+            created: found.created.unwrap_or(Micros(0)),
+        };
+        Ok(self.container_list(labels).await?.into_iter().map(summary).collect())
     }
 
     async fn container_logs(

@@ -25,8 +25,8 @@ pub mod wanted;
 pub use docker::{Address, Docker};
 pub use error::{EngineError, ErrorKind};
 pub use model::{
-    Container, ContainerState, EngineEvent, EngineVersion, EventKind, Health, Image, Labels, LogLine, LogOptions,
-    LogStream, Network, NetworkSpec, Progress, PullProgress, Volume, VolumeSpec,
+    Container, ContainerState, ContainerSummary, EngineEvent, EngineVersion, EventKind, Health, Image, Labels, LogLine,
+    LogOptions, LogStream, Network, NetworkSpec, Progress, PullProgress, Volume, VolumeSpec,
 };
 pub use seam::Engine;
 pub use subnet::Subnet;

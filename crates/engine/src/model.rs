@@ -137,6 +137,38 @@ impl Container {
     }
 }
 
+/// A container as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSummary {
+    /// The engine's id, 64 hex digits.
+    pub id: String,
+    /// Its name, without the leading slash.
+    pub name: String,
+    /// Digest of the image's configuration (or what else the engine knows images by).
+    pub image_id: String,
+    /// Its labels (with those of its image).
+    pub labels: Labels,
+    /// What it is doing.
+    pub state: ContainerState,
+    /// What its healthcheck says; [`Health::None`] while it does not run.
+    pub health: Health,
+    /// Exit code of the last run, once it ended.
+    pub exit_code: Option<i64>,
+    /// Networks it is on, running or not.
+    pub networks: BTreeSet<String>,
+    /// Ports of the host that lead to TCP ports of the container (published, target); empty while it does not run.
+    pub ports: BTreeSet<(u16, u16)>,
+    /// When it was created, to the second.
+    pub created: Micros,
+}
+
+impl ContainerSummary {
+    /// Hash of what it was created from (see [`crate::wanted::LABEL_WANTED`]); `None` when Longshore did not make it.
+    pub fn wanted_hash(&self) -> Option<&str> {
+        self.labels.get(crate::wanted::LABEL_WANTED).map(String::as_str)
+    }
+}
+
 /// A network to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSpec {

@@ -7,8 +7,8 @@ use futures::stream::BoxStream;
 
 use crate::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use crate::{
-    Container, EngineError, EngineEvent, EngineVersion, Image, Labels, LogLine, LogOptions, Network, NetworkSpec,
-    Progress, PullProgress, Volume, WantedContainer,
+    Container, ContainerSummary, EngineError, EngineEvent, EngineVersion, Image, Labels, LogLine, LogOptions, Network,
+    NetworkSpec, Progress, PullProgress, Volume, WantedContainer,
 };
 
 /// What Longshore asks of one host's container engine.
@@ -55,6 +55,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn container_inspect(&self, container: &str) -> Result<Option<Container>, EngineError>;
     /// The containers, running or not, that carry all of these labels, by name.
     async fn container_list(&self, labels: &Labels) -> Result<Vec<Container>, EngineError>;
+    /// The same containers with what one call of the engine says of them all, however many there are.
+    async fn container_summaries(&self, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError>;
     /// What it wrote, oldest first within each stream.
     async fn container_logs(
         &self,

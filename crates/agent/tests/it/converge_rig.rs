@@ -23,8 +23,8 @@ use compose::ServiceDefinition;
 use engine::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use engine::fake::{Behaviour, FakeEngine};
 use engine::{
-    Container, ContainerState, Engine, EngineError, EngineEvent, EngineVersion, Health, Image, Labels, LogLine,
-    LogOptions, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume, WantedContainer,
+    Container, ContainerState, ContainerSummary, Engine, EngineError, EngineEvent, EngineVersion, Health, Image,
+    Labels, LogLine, LogOptions, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume, WantedContainer,
 };
 use futures::stream::BoxStream;
 use oci::Digest;
@@ -481,6 +481,9 @@ impl Engine for Rig {
     }
     async fn container_list(&self, labels: &Labels) -> Result<Vec<Container>, EngineError> {
         Ok(self.engine.container_list(labels).await?.into_iter().map(|container| self.age(container)).collect())
+    }
+    async fn container_summaries(&self, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
+        self.engine.container_summaries(labels).await
     }
     async fn container_logs(
         &self,

@@ -5,6 +5,7 @@
 
 mod context;
 mod failure;
+mod ignore;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use context::TarBody;
 pub(crate) use failure::FailureCollector;
 pub use failure::{BuildError, BuildFailure, FAILURE_LINES_MAX};
+pub use ignore::{Ignore, IgnoreError, Matcher, PATTERN_BYTES_MAX, PATTERNS_MAX};
 
 pub use trace::{TRACE_BYTES_MAX, TraceError, trace_decode};
 

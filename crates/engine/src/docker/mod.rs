@@ -10,6 +10,7 @@ mod images;
 mod logs;
 mod networks;
 mod raw;
+mod summaries;
 mod volumes;
 
 use std::collections::HashMap;
@@ -24,8 +25,8 @@ pub use address::Address;
 
 use crate::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use crate::{
-    Container, EngineError, EngineEvent, EngineVersion, ErrorKind, Image, Labels, LogLine, LogOptions, Network,
-    NetworkSpec, Progress, PullProgress, Volume, WantedContainer,
+    Container, ContainerSummary, EngineError, EngineEvent, EngineVersion, ErrorKind, Image, Labels, LogLine,
+    LogOptions, Network, NetworkSpec, Progress, PullProgress, Volume, WantedContainer,
 };
 
 /// The oldest Engine API that is spoken: that of Docker 20.10.
@@ -273,6 +274,10 @@ impl crate::Engine for Docker {
 
     async fn container_list(&self, labels: &Labels) -> Result<Vec<Container>, EngineError> {
         containers::list(self.connection().await?, labels).await
+    }
+
+    async fn container_summaries(&self, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
+        summaries::list(self.connection().await?, labels).await
     }
 
     async fn container_logs(

@@ -84,6 +84,11 @@ impl Ignore {
         Ok(Self { patterns })
     }
 
+    /// Whether a pattern begins with `!`: only then can there be something in a folder that is left out.
+    pub fn brings_back(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.negated)
+    }
+
     /// A matcher that remembers what it found for folders: a tree is walked with one of these.
     pub fn matcher(&self) -> Matcher<'_> {
         Matcher { ignore: self, folders: HashMap::new() }
