@@ -16,7 +16,7 @@ use crate::build::{BuildError, BuildEvent, BuildFailure, BuildOptions, TarBody};
 use crate::wanted::WantedHealthcheck;
 use crate::{
     Container, ContainerState, Engine, EngineError, EngineEvent, EngineVersion, ErrorKind, EventKind, Health, Image,
-    Labels, LogLine, LogOptions, LogStream, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume,
+    Labels, LogLine, LogOptions, LogStream, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume, VolumeSpec,
     WantedContainer,
 };
 
@@ -523,11 +523,11 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
         let mut state = self.lock();
-        state.call(format!("volume_create {name}"))?;
-        let volume = Volume { name: name.to_owned(), driver: driver.to_owned(), labels: labels.clone() };
-        state.volumes.entry(name.to_owned()).or_insert(volume);
+        state.call(format!("volume_create {}", spec.name))?;
+        let volume = Volume { name: spec.name.clone(), driver: spec.driver.clone(), labels: spec.labels.clone() };
+        state.volumes.entry(spec.name.clone()).or_insert(volume);
         Ok(())
     }
 
