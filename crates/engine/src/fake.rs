@@ -17,7 +17,7 @@ use crate::wanted::WantedHealthcheck;
 use crate::{
     Container, ContainerState, ContainerSummary, Engine, EngineError, EngineEvent, EngineVersion, ErrorKind, EventKind,
     Health, Image, Labels, LogLine, LogOptions, LogStream, Network, NetworkSpec, Progress, PullProgress, Subnet,
-    Volume, WantedContainer,
+    Volume, VolumeSpec, WantedContainer,
 };
 
 /// Events that a slow reader may be behind.
@@ -539,11 +539,11 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
         let mut state = self.lock();
-        state.call(format!("volume_create {name}"))?;
-        let volume = Volume { name: name.to_owned(), driver: driver.to_owned(), labels: labels.clone() };
-        state.volumes.entry(name.to_owned()).or_insert(volume);
+        state.call(format!("volume_create {}", spec.name))?;
+        let volume = Volume { name: spec.name.clone(), driver: spec.driver.clone(), labels: spec.labels.clone() };
+        state.volumes.entry(spec.name.clone()).or_insert(volume);
         Ok(())
     }
 

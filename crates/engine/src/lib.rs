@@ -4,11 +4,12 @@
 //! - [`Engine`] is the seam: the converge loop of a host is tested against [`fake::FakeEngine`] and runs on [`Docker`].
 //! - [`build`] streams a context to BuildKit and turns its progress into typed events.
 //! - [`wanted`] is a container as it should be, a plain value with a stable hash; [`definition`] makes it from a Compose
-//!   service, and refuses what would reach the host (privileged, host namespaces, devices, host mounts).
+//!   service, and on a hub's host refuses what would reach it (privileged, host namespaces, devices, host mounts);
+//!   [`machine`] is what a developer's own machine gives.
 //! - [`difference`] compares wanted and observed without touching an engine; [`ensure`] makes one thing so.
 //!
-//! Invariants: nothing here knows of releases, environments or the hub; every object is found again by its labels; no
-//! port is ever published through the engine, because published ports belong to the proxy.
+//! Invariants: nothing here knows of releases, environments or the hub; every object is found again by its labels; on
+//! a hub's host no port is ever published through the engine, because published ports belong to the proxy.
 
 pub mod build;
 pub mod definition;
@@ -17,6 +18,7 @@ mod docker;
 pub mod ensure;
 mod error;
 pub mod fake;
+pub mod machine;
 mod model;
 mod seam;
 mod subnet;

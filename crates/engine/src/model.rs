@@ -180,6 +180,8 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// The subnet, gateway and range to hand out; `None` lets the engine choose.
     pub subnet: Option<Subnet>,
+    /// What more a workspace's Compose file says of it: driver, options, addresses. `None` on a host of a hub.
+    pub workspace: Option<compose::model::Network>,
 }
 
 /// A volume to create.
@@ -193,6 +195,8 @@ pub struct VolumeSpec {
     pub labels: Labels,
     /// Somebody else makes it: it must be there already.
     pub external: bool,
+    /// Options of the driver. Empty on a host of a hub.
+    pub driver_opts: BTreeMap<String, String>,
 }
 
 /// A network that the engine has.

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use crate::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use crate::{
     Container, ContainerSummary, EngineError, EngineEvent, EngineVersion, Image, Labels, LogLine, LogOptions, Network,
-    NetworkSpec, Progress, PullProgress, Volume, WantedContainer,
+    NetworkSpec, Progress, PullProgress, Volume, VolumeSpec, WantedContainer,
 };
 
 /// What Longshore asks of one host's container engine.
@@ -66,7 +66,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Waits until it does not run and returns its exit code.
     async fn container_wait(&self, container: &str) -> Result<i64, EngineError>;
 
-    /// Creates a bridge network and returns its id. A name or subnet that is taken is a conflict.
+    /// Creates a network, a bridge unless a workspace says otherwise, and returns its id. A name or subnet that is taken is a conflict.
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError>;
     /// The network, if the engine has it.
     async fn network_inspect(&self, network: &str) -> Result<Option<Network>, EngineError>;
@@ -77,8 +77,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Puts a container on it under these further names.
     async fn network_connect(&self, network: &str, container: &str, aliases: &[String]) -> Result<(), EngineError>;
 
-    /// Creates a volume. One of that name that is there already stays as it is.
-    async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError>;
+    /// Creates a volume, whether it is external or not. One of that name that is there already stays as it is.
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<(), EngineError>;
     /// The volume, if the engine has it.
     async fn volume_inspect(&self, name: &str) -> Result<Option<Volume>, EngineError>;
     /// The volumes that carry all of these labels, by name.

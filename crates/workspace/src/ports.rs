@@ -2,14 +2,16 @@
 //! the same again with every `up`. Pure but for the question whether a port is free.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+
+use compose::model::Protocol;
 
 use crate::error::{Error, ErrorKind};
 
 /// How far above the port that was asked for another is looked for.
 const PORTS_ABOVE_MAX: u16 = 200;
 
-/// Ports by service and the container's port, as text: `vote:8000`.
+/// Ports by [`Declared::key`].
 pub type Assigned = BTreeMap<String, u16>;
 
 /// A port that a service wants published.
@@ -19,6 +21,8 @@ pub struct Declared {
     pub service: String,
     /// The container's port.
     pub target: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
     /// The port that the project names; any will do without one.
     pub published: Option<u16>,
 }
@@ -26,7 +30,7 @@ pub struct Declared {
 impl Declared {
     /// Its key among the assigned ports.
     pub fn key(&self) -> String {
-        format!("{}:{}:{}", self.service, self.target, self.published.unwrap_or(0))
+        format!("{}:{}/{}:{}", self.service, self.target, self.protocol.name(), self.published.unwrap_or(0))
     }
 }
 
@@ -73,7 +77,7 @@ pub fn assign(
 
 /// Whether nobody on this machine listens on the port now.
 pub fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 /// Where a service is found in a browser. Whatever ends in `.localhost` is this machine.

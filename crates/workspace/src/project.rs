@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use api::AppName;
 use base::folder::file_read;
-use compose::{Project, Source};
+use compose::{Project, Source, Stage};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, ErrorKind};
@@ -18,6 +18,8 @@ const FILES: [(&str, &str); 4] =
 const OVERLAYS: [&str; 2] = ["override", "dev"];
 /// The longest Compose file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The longest file that a Compose file names.
+const NAMED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// How far up a Compose file is looked for.
 const FOLDERS_UP_MAX: usize = 64;
 /// How many hex digits of a path's hash tell checkouts apart.
@@ -93,7 +95,7 @@ impl Checkout {
             .map(|file| file.strip_prefix(&self.folder).unwrap_or(file).display().to_string())
             .collect();
         let sources: Vec<Source<'_>> = shown.iter().zip(&texts).map(|(name, text)| Source { name, text }).collect();
-        let loaded = compose::load(&sources, variable)?;
+        let loaded = compose::load(&sources, Stage::Workspace(&|path: &str| self.named(path)), variable)?;
         let project = loaded.project.select(profiles).map_err(|error| {
             let hint = "Switch the profile of the awaited service on, too, with --profile.";
             Error::new(ErrorKind::ProjectInvalid, error.to_string(), hint)
@@ -108,6 +110,18 @@ impl Checkout {
         })?;
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
         Ok(Loaded { app, project, warnings })
+    }
+
+    /// The text of a file that a Compose file names.
+    fn named(&self, path: &str) -> Result<Option<String>, String> {
+        let path = match path.strip_prefix("~/") {
+            Some(rest) => std::env::home_dir().ok_or("there is no home folder")?.join(rest),
+            None => self.folder.join(path),
+        };
+        let Some(bytes) = file_read(&path, NAMED_BYTES_MAX).map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
+        String::from_utf8(bytes).map(Some).map_err(|_| format!("{} is not UTF-8", path.display()))
     }
 
     /// What tells this checkout from others, in hex; `name` is that of `-p`, with which one checkout has several.

@@ -4,16 +4,17 @@
 //! definition are the release's, whatever the checkout says. Overlays for the laptop hold for services from source.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
 use api::delivery::{EnvironmentRelease, EnvironmentReleases};
-use compose::model::{Mode, Volume};
+use compose::model::{Mode, Network, Service, Volume};
 use compose::{Project, ServiceDefinition};
 use engine::definition::{Identity, Role, wanted_container, wanted_networks, wanted_volumes};
-use engine::wanted::WantedRestart;
+use engine::machine::{Machine, Place, WantedPort};
 use engine::{Labels, WantedContainer};
 
 use crate::error::{Error, ErrorKind};
-use crate::ports::Declared;
+use crate::ports::{Assigned, Declared};
 use crate::wanted::{
     LABEL_AWAITS, LABEL_CHECKOUT, LABEL_GRACE, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT, Origin, SourceBuild, Wanted,
     WantedService, labels_of,
@@ -104,26 +105,33 @@ pub fn service_known(project: &Project, name: &str) -> Result<(), Error> {
 /// The ports that the chosen services publish, in order of service and port.
 pub fn ports(chosen: &BTreeMap<String, Chosen>) -> Vec<Declared> {
     let of_one = |(name, chosen): (&String, &Chosen)| {
-        let name = name.clone();
-        let declared = |port: &compose::model::Port| Declared {
-            service: name.clone(),
-            target: port.target,
-            published: port.published,
-        };
-        chosen.definition.service.ports.iter().map(declared).collect::<Vec<_>>()
+        chosen.definition.service.ports.iter().map(|port| declared(name, port)).collect::<Vec<_>>()
     };
     chosen.iter().flat_map(of_one).collect()
 }
 
-/// All that should be. `inputs` has the digest of what goes into the build of each service that is built.
+/// What comes from outside of the project's own words.
+#[derive(Debug, Clone, Copy)]
+pub struct Outside<'a> {
+    /// Digest of what goes into the build of each service that is built.
+    pub inputs: &'a BTreeMap<String, String>,
+    /// Ports of this machine, by [`Declared::key`].
+    pub ports: &'a Assigned,
+    /// The project's folder, absolute.
+    pub folder: &'a str,
+    /// The developer's own folder.
+    pub home: Option<&'a str>,
+    /// SHA-256 of the content of configs and secrets that are copied, by key.
+    pub configs: &'a BTreeMap<String, String>,
+    /// The same of secrets.
+    pub secrets: &'a BTreeMap<String, String>,
+}
+
+/// All that should be.
 ///
 /// # Errors
 /// What a definition asks for cannot be had.
-pub fn resolve(
-    parts: &Parts<'_>,
-    chosen: &BTreeMap<String, Chosen>,
-    inputs: &BTreeMap<String, String>,
-) -> Result<Wanted, Error> {
+pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &Outside<'_>) -> Result<Wanted, Error> {
     let mut wanted = Wanted { known: parts.project.services.keys().cloned().collect(), ..Wanted::default() };
     let jobs: BTreeSet<&String> = chosen
         .values()
@@ -133,20 +141,27 @@ pub fn resolve(
         .collect();
     let labels = labels_of(parts.workspace);
     let labels: Labels = labels.into_iter().chain([(LABEL_CHECKOUT.to_owned(), parts.checkout.to_owned())]).collect();
+    let containers: BTreeMap<String, String> = chosen
+        .iter()
+        .map(|(name, chosen)| (name.clone(), container_name(parts.workspace, name, 1, &chosen.definition.service)))
+        .collect();
     for (name, service) in chosen {
         let definition = &service.definition;
         let names = Names::new(parts.workspace, definition);
-        for network in wanted_networks(definition, &names.networks, &labels)? {
-            if !wanted.networks.iter().any(|known| known.name == network.name) {
+        let machine = machine(name, definition, &containers, outside);
+        let place = Place::Workspace(&machine);
+        for network in wanted_networks(definition, &names.networks, &labels, place)? {
+            let is_external = network.workspace.as_ref().is_some_and(|network| network.external);
+            if !is_external && !wanted.networks.iter().any(|known| known.name == network.name) {
                 wanted.networks.push(network);
             }
         }
-        for volume in wanted_volumes(definition, &names.volumes, &labels)? {
+        for volume in wanted_volumes(definition, &names.volumes, &labels, place)? {
             if !wanted.volumes.iter().any(|known| known.name == volume.name) {
                 wanted.volumes.push(volume);
             }
         }
-        let (origin, reference) = origin(parts, name, service, inputs)?;
+        let (origin, reference) = origin(parts, name, service, outside.inputs)?;
         let is_job = jobs.contains(name);
         let mut awaits = definition.service.depends_on.clone();
         awaits.retain(|other, _| chosen.contains_key(other));
@@ -166,8 +181,8 @@ pub fn resolve(
             let awaited: Vec<&str> = awaits.keys().map(String::as_str).collect();
             labels.insert(LABEL_AWAITS.to_owned(), awaited.join(","));
             let role = if is_job { Role::Job } else { Role::Service };
-            let container = format!("{}-{name}-{slot}", parts.workspace);
-            make(definition, &names, container, name, reference.clone(), labels, role)
+            let container = container_name(parts.workspace, name, slot, &definition.service);
+            make(definition, &names, place, container, name, reference.clone(), labels, role)
         });
         let containers = containers.collect::<Result<Vec<_>, Error>>()?;
         wanted.services.insert(name.clone(), WantedService { origin, containers, awaits, is_job });
@@ -187,13 +202,16 @@ pub struct Names {
 impl Names {
     /// As Compose names them, with the workspace in the project's place.
     pub fn new(workspace: &str, definition: &ServiceDefinition) -> Self {
-        let named = |key: &String| (key.clone(), format!("{workspace}_{key}"));
+        let network = |(key, network): (&String, &Network)| {
+            let own = || if network.external { key.clone() } else { format!("{workspace}_{key}") };
+            (key.clone(), network.name.clone().unwrap_or_else(own))
+        };
         let volume = |(key, volume): (&String, &Volume)| {
             let own = || if volume.external { key.clone() } else { format!("{workspace}_{key}") };
             (key.clone(), volume.name.clone().unwrap_or_else(own))
         };
         Self {
-            networks: definition.networks.keys().map(named).collect(),
+            networks: definition.networks.iter().map(network).collect(),
             volumes: definition.volumes.iter().map(volume).collect(),
         }
     }
@@ -206,6 +224,7 @@ impl Names {
 pub fn make(
     definition: &ServiceDefinition,
     names: &Names,
+    place: Place<'_>,
     name: String,
     service: &str,
     reference: String,
@@ -223,13 +242,42 @@ pub fn make(
         environment: BTreeMap::new(),
         role,
     };
-    let mut container = wanted_container(definition, &identity)?;
+    let mut container = wanted_container(definition, &identity, place)?;
     container.labels.insert(LABEL_GRACE.to_owned(), container.stop_grace.as_millis().to_string());
-    if definition.service.restart_effective().is_none() {
-        // An environment keeps running what says nothing of it; here somebody looks, and a crash is to be seen.
-        container.restart = WantedRestart::No;
-    }
     Ok(container)
+}
+
+/// A container's name: its own, or one of the workspace's.
+fn container_name(workspace: &str, service: &str, slot: u32, definition: &Service) -> String {
+    definition.container_name.clone().unwrap_or_else(|| format!("{workspace}-{service}-{slot}"))
+}
+
+/// What a service finds on this machine.
+fn machine(
+    name: &str,
+    definition: &ServiceDefinition,
+    containers: &BTreeMap<String, String>,
+    outside: &Outside<'_>,
+) -> Machine {
+    let port = |port: &compose::model::Port| WantedPort {
+        target: port.target,
+        protocol: port.protocol,
+        // What a laptop runs is for who sits before it, unless the project says otherwise.
+        host_ip: Some(port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        published: outside.ports.get(&declared(name, port).key()).copied(),
+    };
+    Machine {
+        folder: outside.folder.to_owned(),
+        home: outside.home.map(str::to_owned),
+        containers: containers.clone(),
+        ports: definition.service.ports.iter().map(port).collect(),
+        configs: outside.configs.clone(),
+        secrets: outside.secrets.clone(),
+    }
+}
+
+fn declared(service: &str, port: &compose::model::Port) -> Declared {
+    Declared { service: service.to_owned(), target: port.target, protocol: port.protocol, published: port.published }
 }
 
 /// Where a service comes from, and its image's name on the engine.

@@ -11,6 +11,7 @@ use base::folder::file_read;
 use compose::model::Build;
 use engine::Labels;
 use engine::build::{BuildOptions, Ignore, TarBody};
+use engine::definition::build_options;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, ErrorKind};
@@ -40,6 +41,7 @@ pub struct Context {
 enum Dockerfile {
     Inside(String),
     Outside(PathBuf),
+    Inline(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +65,14 @@ impl Context {
     /// [`ErrorKind::Build`] when the context is not a folder on this machine, has no Dockerfile, or cannot be read.
     pub fn read(root: &Path, build: &Build) -> Result<Self, Error> {
         let wrong = |why: String, hint: &str| Error::new(ErrorKind::Build, why, hint);
-        if build.context.contains("://") || build.context.starts_with("git@") {
-            let why = format!("the context {} is not on this machine", build.context);
-            return Err(wrong(why, "Clone it, and name the folder under `build.context`."));
+        if build.is_remote() {
+            let dockerfile = Dockerfile::Inside(build.dockerfile.clone().unwrap_or_else(|| DOCKERFILE.to_owned()));
+            return Ok(Self { folder: root.to_owned(), entries: Vec::new(), dockerfile });
         }
-        let folder = root.join(&build.context);
+        let folder = match build.context.strip_prefix("~/").zip(std::env::home_dir()) {
+            Some((rest, home)) => home.join(rest),
+            None => root.join(&build.context),
+        };
         if !folder.is_dir() {
             let why = format!("the context {} is not a folder", folder.display());
             return Err(wrong(why, "Mend `build.context`; it is relative to the Compose file."));
@@ -78,11 +83,11 @@ impl Context {
             let unreadable = |error: base::folder::FolderError| wrong(error.to_string(), "Mend it and try again.");
             Ok::<_, Error>(file_read(path, TEXT_BYTES_MAX).map_err(unreadable)?)
         };
-        if read(&path)?.is_none() {
+        if build.dockerfile_inline.is_none() && read(&path)?.is_none() {
             let why = format!("there is no {}", path.display());
             return Err(wrong(why, "Write one, or name another under `build.dockerfile`."));
         }
-        let inside = relative(&folder, &path);
+        let inside = if build.dockerfile_inline.is_some() { None } else { relative(&folder, &path) };
         // A Dockerfile's own list of what is left out replaces the common one.
         let own = read(&path.with_file_name(format!("{}.dockerignore", file_name(&path))))?;
         let list = match own {
@@ -100,7 +105,11 @@ impl Context {
                 "Leave it out with .dockerignore.",
             )
         })?;
-        let dockerfile = inside.map_or(Dockerfile::Outside(path), Dockerfile::Inside);
+        let dockerfile = match (&build.dockerfile_inline, inside) {
+            (Some(text), _) => Dockerfile::Inline(text.clone()),
+            (None, Some(inside)) => Dockerfile::Inside(inside),
+            (None, None) => Dockerfile::Outside(path),
+        };
         Ok(Self { folder, entries, dockerfile })
     }
 
@@ -114,15 +123,10 @@ impl Context {
             hasher.update(text.len().to_le_bytes());
             hasher.update(text);
         };
-        part(match &self.dockerfile {
-            Dockerfile::Inside(path) => path,
-            Dockerfile::Outside(_) => DOCKERFILE_OUTSIDE,
-        });
-        part(build.target.as_deref().unwrap_or_default());
-        part(build.network.as_deref().unwrap_or_default());
-        for (name, value) in build.args.iter().chain(&build.labels) {
-            part(name);
-            part(value);
+        // Everything that the Compose file says of the build, in its one canonical form.
+        part(&serde_json::to_string(build).map_err(io::Error::other)?);
+        if let Dockerfile::Inside(path) = &self.dockerfile {
+            part(path);
         }
         let mut buffer = vec![0; READ_BYTES];
         if let Dockerfile::Outside(path) = &self.dockerfile {
@@ -150,18 +154,14 @@ impl Context {
 
     /// How it is built, under this name on the engine.
     pub fn options(&self, build: &Build, reference: &str, labels: &Labels) -> BuildOptions {
-        BuildOptions {
-            dockerfile: Some(match &self.dockerfile {
-                Dockerfile::Inside(path) => path.clone(),
-                Dockerfile::Outside(_) => DOCKERFILE_OUTSIDE.to_owned(),
-            }),
-            args: build.args.clone(),
-            target: build.target.clone(),
-            labels: build.labels.iter().chain(labels).map(|(key, value)| (key.clone(), value.clone())).collect(),
-            tags: vec![reference.to_owned()],
-            network: build.network.clone(),
-            no_cache: false,
-        }
+        let dockerfile = match &self.dockerfile {
+            Dockerfile::Inside(path) => path.clone(),
+            Dockerfile::Outside(_) | Dockerfile::Inline(_) => DOCKERFILE_OUTSIDE.to_owned(),
+        };
+        let mut options = build_options(build, Some(dockerfile));
+        options.labels.extend(labels.iter().map(|(key, value)| (key.clone(), value.clone())));
+        options.tags.push(reference.to_owned());
+        options
     }
 
     /// The tar of it, read as the engine takes it. Times and owners are the same for everybody, so that BuildKit's cache
@@ -172,8 +172,13 @@ impl Context {
 
     fn write(&self, writer: &mut dyn Write) -> io::Result<()> {
         let mut archive = tar::Builder::new(writer);
-        if let Dockerfile::Outside(path) = &self.dockerfile {
-            append_file(&mut archive, DOCKERFILE_OUTSIDE, path, false)?;
+        match &self.dockerfile {
+            Dockerfile::Inside(_) => {}
+            Dockerfile::Outside(path) => append_file(&mut archive, DOCKERFILE_OUTSIDE, path, false)?,
+            Dockerfile::Inline(text) => {
+                let mut header = header(tar::EntryType::Regular, 0o644, text.len() as u64);
+                archive.append_data(&mut header, DOCKERFILE_OUTSIDE, text.as_bytes())?;
+            }
         }
         for entry in &self.entries {
             match &entry.kind {

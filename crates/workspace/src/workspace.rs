@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::EnvName;
 use api::client::HubClient;
-use compose::model::Build;
+use compose::model::{Build, Protocol};
 use engine::Engine;
 
 use crate::error::{Error, ErrorKind};
@@ -16,7 +16,7 @@ use crate::ports::{self, Assigned};
 use crate::progress::Voice;
 use crate::project::{Checkout, Loaded};
 use crate::releases::{self, Known};
-use crate::resolve::{Chosen, Parts, choose, resolve};
+use crate::resolve::{Chosen, Outside, Parts, choose, resolve};
 use crate::source::Context;
 use crate::state::{State, Store};
 use crate::supervisor::look;
@@ -223,7 +223,17 @@ impl Workspace {
         let held = observed.containers.values().flat_map(|found| &found.ports).map(|(published, _)| *published);
         let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut ports::is_free)?;
         let addresses = addresses(&declared, &assigned, &state);
-        let wanted = Arc::new(resolve(&parts, &chosen, &inputs)?);
+        let none = BTreeMap::new();
+        let home = std::env::home_dir().map(|home| home.display().to_string());
+        let outside = Outside {
+            inputs: &inputs,
+            ports: &assigned,
+            folder: &self.checkout.folder.display().to_string(),
+            home: home.as_deref(),
+            configs: &none,
+            secrets: &none,
+        };
+        let wanted = Arc::new(resolve(&parts, &chosen, &outside)?);
         let notes = self.notes(&known, &chosen, &state);
         let state = State { ports: assigned, ..state };
         Ok(Prepared { wanted, observed, addresses, known, notes, state })
@@ -302,7 +312,7 @@ impl Workspace {
 
 fn addresses(declared: &[ports::Declared], assigned: &Assigned, state: &State) -> Vec<Address> {
     let of_one = |one: &ports::Declared| {
-        let port = *assigned.get(&one.key())?;
+        let port = *assigned.get(&one.key()).filter(|_| one.protocol == Protocol::Tcp)?;
         Some(Address {
             service: one.service.clone(),
             target: one.target,

@@ -24,7 +24,8 @@ use engine::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use engine::fake::{Behaviour, FakeEngine};
 use engine::{
     Container, ContainerState, ContainerSummary, Engine, EngineError, EngineEvent, EngineVersion, Health, Image,
-    Labels, LogLine, LogOptions, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume, WantedContainer,
+    Labels, LogLine, LogOptions, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume, VolumeSpec,
+    WantedContainer,
 };
 use futures::stream::BoxStream;
 use oci::Digest;
@@ -510,8 +511,8 @@ impl Engine for Rig {
     async fn network_connect(&self, network: &str, container: &str, aliases: &[String]) -> Result<(), EngineError> {
         self.engine.network_connect(network, container, aliases).await
     }
-    async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
-        changing!(self, self.engine.volume_create(name, driver, labels))
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
+        changing!(self, self.engine.volume_create(spec))
     }
     async fn volume_inspect(&self, name: &str) -> Result<Option<Volume>, EngineError> {
         self.engine.volume_inspect(name).await

@@ -31,10 +31,15 @@ pub(super) async fn create(docker: &Connection, wanted: &WantedContainer) -> Res
         // The engine takes an empty command as "the image's" unless it is told an entrypoint.
         request.entrypoint = images::inspect(docker, &wanted.image).await?.map(|image| image.entrypoint);
     }
-    let options = CreateContainerOptionsBuilder::default().name(&wanted.name).build();
+    let mut options = CreateContainerOptionsBuilder::default().name(&wanted.name);
+    if let Some(platform) = wanted.machine.as_ref().and_then(|machine| machine.settings.platform.as_deref()) {
+        options = options.platform(platform);
+    }
+    let options = options.build();
     let created = docker.client.create_container(Some(options), request).await.map_err(|error| failed(&what, error))?;
-    for (network, aliases) in wanted.networks.iter().skip(1) {
-        if let Err(error) = networks::connect(docker, network, &created.id, aliases).await {
+    for (network, aliases) in wanted.networks_in_order().into_iter().skip(1) {
+        let endpoint = body::endpoint(aliases, body::endpoint_said(wanted, network));
+        if let Err(error) = networks::connect(docker, network, &created.id, endpoint).await {
             if let Err(left) = remove(docker, &created.id).await {
                 tracing::warn!(error = %left, container = wanted.name, "a container that is on too few networks is left");
             }

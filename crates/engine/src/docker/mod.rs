@@ -8,6 +8,7 @@ mod containers;
 mod events;
 mod images;
 mod logs;
+mod machine;
 mod networks;
 mod raw;
 mod summaries;
@@ -26,7 +27,7 @@ pub use address::Address;
 use crate::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use crate::{
     Container, ContainerSummary, EngineError, EngineEvent, EngineVersion, ErrorKind, Image, Labels, LogLine,
-    LogOptions, Network, NetworkSpec, Progress, PullProgress, Volume, WantedContainer,
+    LogOptions, Network, NetworkSpec, Progress, PullProgress, Volume, VolumeSpec, WantedContainer,
 };
 
 /// The oldest Engine API that is spoken: that of Docker 20.10.
@@ -309,11 +310,11 @@ impl crate::Engine for Docker {
     }
 
     async fn network_connect(&self, network: &str, container: &str, aliases: &[String]) -> Result<(), EngineError> {
-        networks::connect(self.connection().await?, network, container, aliases).await
+        networks::connect(self.connection().await?, network, container, body::endpoint(aliases, None)).await
     }
 
-    async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
-        volumes::create(self.connection().await?, name, driver, labels).await
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
+        volumes::create(self.connection().await?, spec).await
     }
 
     async fn volume_inspect(&self, name: &str) -> Result<Option<Volume>, EngineError> {
