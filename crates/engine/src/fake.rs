@@ -334,7 +334,7 @@ impl Engine for FakeEngine {
     }
 
     async fn container_start(&self, container: &str) -> Result<(), EngineError> {
-        let exits = {
+        let (exits, health) = {
             let mut state = self.lock();
             state.call(format!("container_start {container}"))?;
             let image = state.container(container)?.wanted.image.clone();
@@ -367,9 +367,12 @@ impl Engine for FakeEngine {
                 let most = state.holders_most.entry(volume.clone()).or_default();
                 *most = holders.max(*most);
             }
-            behaviour.exits
+            (behaviour.exits, checked.then_some(behaviour.health))
         };
         self.change(container, EventKind::Start, |_container| {});
+        if let Some(health) = health.filter(|health| *health != Health::Starting && exits.is_none()) {
+            self.change(container, EventKind::Health(health), |_container| {});
+        }
         if let Some(code) = exits {
             self.exit(container, code);
         }

@@ -3,8 +3,8 @@
 use api::Problem;
 use base::folder::FolderError;
 use compose::ComposeError;
-use engine::EngineError;
 use engine::build::BuildError;
+use engine::{EngineError, ErrorKind as EngineErrorKind};
 
 /// The cases that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,10 @@ pub enum ErrorKind {
     Refused,
     /// The hub is away, and what it would have said is not remembered.
     HubUnreachable,
-    /// The container engine.
+    /// The container engine refuses or fails.
     Engine,
+    /// The container engine does not answer.
+    EngineAway,
     /// A build from source failed.
     Build,
     /// A service did not start, or ended.
@@ -38,6 +40,7 @@ impl ErrorKind {
             Self::ServiceUnknown => (404, "service-unknown", "There is no such service"),
             Self::Refused => (409, "workspace-refused", "This cannot be done as things stand"),
             Self::HubUnreachable => (503, "hub-unreachable", "The hub cannot be reached"),
+            Self::EngineAway => (503, "engine-unreachable", "The container engine cannot be reached"),
             Self::Engine => (502, "engine", "The container engine cannot do it"),
             Self::Build => (422, "build-failed", "A service could not be built from source"),
             Self::ServiceFailed => (500, "service-failed", "Not everything runs"),
@@ -78,7 +81,11 @@ impl From<Error> for Problem {
 
 impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
-        Self { kind: ErrorKind::Engine, why: error.to_string(), hint: error.hint }
+        let kind = match error.kind {
+            EngineErrorKind::Unreachable | EngineErrorKind::Timeout => ErrorKind::EngineAway,
+            _ => ErrorKind::Engine,
+        };
+        Self { kind, why: error.to_string(), hint: error.hint }
     }
 }
 

@@ -330,8 +330,10 @@ impl View<'_> {
                 actions.push(Action::Image { service: name.to_owned(), reference: container.image.clone() });
             }
             for other in here.iter().filter(|other| right.is_none_or(|right| right.id != other.id)) {
-                // What runs goes on running until what comes after it can start.
-                if right.is_some() || (is_present && may_start) {
+                // What runs goes on running until what comes after it can start; but nothing can be made on a network that
+                // is in the way and in use.
+                let blocks = other.networks.iter().any(|network| self.is_stale(network));
+                if right.is_some() || blocks || (is_present && may_start) {
                     actions.push(remove(name, other, right.is_none()));
                 }
             }

@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::task::JoinSet;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::images::Images;
 use crate::plan::{Action, Decision, Memory, Observed, Standing, decide, decide_end, health_at_start};
 use crate::progress::{Told, Voice};
@@ -71,7 +71,6 @@ struct Ended {
     key: String,
     action: Option<Action>,
     result: Result<Outcome, Error>,
-    is_transient: bool,
 }
 
 enum Outcome {
@@ -140,7 +139,7 @@ impl Supervisor {
             // One that has just ended needs no signal.
             self.tasks.spawn(async move {
                 let _ended = engine.container_kill(&id, "SIGKILL").await;
-                Ended { key: format!("kill {id}"), action: None, result: Ok(Outcome::Done), is_transient: false }
+                Ended { key: format!("kill {id}"), action: None, result: Ok(Outcome::Done) }
             });
         }
     }
@@ -340,10 +339,10 @@ impl Supervisor {
                 Action::VolumeEnsure(spec) => volume_ensure(work.engine.as_ref(), spec).await.map(|()| Outcome::Done),
                 Action::Image { service: name, .. } => {
                     let Some(service) = service else {
-                        return Ended { key, action: Some(action), result: Ok(Outcome::Done), is_transient: false };
+                        return Ended { key, action: Some(action), result: Ok(Outcome::Done) };
                     };
                     let result = work.images.ensure(name, &service).await.map(Outcome::Image);
-                    return Ended { key, action: Some(action), result, is_transient: false };
+                    return Ended { key, action: Some(action), result };
                 }
                 Action::Create { .. } => match container {
                     Some(container) => work.create(&container, image_id.unwrap_or_default()).await,
@@ -353,10 +352,7 @@ impl Supervisor {
                 Action::Stop { id, .. } => work.engine.container_stop(id, work.grace).await.map(|()| Outcome::Done),
                 Action::Remove { id, .. } => work.remove(id).await,
             };
-            let is_transient = result
-                .as_ref()
-                .is_err_and(|error| matches!(error.kind, EngineErrorKind::Unreachable | EngineErrorKind::Timeout));
-            Ended { key, action: Some(action), result: result.map_err(Error::from), is_transient }
+            Ended { key, action: Some(action), result: result.map_err(Error::from) }
         });
     }
 
@@ -381,14 +377,14 @@ impl Supervisor {
         let Some(action) = ended.action else {
             match ended.result {
                 Ok(Outcome::Seen(found)) => self.seen(ended.key.trim_start_matches("look "), found.as_deref()),
-                Err(error) if ended.is_transient => self.lose(&unreachable(error)),
+                Err(error) if error.kind == ErrorKind::EngineAway => self.lose(&unreachable(error)),
                 _ => {}
             }
             return;
         };
         let outcome = match ended.result {
             Ok(outcome) => outcome,
-            Err(error) if ended.is_transient => {
+            Err(error) if error.kind == ErrorKind::EngineAway => {
                 // The engine is asked again once it answers.
                 return self.lose(&unreachable(error));
             }
@@ -492,14 +488,15 @@ impl Supervisor {
         match event.kind {
             EventKind::Create | EventKind::OutOfMemory => {}
             EventKind::Start => {
-                let checked = self.wanted_of(id).and_then(health_at_start);
                 // Where the image decides about a healthcheck, the step that starts it looks.
-                if checked.is_some() || !self.starting.contains(id) {
-                    self.starting.remove(id);
-                    self.runs_since_now(id);
-                    if checked.is_none() {
-                        self.look_at(id);
+                let is_known = self.wanted_of(id).and_then(health_at_start).is_some();
+                match self.starting.contains(id) {
+                    true if is_known => {
+                        self.starting.remove(id);
+                        self.runs_since_now(id);
                     }
+                    true => {}
+                    false => self.look_at(id),
                 }
             }
             EventKind::Health(health) => {
@@ -515,29 +512,22 @@ impl Supervisor {
         }
     }
 
+    /// An event may be of a run before this one, so the engine is asked how the container is now.
     fn died(&mut self, id: &str, code: i64) {
         self.starting.remove(id);
         self.memory.started.insert(id.to_owned());
-        let is_ours = self.stopping.contains(id);
-        let policy = self.wanted_of(id).map_or(WantedRestart::No, |container| container.restart);
-        if let Some(found) = self.observed.containers.get_mut(id) {
-            (found.state, found.health, found.exit_code) = (ContainerState::Exited, Health::None, Some(code));
-        }
-        if is_ours || policy == WantedRestart::No {
+        if self.stopping.contains(id) {
             return;
         }
-        // Whether the engine starts it again is the engine's to say.
-        if let Some(found) = self.observed.containers.get_mut(id) {
-            found.state = ContainerState::Restarting;
+        if self.wanted_of(id).is_some_and(|container| container.restart != WantedRestart::No) {
+            let deaths = self.deaths.entry(id.to_owned()).or_default();
+            *deaths += 1;
+            if *deaths >= DEATHS_MAX {
+                let why = format!("it ended {deaths} times, the last time with status {code}");
+                self.memory.failed.insert(format!("container {id}"), why);
+            }
         }
-        let deaths = self.deaths.entry(id.to_owned()).or_default();
-        *deaths += 1;
-        if *deaths >= DEATHS_MAX {
-            let why = format!("it ended {deaths} times, the last time with status {code}");
-            self.memory.failed.insert(format!("container {id}"), why);
-        } else {
-            self.look_at(id);
-        }
+        self.look_at(id);
     }
 
     fn runs_since_now(&mut self, id: &str) {
@@ -551,12 +541,13 @@ impl Supervisor {
     /// Asks the engine how one container is.
     fn look_at(&mut self, id: &str) {
         let (engine, id, key) = (self.engine.clone(), id.to_owned(), format!("look {id}"));
-        if self.memory.busy.insert(key.clone()) {
+        if !self.memory.busy.insert(key.clone()) {
+            self.is_dirty = true;
+        } else {
             self.tasks.spawn(async move {
                 let found = engine.container_inspect(&id).await;
-                let is_transient = found.as_ref().is_err_and(EngineError::is_transient);
                 let result = found.map(|found| Outcome::Seen(found.map(Box::new))).map_err(Error::from);
-                Ended { key, action: None, result, is_transient }
+                Ended { key, action: None, result }
             });
         }
     }
@@ -611,7 +602,7 @@ impl Supervisor {
             let lines = log_tail(engine.as_ref(), &id, FAILURE_LINES).await.unwrap_or_default();
             let lines: String = lines.iter().map(|line| format!("\n  {}", line.text)).collect();
             voice.tell(Told::Failed { service, why: format!("{what}{lines}") });
-            Ended { key, action: None, result: Ok(Outcome::Done), is_transient: false }
+            Ended { key, action: None, result: Ok(Outcome::Done) }
         });
     }
 }
