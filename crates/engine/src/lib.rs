@@ -21,15 +21,17 @@ pub mod fake;
 pub mod machine;
 mod model;
 mod seam;
+mod session;
 mod subnet;
 pub mod wanted;
 
-pub use docker::{Address, Docker};
+pub use docker::{Address, Docker, TlsAddress};
 pub use error::{EngineError, ErrorKind};
 pub use model::{
-    Container, ContainerState, ContainerSummary, EngineEvent, EngineVersion, EventKind, Health, Image, Labels, LogLine,
-    LogOptions, LogStream, Network, NetworkSpec, Progress, PullProgress, Volume, VolumeSpec,
+    Container, ContainerState, ContainerStats, ContainerSummary, EngineEvent, EngineVersion, EventKind, Health, Image,
+    Labels, LogLine, LogOptions, LogStream, Network, NetworkSpec, Place, Progress, PullProgress, Volume, VolumeSpec,
 };
 pub use seam::Engine;
+pub use session::{ExecOptions, Session, SessionInput, SessionOutput, TerminalSize};
 pub use subnet::Subnet;
 pub use wanted::WantedContainer;

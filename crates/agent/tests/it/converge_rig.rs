@@ -23,9 +23,9 @@ use compose::ServiceDefinition;
 use engine::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use engine::fake::{Behaviour, FakeEngine};
 use engine::{
-    Container, ContainerState, ContainerSummary, Engine, EngineError, EngineEvent, EngineVersion, Health, Image,
-    Labels, LogLine, LogOptions, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume, VolumeSpec,
-    WantedContainer,
+    Container, ContainerState, ContainerStats, ContainerSummary, Engine, EngineError, EngineEvent, EngineVersion,
+    ExecOptions, Health, Image, Labels, LogLine, LogOptions, Network, NetworkSpec, Place, Progress, PullProgress,
+    Session, SessionInput, Subnet, Volume, VolumeSpec, WantedContainer,
 };
 use futures::stream::BoxStream;
 use oci::Digest;
@@ -393,6 +393,12 @@ impl Engine for Rig {
     async fn image_pull(&self, reference: &str, progress: Progress<PullProgress>) -> Result<(), EngineError> {
         changing!(self, self.engine.image_pull(reference, progress))
     }
+    async fn place(&self) -> Result<Place, EngineError> {
+        self.engine.place().await
+    }
+    async fn image_load(&self, archive: TarBody, progress: Progress<PullProgress>) -> Result<String, EngineError> {
+        self.engine.image_load(archive, progress).await
+    }
     async fn image_push(&self, reference: &str, progress: Progress<PullProgress>) -> Result<String, EngineError> {
         self.engine.image_push(reference, progress).await
     }
@@ -495,6 +501,29 @@ impl Engine for Rig {
     }
     async fn container_wait(&self, container: &str) -> Result<i64, EngineError> {
         self.engine.container_wait(container).await
+    }
+    async fn container_restart(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+        changing!(self, self.engine.container_restart(container, grace))
+    }
+    async fn container_stats(&self, container: &str) -> Result<ContainerStats, EngineError> {
+        self.engine.container_stats(container).await
+    }
+    async fn container_exec(
+        &self,
+        container: &str,
+        options: &ExecOptions,
+        input: SessionInput,
+    ) -> Result<Session, EngineError> {
+        self.engine.container_exec(container, options, input).await
+    }
+    async fn container_attach(&self, container: &str, input: SessionInput) -> Result<Session, EngineError> {
+        self.engine.container_attach(container, input).await
+    }
+    async fn container_archive_put(&self, container: &str, folder: &str, archive: TarBody) -> Result<(), EngineError> {
+        self.engine.container_archive_put(container, folder, archive).await
+    }
+    async fn container_archive_get(&self, container: &str, path: &str) -> Result<TarBody, EngineError> {
+        self.engine.container_archive_get(container, path).await
     }
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
         changing!(self, self.engine.network_create(spec))

@@ -36,7 +36,7 @@ pub(super) async fn build(
         })
     });
     let body = StreamBody::new(frames).boxed_unsync();
-    let headers = [("content-type", "application/x-tar".to_owned())];
+    let headers = [("content-type", "application/x-tar")];
     let result = match raw.post_lines(&format!("/build?{}", query(options)), &headers, body, WHAT).await {
         Ok(lines) => follow(lines, progress).await,
         Err(error) => Err(error.into()),

@@ -7,7 +7,8 @@ use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -63,6 +64,13 @@ pub(super) async fn stop(docker: &Connection, container: &str, grace: Duration) 
     let options = StopContainerOptionsBuilder::default().t(seconds).build();
     let result = docker.patient(grace).stop_container(container, Some(options)).await;
     done_if_gone(result, &format!("cannot stop container {container}"))
+}
+
+pub(super) async fn restart(docker: &Connection, container: &str, grace: Duration) -> Result<(), EngineError> {
+    let seconds = i32::try_from(body::seconds_up(grace)).unwrap_or(i32::MAX);
+    let options = RestartContainerOptionsBuilder::default().t(seconds).build();
+    let result = docker.patient(grace).restart_container(container, Some(options)).await;
+    result.map_err(|error| failed(&format!("cannot restart container {container}"), error))
 }
 
 pub(super) async fn kill(docker: &Connection, container: &str, signal: &str) -> Result<(), EngineError> {
@@ -141,6 +149,7 @@ fn container_of(found: ContainerInspectResponse) -> Container {
         id: found.id.unwrap_or_default(),
         name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         image: config.image.unwrap_or_default(),
+        user: config.user.unwrap_or_default(),
         image_id: found.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         state: status,
