@@ -106,7 +106,7 @@ impl Action {
 pub enum Standing {
     /// Something of it is still to be done, or it waits for another.
     Pending,
-    /// It runs, and its healthcheck has not said anything yet.
+    /// It runs, and its healthcheck has not said anything yet, or it is a job.
     Starting,
     /// It runs, and is healthy where it has a healthcheck.
     Ready,
@@ -281,6 +281,8 @@ impl View<'_> {
                 return Standing::Pending;
             }
             match (found.state, found.health) {
+                // Its end is what it is for.
+                (ContainerState::Running, _) if service.is_job => Standing::Starting,
                 (ContainerState::Running | ContainerState::Paused, Health::None | Health::Healthy) => Standing::Ready,
                 (ContainerState::Running | ContainerState::Paused, Health::Unhealthy) => Standing::Unhealthy,
                 (ContainerState::Running | ContainerState::Paused, Health::Starting) => Standing::Starting,

@@ -181,6 +181,22 @@ impl World {
         })
     }
 
+    fn is_job_running(&self, found: &ContainerSummary) -> bool {
+        let service = self.wanted.services.get(&found.labels[LABEL_SERVICE]);
+        found.state == ContainerState::Running && service.is_some_and(|service| service.is_job)
+    }
+
+    /// What happens by itself: a healthcheck passes, a job ends.
+    fn goes_on(&mut self, id: &str) {
+        let is_job = self.is_job_running(&self.observed.containers[id]);
+        let found = self.observed.containers.get_mut(id).unwrap();
+        if is_job {
+            (found.state, found.exit_code) = (ContainerState::Exited, Some(0));
+        } else {
+            found.health = Health::Healthy;
+        }
+    }
+
     fn begin(&mut self, action: Action) {
         assert!(self.memory.busy.insert(action.key()), "{action:?} twice at once");
         self.open.push(action);
@@ -217,13 +233,11 @@ impl World {
                 self.observed.containers.insert(found.id.clone(), found);
             }
             Action::Start { service, id } => {
-                let is_job = self.wanted.services[&service].is_job;
                 let health = health_at_start(&self.wanted.services[&service].containers[0]).unwrap();
                 self.memory.started.insert(id.clone());
                 let found = self.observed.containers.get_mut(&id).unwrap();
                 found.health = health;
-                found.state = if is_job { ContainerState::Exited } else { ContainerState::Running };
-                found.exit_code = is_job.then_some(0);
+                (found.state, found.exit_code) = (ContainerState::Running, None);
             }
             Action::Stop { id, .. } => {
                 self.memory.started.remove(&id);
@@ -274,14 +288,14 @@ proptest! {
                 }
                 world.begin(action);
             }
-            let unhealthy: Vec<String> = world
+            let under_way: Vec<String> = world
                 .observed
                 .containers
                 .values()
-                .filter(|found| found.health == Health::Starting)
+                .filter(|found| found.health == Health::Starting || world.is_job_running(found))
                 .map(|found| found.id.clone())
                 .collect();
-            let choices = world.open.len() + unhealthy.len();
+            let choices = world.open.len() + under_way.len();
             if choices == 0 {
                 prop_assert!(decision.is_settled);
                 break;
@@ -291,8 +305,8 @@ proptest! {
             if chosen < world.open.len() {
                 let action = world.open.remove(chosen);
                 world.end(action);
-            } else if let Some(found) = world.observed.containers.get_mut(&unhealthy[chosen - world.open.len()]) {
-                found.health = Health::Healthy;
+            } else {
+                world.goes_on(&under_way[chosen - world.open.len()]);
             }
         }
         let there: BTreeMap<(String, String), &ContainerSummary> = world
@@ -307,7 +321,10 @@ proptest! {
             let found = there[&(spec.name.clone(), "1".to_owned())];
             let hash = spec.container().hash();
             prop_assert_eq!(found.wanted_hash(), Some(hash.as_str()));
-            let state = if spec.is_job && !right.contains_key(&found.id) { found.exit_code == Some(0) || found.state == ContainerState::Running } else { found.state == ContainerState::Running };
+            let state = match spec.is_job {
+                true => found.exit_code == Some(0),
+                false => found.state == ContainerState::Running,
+            };
             prop_assert!(state, "{}: {:?}", spec.name, found);
         }
         for id in right.keys() {

@@ -8,6 +8,7 @@ use compose::model::Condition::{ServiceCompletedSuccessfully as Completed, Servi
 use engine::fake::FakeEngine;
 use engine::{ContainerState, Engine as _, Health};
 use workspace::plan::Standing;
+use workspace::progress::Told;
 use workspace::supervisor::{Goal, Supervisor, look};
 use workspace::wanted::LABEL_SERVICE;
 
@@ -134,19 +135,20 @@ async fn a_service_whose_dependency_is_unhealthy_waits_and_goes_on_when_it_recov
 async fn what_ended_with_the_engine_is_started_again_when_it_is_back() {
     let engine = engine();
     let specs = [Spec::new("web", &[])];
-    let (mut supervisor, _told) = supervisor(&engine).await;
+    let (mut supervisor, mut told) = supervisor(&engine).await;
     supervisor.aim(Goal::Run(Arc::new(wanted(&specs))));
     tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
     // The engine ends its containers, and then is away: the next step finds out.
     engine.exit("shop-web-1", 137);
     engine.fail_after(Some(0));
-    let mut changed = specs.to_vec();
-    changed[0].version = 2;
-    supervisor.aim(Goal::Run(Arc::new(wanted(&changed))));
-    supervisor.turn();
-    supervisor.wait().await;
+    let lost = async {
+        while !told.try_recv().is_ok_and(|told| matches!(told, Told::Engine { up: false, .. })) {
+            supervisor.turn();
+            supervisor.wait().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, lost).await.unwrap();
     engine.fail_after(None);
-    supervisor.aim(Goal::Run(Arc::new(wanted(&specs))));
     let back = async {
         while !supervisor.turn() || supervisor.standing().get("web") != Some(&Standing::Ready) {
             supervisor.wait().await;
