@@ -43,7 +43,6 @@ pub async fn attend(
     prepared: Prepared,
     orders: &mut mpsc::Receiver<Asked>,
     signals: &mut mpsc::Receiver<Signal>,
-    variable: &(dyn Fn(&str) -> Option<String> + Send + Sync),
     voice: &Voice,
     mut settled: impl FnMut(&Prepared, &Supervisor),
 ) -> Result<End, Error> {
@@ -87,7 +86,7 @@ pub async fn attend(
                     pending.push(Pending { service: None, answer: asked.answer });
                 }
                 Order::Switch { service, develop } if end.is_none() => {
-                    match switch(workspace, &service, develop, variable).await {
+                    match switch(workspace, &service, develop).await {
                         Ok(next) => {
                             next.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
                             workspace.commit(next.state.clone())?;
@@ -114,13 +113,8 @@ pub async fn attend(
 ///
 /// # Errors
 /// There is no such service, or it cannot come from there.
-pub async fn switch(
-    workspace: &mut Workspace,
-    service: &str,
-    develop: bool,
-    variable: &(dyn Fn(&str) -> Option<String> + Send + Sync),
-) -> Result<Prepared, Error> {
-    workspace.reload(variable)?;
+pub async fn switch(workspace: &mut Workspace, service: &str, develop: bool) -> Result<Prepared, Error> {
+    workspace.reload()?;
     crate::resolve::service_known(&workspace.loaded().project, service)?;
     let mut state = workspace.known_state()?.clone();
     if develop {

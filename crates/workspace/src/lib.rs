@@ -9,10 +9,12 @@
 //! be killed at any moment, and the next one comes to the same end.
 
 pub mod attend;
+pub mod contents;
 pub mod control;
 pub mod error;
 pub mod images;
 pub mod logs;
+pub mod once;
 pub mod plan;
 pub mod ports;
 pub mod progress;
@@ -23,6 +25,7 @@ pub mod source;
 pub mod state;
 pub mod status;
 pub mod supervisor;
+pub mod volumes;
 pub mod wanted;
 pub mod watch;
 pub mod workspace;

@@ -99,6 +99,11 @@ impl Store {
         self.folder.join(SOCKET)
     }
 
+    /// Where a volume is saved unless another file is named.
+    pub fn volume_file(&self, name: &str) -> PathBuf {
+        self.folder.join("volumes").join(format!("{name}.tar"))
+    }
+
     /// What was written last; `None` before the first `up`.
     ///
     /// # Errors

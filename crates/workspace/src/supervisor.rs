@@ -15,6 +15,7 @@ use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use tokio::task::JoinSet;
 
+use crate::contents;
 use crate::error::{Error, ErrorKind};
 use crate::images::Images;
 use crate::plan::{Action, Decision, Memory, Observed, Standing, decide, decide_end, health_at_start};
@@ -318,6 +319,10 @@ impl Supervisor {
             images: self.images.clone(),
             grace: self.grace(&action),
             runs: self.runs(&action),
+            wanted: match &self.goal {
+                Goal::Run(wanted) => Some(wanted.clone()),
+                Goal::Stopped | Goal::Gone => None,
+            },
         };
         let container = match &action {
             Action::Create { service, slot } => self.wanted(service, *slot).cloned(),
@@ -636,6 +641,7 @@ struct Work {
     images: Images,
     grace: Duration,
     runs: bool,
+    wanted: Option<Arc<Wanted>>,
 }
 
 impl Work {
@@ -694,6 +700,11 @@ impl Work {
     }
 
     async fn start(&self, id: &str, wanted: Option<&WantedContainer>) -> Result<Outcome, EngineError> {
+        let files = wanted.and_then(|wanted| wanted.machine.as_ref()).map(|machine| machine.files.as_slice());
+        if let (Some(files @ [_, ..]), Some(all)) = (files, &self.wanted) {
+            // With every start: a command that was killed may have created it and not come to this.
+            self.engine.container_archive_put(id, "/", contents::tar(files, &all.contents)).await?;
+        }
         self.engine.container_start(id).await?;
         if wanted.and_then(health_at_start).is_some() {
             return Ok(Outcome::Done);

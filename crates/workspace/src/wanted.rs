@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::contents::Contents;
 use api::delivery::{ImageAddress, ReleaseId};
 use compose::model::{Build, Dependency};
 use engine::{Labels, NetworkSpec, VolumeSpec, WantedContainer};
@@ -36,6 +37,8 @@ pub struct Wanted {
     /// All services of the project. A container of one that is not to run now is left alone; one of a service that is not
     /// among these is in nobody's way and removed.
     pub known: BTreeSet<String>,
+    /// What configs and secrets are made of.
+    pub contents: Contents,
 }
 
 /// A service that is to run.

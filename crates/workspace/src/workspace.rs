@@ -8,7 +8,9 @@ use api::EnvName;
 use api::client::HubClient;
 use compose::model::{Build, Protocol};
 use engine::Engine;
+use engine::machine::WantedFileKind;
 
+use crate::contents::{self, digests};
 use crate::error::{Error, ErrorKind};
 use crate::images::Images;
 use crate::plan::Observed;
@@ -24,6 +26,9 @@ use crate::wanted::{LABEL_CHECKOUT, Wanted, labels_of};
 
 /// The environment whose releases run unless another is named.
 const ENV_DEFAULT: &str = "prod";
+
+/// Looks variables up.
+pub type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Which workspace is meant.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +52,7 @@ pub struct Workspace {
     state: Option<State>,
     engine: Arc<dyn Engine>,
     hub: HubClient,
+    variable: Variable,
 }
 
 /// What should be, and what is.
@@ -88,7 +94,7 @@ impl Workspace {
         root: &Path,
         engine: Arc<dyn Engine>,
         hub: HubClient,
-        variable: &dyn Fn(&str) -> Option<String>,
+        variable: Variable,
     ) -> Result<Self, Error> {
         let mut checkout = Checkout::find(&choice.folder, &choice.files)?;
         let store = Store::new(root, &checkout, choice.name.as_deref());
@@ -100,21 +106,21 @@ impl Workspace {
         if profiles.is_empty() {
             profiles.extend(state.iter().flat_map(|state| state.profiles.iter().cloned()));
         }
-        let loaded = checkout.load(choice.name.as_deref(), &profiles, variable)?;
-        Ok(Self { checkout, choice, loaded, store, state, engine, hub })
+        let loaded = checkout.load(choice.name.as_deref(), &profiles, variable.as_ref())?;
+        Ok(Self { checkout, choice, loaded, store, state, engine, hub, variable })
     }
 
     /// Reads the project again, as it is now.
     ///
     /// # Errors
     /// It is wrong.
-    pub fn reload(&mut self, variable: &dyn Fn(&str) -> Option<String>) -> Result<(), Error> {
+    pub fn reload(&mut self) -> Result<(), Error> {
         self.state = self.store.state()?;
         let mut profiles = self.choice.profiles.clone();
         if profiles.is_empty() {
             profiles.extend(self.state.iter().flat_map(|state| state.profiles.iter().cloned()));
         }
-        self.loaded = self.checkout.load(self.choice.name.as_deref(), &profiles, variable)?;
+        self.loaded = self.checkout.load(self.choice.name.as_deref(), &profiles, self.variable.as_ref())?;
         Ok(())
     }
 
@@ -223,18 +229,20 @@ impl Workspace {
         let held = observed.containers.values().flat_map(|found| &found.ports).map(|(published, _)| *published);
         let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut ports::is_free)?;
         let addresses = addresses(&declared, &assigned, &state);
-        let none = BTreeMap::new();
+        let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, self.variable.as_ref())?;
         let home = std::env::home_dir().map(|home| home.display().to_string());
         let outside = Outside {
             inputs: &inputs,
             ports: &assigned,
             folder: &self.checkout.folder.display().to_string(),
             home: home.as_deref(),
-            configs: &none,
-            secrets: &none,
+            configs: &digests(&contents, WantedFileKind::Config),
+            secrets: &digests(&contents, WantedFileKind::Secret),
         };
-        let wanted = Arc::new(resolve(&parts, &chosen, &outside)?);
-        let notes = self.notes(&known, &chosen, &state);
+        let wanted = Wanted { contents, ..resolve(&parts, &chosen, &outside)? };
+        let wanted = Arc::new(wanted);
+        let mut notes = self.notes(&known, &chosen, &state);
+        notes.extend(stand_ins);
         let state = State { ports: assigned, ..state };
         Ok(Prepared { wanted, observed, addresses, known, notes, state })
     }

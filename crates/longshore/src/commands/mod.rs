@@ -63,6 +63,11 @@ enum Command {
     Undev(workspace::develop::UndevArgs),
     Ps(ps::Args),
     Logs(logs::Args),
+    Exec(workspace::exec::Args),
+    Run(workspace::once::RunArgs),
+    Debug(workspace::once::DebugArgs),
+    #[command(subcommand)]
+    Volume(workspace::volume::Command),
     Version(version::Args),
     Completions(completions::Args),
 }
@@ -88,6 +93,10 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Undev(args) => workspace::develop::undev(global, args).await,
         Command::Ps(args) => ps::run(global, args).await,
         Command::Logs(args) => logs::run(global, args).await,
+        Command::Exec(args) => workspace::exec::run(global, args).await,
+        Command::Run(args) => workspace::once::run(global, args).await,
+        Command::Debug(args) => workspace::once::debug(global, args).await,
+        Command::Volume(command) => workspace::volume::run(global, command).await,
         Command::Version(args) => version::run(global, args).await,
         Command::Completions(args) => completions::run(&args),
     }

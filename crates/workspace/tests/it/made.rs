@@ -99,6 +99,7 @@ pub(crate) fn wanted(specs: &[Spec]) -> Wanted {
             driver_opts: BTreeMap::new(),
         }],
         services: specs.iter().map(service).collect(),
+        contents: BTreeMap::new(),
         known: specs.iter().map(|spec| spec.name.clone()).collect(),
     }
 }

@@ -6,7 +6,7 @@ use ::workspace::progress::{Told, Voice};
 use ::workspace::supervisor::{Goal, Supervisor};
 use base::folder::FolderError;
 
-use super::{Place, in_use, show, variable};
+use super::{Place, in_use, show};
 use crate::output;
 use crate::reach::Global;
 
@@ -54,7 +54,7 @@ async fn run(global: &Global, place: Place, service: String, develop: bool) -> a
         }
         Err(error) => return Err(in_use(error)),
     };
-    let prepared = switch(&mut workspace, &service, develop, &variable).await?;
+    let prepared = switch(&mut workspace, &service, develop).await?;
     workspace.commit(prepared.state.clone())?;
     let (voice, told) = Voice::new();
     let shown = show::show(told, &format!("switching {service}"));

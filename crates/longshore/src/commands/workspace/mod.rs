@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ::workspace::workspace::{Choice, Workspace};
+use ::workspace::workspace::{Choice, Variable, Workspace};
 use api::{Problem, Result};
 use engine::{Docker, Engine};
 
@@ -12,10 +12,14 @@ use crate::reach::{self, Global};
 
 pub(super) mod develop;
 pub(super) mod down;
+pub(super) mod exec;
 pub(super) mod logs;
+pub(super) mod once;
 pub(super) mod ps;
 mod show;
+mod terminal;
 pub(super) mod up;
+pub(super) mod volume;
 
 /// Which workspace is meant.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,11 +55,6 @@ impl From<PlaceLong> for Place {
     }
 }
 
-/// A variable of the environment, for `${…}` in Compose files.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 impl Place {
     /// The workspace of the current folder.
     fn open(self, global: &Global) -> Result<Workspace> {
@@ -65,8 +64,9 @@ impl Place {
         let docker = Docker::new(reach::engine_address(None)?);
         let engine: Arc<dyn Engine> = Arc::new(docker);
         let profiles: BTreeSet<String> = self.profile.into_iter().collect();
+        let variable: Variable = Arc::new(|name| std::env::var(name).ok());
         let choice = Choice { folder, files: self.file, name: self.project, profiles };
-        Ok(Workspace::open(choice, &state_root()?, engine, global.client()?, &variable)?)
+        Ok(Workspace::open(choice, &state_root()?, engine, global.client()?, variable)?)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Place, in_use, show, variable};
+use super::{Place, in_use, show};
 use crate::output;
 use crate::reach::Global;
 
@@ -112,14 +112,13 @@ async fn attached(
     let (_listener, mut orders) = control::listen(&workspace.store().socket())?;
     let mut signals = signals()?;
     let _lines = lines(workspace, &name, Micros::now()).await?;
-    let end =
-        attend(workspace, supervisor, prepared, &mut orders, &mut signals, &variable, voice, |prepared, supervisor| {
-            show::addresses(prepared);
-            if let Err(problem) = all_right(supervisor) {
-                output::problem(&problem);
-            }
-        })
-        .await?;
+    let end = attend(workspace, supervisor, prepared, &mut orders, &mut signals, voice, |prepared, supervisor| {
+        show::addresses(prepared);
+        if let Err(problem) = all_right(supervisor) {
+            output::problem(&problem);
+        }
+    })
+    .await?;
     output::note(match end {
         End::Stopped => "Stopped. `longshore up` goes on, `longshore down` removes it.",
         End::Gone => "Taken down.",
