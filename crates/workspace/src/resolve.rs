@@ -181,8 +181,20 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
             let awaited: Vec<&str> = awaits.keys().map(String::as_str).collect();
             labels.insert(LABEL_AWAITS.to_owned(), awaited.join(","));
             let role = if is_job { Role::Job } else { Role::Service };
-            let container = container_name(parts.workspace, name, slot, &definition.service);
-            make(definition, &names, place, container, name, reference.clone(), labels, role)
+            let identity = Identity {
+                name: container_name(parts.workspace, name, slot, &definition.service),
+                image: reference.clone(),
+                labels,
+                networks: names.networks.clone(),
+                volumes: names.volumes.clone(),
+                aliases: vec![name.clone()],
+                extra_hosts: BTreeMap::new(),
+                environment: BTreeMap::new(),
+                role: if is_job { Role::Job } else { Role::Service },
+            };
+            let mut container = wanted_container(definition, &identity, place)?;
+            container.labels.insert(LABEL_GRACE.to_owned(), container.stop_grace.as_millis().to_string());
+            Ok(container)
         });
         let containers = containers.collect::<Result<Vec<_>, Error>>()?;
         wanted.services.insert(name.clone(), WantedService { origin, containers, awaits, is_job });
@@ -215,36 +227,6 @@ impl Names {
             volumes: definition.volumes.iter().map(volume).collect(),
         }
     }
-}
-
-/// The container of a service.
-///
-/// # Errors
-/// What its definition asks for cannot be had.
-pub fn make(
-    definition: &ServiceDefinition,
-    names: &Names,
-    place: Place<'_>,
-    name: String,
-    service: &str,
-    reference: String,
-    labels: Labels,
-    role: Role,
-) -> Result<WantedContainer, Error> {
-    let identity = Identity {
-        name,
-        image: reference,
-        labels,
-        networks: names.networks.clone(),
-        volumes: names.volumes.clone(),
-        aliases: vec![service.to_owned()],
-        extra_hosts: BTreeMap::new(),
-        environment: BTreeMap::new(),
-        role,
-    };
-    let mut container = wanted_container(definition, &identity, place)?;
-    container.labels.insert(LABEL_GRACE.to_owned(), container.stop_grace.as_millis().to_string());
-    Ok(container)
 }
 
 /// A container's name: its own, or one of the workspace's.
@@ -297,7 +279,7 @@ fn origin(
         let inputs = inputs.get(name).cloned().unwrap_or_default();
         let digits: String = inputs.chars().take(NAME_DIGITS).collect();
         let reference = format!("longshore-source/{}/{name}:{digits}", parts.workspace);
-        return Ok((Origin::Source(SourceBuild { build: build.clone(), inputs }), reference));
+        return Ok((Origin::Source(Box::new(SourceBuild { build: build.clone(), inputs })), reference));
     }
     let Some(reference) = definition.image.clone() else {
         let why = format!("{name} has neither `build` nor `image`");

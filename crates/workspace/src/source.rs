@@ -81,7 +81,7 @@ impl Context {
         let path = folder.join(named);
         let read = |path: &Path| {
             let unreadable = |error: base::folder::FolderError| wrong(error.to_string(), "Mend it and try again.");
-            Ok::<_, Error>(file_read(path, TEXT_BYTES_MAX).map_err(unreadable)?)
+            file_read(path, TEXT_BYTES_MAX).map_err(unreadable)
         };
         if build.dockerfile_inline.is_none() && read(&path)?.is_none() {
             let why = format!("there is no {}", path.display());

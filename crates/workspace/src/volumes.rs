@@ -70,7 +70,7 @@ pub async fn stop_users(
     volume: &Reached,
 ) -> Result<bool, Error> {
     let uses = |labels: &engine::Labels| {
-        let Some((service, slot)) = place_of(labels) else { return None };
+        let (service, slot) = place_of(labels)?;
         let container = wanted.services.get(service)?.containers.get(slot.checked_sub(1)?)?;
         let mounts = container.volumes.iter().any(|mount| mount.volume.as_ref() == Some(&volume.spec.name));
         mounts.then_some(container.stop_grace)

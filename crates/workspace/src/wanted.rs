@@ -65,7 +65,7 @@ pub enum Origin {
         image: ImageAddress,
     },
     /// Built from the checkout.
-    Source(SourceBuild),
+    Source(Box<SourceBuild>),
     /// An image that the project names, for which the environment has no release yet.
     Image {
         /// The reference, as written.

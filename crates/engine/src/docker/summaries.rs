@@ -19,7 +19,7 @@ pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<Con
 }
 
 fn summary_of(found: bollard::models::ContainerSummary) -> ContainerSummary {
-    let state = found.state.map_or(ContainerState::Dead, |state| state_of(&state.to_string()));
+    let state = found.state.map_or(ContainerState::Dead, |state| state_of(state.as_ref()));
     let status = found.status.unwrap_or_default();
     let names = found.names.unwrap_or_default();
     // A link from another container is a name, too, with the other's name before it.
