@@ -4,6 +4,7 @@
 //! is ignored in silence: a key is understood, or refused by name and line. What aliases and variables multiply is
 //! bounded, and no text makes it panic (`fuzz/fuzz_targets/compose_load.rs`).
 
+mod assemble;
 mod diagnostic;
 mod dotenv;
 mod field;
@@ -18,10 +19,12 @@ mod stage;
 mod validate;
 mod yaml;
 
+use std::collections::BTreeMap;
+
+use assemble::Assembler;
 use diagnostic::Findings;
 pub use diagnostic::{ComposeError, Diagnostic};
 use field::Field;
-use interpolate::Interpolator;
 pub use model::{Project, Service, ServiceDefinition};
 use schema::Kind;
 use stage::Context;
@@ -66,19 +69,7 @@ pub fn load(
         findings.error(start, "", what);
     }
     let top = Kind::Section(schema::TOP);
-    let mut interpolator = Interpolator::new(context.workspace());
-    let mut merged: Option<yaml::Node> = None;
-    for (index, file) in (0_u16..).zip(files.iter().take(SOURCES_MAX)) {
-        let Some(mut node) = yaml::parse(file.text, index, &mut findings) else { continue };
-        interpolator.node(&mut node, environment, "", &mut findings);
-        shape::canonicalise(&mut node, top, stage, "", &mut findings);
-        let mut laid = match merged {
-            Some(base) => merge::merge(base, node, top, stage),
-            None => node,
-        };
-        merge::settle(&mut laid);
-        merged = Some(laid);
-    }
+    let merged = Assembler::new(&context, &mut findings).project(files.get(..SOURCES_MAX).unwrap_or(files));
     let mut project = Project::default();
     if let (Some(mut root), false) = (merged, findings.failed()) {
         shape::check(&root, top, stage, "", &mut findings);
@@ -90,4 +81,16 @@ pub fn load(
         validate::project(&project, &field, &mut findings);
     }
     findings.finish().map(|warnings| Loaded { project, warnings })
+}
+
+/// The variables in a file such as `.env`, by name. `environment` looks up what their values refer to, before those of the
+/// file itself; a name without a value that it does not have is left out.
+pub fn variables(
+    file: Source<'_>,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, ComposeError> {
+    let mut findings = Findings::new([file.name]);
+    let values = dotenv::parse(file.text, 0, dotenv::Format::default(), environment, &mut findings);
+    findings.finish()?;
+    Ok(values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
 }

@@ -10,6 +10,9 @@ mod ports;
 mod service;
 mod settings;
 
+pub(crate) use files::variables;
+pub(crate) use mounts::{is_path, mount_target, split_short};
+
 use std::collections::BTreeMap;
 
 use crate::diagnostic::Findings;

@@ -82,7 +82,7 @@ pub(crate) const TOP: &[Key] = &[
     ("volumes", Named(VOLUME)),
 ];
 
-const SERVICE: &[Key] = &[
+pub(crate) const SERVICE: &[Key] = &[
     ("annotations", Laptop(&Pairs, "use labels")),
     ("attach", Laptop(&Whole, "logs are read with `longshore logs`")),
     ("blkio_config", Laptop(&Section(BLKIO), "limits are those of deploy.resources")),

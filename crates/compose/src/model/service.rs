@@ -217,7 +217,7 @@ impl Service {
 }
 
 /// A port of the container that is published.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Port {
     /// Port inside the container.
     pub target: u16,

@@ -7,7 +7,7 @@ use crate::field::{Field, Section};
 use crate::model::{Mount, MountOptions, Recursive, Selinux};
 use crate::scalar;
 use crate::stage::Context;
-use crate::yaml::Mark;
+use crate::yaml::{Mark, Value};
 
 const TARGET_NEEDED: &str = "a mount needs a target, the path in the container";
 
@@ -83,11 +83,7 @@ fn short(field: &Field<'_>, context: &Context<'_>, findings: &mut Findings<'_>) 
                 }
                 Ok(Mount::Bind { source: source.to_owned(), target, read_only, options })
             }
-            // SELinux's labels and the like are for paths; engines pass over them on volumes.
-            source => {
-                let options = MountOptions::default();
-                Ok(Mount::Volume { source: source.map(str::to_owned), target, read_only, no_copy, options })
-            }
+            source => Ok(Mount::Volume { source: source.map(str::to_owned), target, read_only, no_copy, options }),
         }
     })
 }
@@ -103,6 +99,19 @@ pub(crate) fn split_short(text: &str) -> Result<(Option<&str>, &str, &str), Stri
         [source, target, options] => (Some(source), target, options),
         _ => return Err(format!("{text:?} is not SOURCE:TARGET or SOURCE:TARGET:OPTIONS")),
     })
+}
+
+/// The path in the container that a mount of either syntax has, where that can be told.
+pub(crate) fn mount_target(mount: &Field<'_>) -> Option<String> {
+    let text = |field: &Field<'_>| match &field.node.value {
+        Value::Scalar(text) => Some(text.clone()),
+        _ => None,
+    };
+    let target = match mount.get("target") {
+        Some(target) => text(&target)?,
+        None => split_short(&text(mount)?).ok()?.1.to_owned(),
+    };
+    scalar::container_path(&target).ok()
 }
 
 /// An option of the short syntax that only workspaces know.

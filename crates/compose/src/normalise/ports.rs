@@ -78,7 +78,7 @@ fn short(field: &Field<'_>, context: &Context<'_>, findings: &mut Findings<'_>) 
             Some(Ok((address, published))) => (Some(host_address(address)?), Some(published)),
         };
         let targets = scalar::port_range(target)?;
-        let like = Port { host_ip, protocol, ..PORT };
+        let like = Port { host_ip, protocol, ..Port::default() };
         expand(targets, published.filter(|published| !published.is_empty()), &like, context)
     });
     read.unwrap_or_default()
@@ -103,7 +103,7 @@ fn long(field: &Field<'_>, context: &Context<'_>, findings: &mut Findings<'_>) -
     let published = section.get("published");
     let Some(target) = target.read(section.findings, scalar::port) else { return Vec::new() };
     let host_mode = host_mode.unwrap_or_default();
-    let like = Port { target, host_ip, protocol, name, app_protocol, host_mode, ..PORT };
+    let like = Port { target, host_ip, protocol, name, app_protocol, host_mode, ..Port::default() };
     match published {
         None => Vec::from([like]),
         Some(published) => published
@@ -111,18 +111,6 @@ fn long(field: &Field<'_>, context: &Context<'_>, findings: &mut Findings<'_>) -
             .unwrap_or_default(),
     }
 }
-
-/// A port of which nothing is said yet.
-const PORT: Port = Port {
-    target: 0,
-    published: None,
-    host_ip: None,
-    protocol: Protocol::Tcp,
-    name: None,
-    published_last: None,
-    app_protocol: None,
-    host_mode: false,
-};
 
 fn expand(
     (first, last): (u16, u16),

@@ -157,8 +157,12 @@ fn device_requests(section: &mut Section<'_, '_, '_, '_>) -> Vec<DeviceRequest> 
             requests.extend(device_request(&entry, false, section.findings));
         }
     }
-    let listed = section.get("devices").map(|field| field.strings(section.findings)).unwrap_or_else(Vec::new);
-    let ids: Vec<String> = listed.into_iter().filter(|text| is_cdi(text)).collect();
+    let listed = section.get("devices").into_iter().flat_map(|field| field.items().collect::<Vec<_>>());
+    let ids: Vec<String> = listed
+        .filter(|entry| !entry.is_map())
+        .filter_map(|entry| entry.string(section.findings))
+        .filter(|text| is_cdi(text))
+        .collect();
     if !ids.is_empty() {
         requests.push(DeviceRequest { driver: Some("cdi".to_owned()), device_ids: ids, ..DeviceRequest::default() });
     }

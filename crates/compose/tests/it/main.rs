@@ -5,6 +5,8 @@
 mod corpus;
 mod docker_compose;
 mod meaning;
+mod properties;
+mod public;
 
 /// The variables that every test sees.
 fn environment(name: &str) -> Option<String> {

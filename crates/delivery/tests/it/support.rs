@@ -109,9 +109,7 @@ impl Spec {
             host_ip: None,
             protocol: Protocol::Tcp,
             name: None,
-            published_last: None,
-            app_protocol: None,
-            host_mode: false,
+            ..Port::default()
         });
         self
     }

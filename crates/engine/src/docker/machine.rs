@@ -77,7 +77,15 @@ fn with_namespaces(host: HostConfig, machine: &WantedMachine) -> HostConfig {
 }
 
 fn with_mounts(host: HostConfig, machine: &WantedMachine) -> HostConfig {
+    let mut binds = Vec::new();
     let mut mounts = host.mounts.unwrap_or_default();
+    mounts.retain(|mount| match volume_text(mount, machine) {
+        Some(text) => {
+            binds.push(text);
+            false
+        }
+        None => true,
+    });
     for mount in &mut mounts {
         if let Some(options) = mount.target.as_ref().and_then(|target| machine.volume_options.get(target)) {
             mount.consistency = options.consistency.clone();
@@ -98,7 +106,21 @@ fn with_mounts(host: HostConfig, machine: &WantedMachine) -> HostConfig {
     }));
     let (short, long): (Vec<&WantedBind>, Vec<&WantedBind>) = machine.binds.iter().partition(|bind| is_short(bind));
     mounts.extend(long.into_iter().map(bind_mount));
-    HostConfig { mounts: some_list(mounts), binds: some_list(short.into_iter().map(bind_text).collect()), ..host }
+    binds.extend(short.into_iter().map(bind_text));
+    HostConfig { mounts: some_list(mounts), binds: some_list(binds), ..host }
+}
+
+/// A volume in the short way, which alone knows SELinux's labels and propagation.
+fn volume_text(mount: &Mount, machine: &WantedMachine) -> Option<String> {
+    let options = machine.volume_options.get(mount.target.as_ref()?)?;
+    if options.selinux.is_none() && options.propagation.is_none() {
+        return None;
+    }
+    let no_copy = mount.volume_options.as_ref().and_then(|options| options.no_copy) == Some(true);
+    let source = mount.source.clone()?;
+    let (target, read_only) = (mount.target.clone()?, mount.read_only == Some(true));
+    let text = bind_text(&WantedBind { source, target, read_only, options: options.clone() });
+    Some(if no_copy { format!("{text},nocopy") } else { text })
 }
 
 /// Whether a mount is told in the short way: the engine then makes a path that is not there, whatever its version, and
