@@ -1,6 +1,6 @@
 //! The project of a checkout: found from the current folder upward, loaded with the laptop's own overlays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -16,6 +16,8 @@ const FILES: [(&str, &str); 4] =
     [("compose", "yaml"), ("compose", "yml"), ("docker-compose", "yml"), ("docker-compose", "yaml")];
 /// What is laid over it on a laptop, in this order.
 const OVERLAYS: [&str; 2] = ["override", "dev"];
+/// Variables beside the Compose file.
+const DOTENV: &str = ".env";
 /// The longest Compose file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The longest file that a Compose file names.
@@ -95,7 +97,9 @@ impl Checkout {
             .map(|file| file.strip_prefix(&self.folder).unwrap_or(file).display().to_string())
             .collect();
         let sources: Vec<Source<'_>> = shown.iter().zip(&texts).map(|(name, text)| Source { name, text }).collect();
-        let loaded = compose::load(&sources, Stage::Workspace(&|path: &str| self.named(path)), variable)?;
+        let dotenv = self.dotenv(variable)?;
+        let variable = |name: &str| variable(name).or_else(|| dotenv.get(name).cloned());
+        let loaded = compose::load(&sources, Stage::Workspace(&|path: &str| self.named(path)), &variable)?;
         let project = loaded.project.select(profiles).map_err(|error| {
             let hint = "Switch the profile of the awaited service on, too, with --profile.";
             Error::new(ErrorKind::ProjectInvalid, error.to_string(), hint)
@@ -110,6 +114,15 @@ impl Checkout {
         })?;
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
         Ok(Loaded { app, project, warnings })
+    }
+
+    /// The variables of `.env` beside the Compose file; those of the environment come before them.
+    fn dotenv(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<BTreeMap<String, String>, Error> {
+        let path = self.folder.join(DOTENV);
+        if !path.is_file() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(compose::variables(Source { name: DOTENV, text: &text(&path)? }, variable)?)
     }
 
     /// The text of a file that a Compose file names.

@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use api::delivery::{EnvironmentRelease, EnvironmentReleases};
 use compose::model::{Mode, Network, Service, Volume};
 use compose::{Project, ServiceDefinition};
+use engine::Labels;
 use engine::definition::{Identity, Role, wanted_container, wanted_networks, wanted_volumes};
 use engine::machine::{Machine, Place, WantedPort};
-use engine::{Labels, WantedContainer};
 
 use crate::error::{Error, ErrorKind};
 use crate::ports::{Assigned, Declared};
@@ -180,7 +180,6 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
             }
             let awaited: Vec<&str> = awaits.keys().map(String::as_str).collect();
             labels.insert(LABEL_AWAITS.to_owned(), awaited.join(","));
-            let role = if is_job { Role::Job } else { Role::Service };
             let identity = Identity {
                 name: container_name(parts.workspace, name, slot, &definition.service),
                 image: reference.clone(),

@@ -199,6 +199,7 @@ async fn an_engine_behind_tls_works_like_the_socket() {
         labels: lab.labels.clone(),
         internal: true,
         subnet: None,
+        workspace: None,
     };
     engine::ensure::network_ensure(&docker, &network).await.unwrap();
     let wanted = lab.shell("tls", &network.name, "exec sleep 600");

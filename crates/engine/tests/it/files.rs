@@ -138,7 +138,8 @@ async fn files_go_in_and_out(engine: &dyn Engine, container: &str) {
 async fn files_go_in_and_out_of_docker() {
     let lab = Lab::new().await;
     let net = format!("{}-net", lab.name);
-    let spec = NetworkSpec { name: net.clone(), labels: lab.labels.clone(), internal: true, subnet: None };
+    let spec =
+        NetworkSpec { name: net.clone(), labels: lab.labels.clone(), internal: true, subnet: None, workspace: None };
     engine::ensure::network_ensure(&lab.docker, &spec).await.unwrap();
     let wanted = lab.shell("files", &net, "exec sleep 600");
     let id = engine::ensure::container_run(&lab.docker, &wanted).await.unwrap();
@@ -150,7 +151,13 @@ async fn files_go_in_and_out_of_the_engine_in_memory() {
     let engine = FakeEngine::new();
     engine.registry_add("app", Behaviour::default());
     engine.image_pull("app", Progress::none()).await.unwrap();
-    let spec = NetworkSpec { name: "net".to_owned(), labels: Default::default(), internal: true, subnet: None };
+    let spec = NetworkSpec {
+        name: "net".to_owned(),
+        labels: Default::default(),
+        internal: true,
+        subnet: None,
+        workspace: None,
+    };
     engine.network_create(&spec).await.unwrap();
     let id = engine.container_create(&WantedContainer::new("one", "app", "net")).await.unwrap();
     engine.container_start(&id).await.unwrap();

@@ -35,7 +35,8 @@ fn shell(script: &str) -> ExecOptions {
 
 async fn running(lab: &Lab) -> String {
     let net = format!("{}-net", lab.name);
-    let spec = NetworkSpec { name: net.clone(), labels: lab.labels.clone(), internal: true, subnet: None };
+    let spec =
+        NetworkSpec { name: net.clone(), labels: lab.labels.clone(), internal: true, subnet: None, workspace: None };
     engine::ensure::network_ensure(&lab.docker, &spec).await.unwrap();
     let wanted = lab.shell("sessions", &net, "exec sleep 600");
     engine::ensure::container_run(&lab.docker, &wanted).await.unwrap()

@@ -16,7 +16,7 @@ use crate::scene::{BINARY, LIMIT, Scene, folder, on_scene, refused, workspace_of
 const COMMAND_LIMIT: Duration = Duration::from_secs(280);
 
 /// `longshore up` is killed at so many moments.
-const KILLS: u32 = 6;
+const KILLS: u32 = 4;
 
 /// A developer in a checkout.
 struct Laptop {
@@ -41,7 +41,11 @@ impl Laptop {
     }
 
     async fn said(&self, line: &str) -> anyhow::Result<Said> {
-        let mut command = tokio::process::Command::from(self.command(line));
+        self.said_to(self.command(line), line).await
+    }
+
+    async fn said_to(&self, command: Command, line: &str) -> anyhow::Result<Said> {
+        let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
         let output = tokio::time::timeout(COMMAND_LIMIT, command.output());
         let output = output.await.with_context(|| format!("`longshore {line}` does not end"))??;
@@ -53,6 +57,15 @@ impl Laptop {
         let said = self.said(line).await?;
         ensure!(said.code == Some(0), "`longshore {line}` ended with {:?}\n{}{}", said.code, said.out, said.err);
         Ok(said)
+    }
+
+    /// How many voters PostgreSQL knows, asked of its own client in its container.
+    async fn votes(&self) -> anyhow::Result<u64> {
+        let mut command = self.command("exec -T db psql -U vote -d vote -tAc");
+        command.arg("SELECT count(*) FROM votes");
+        let said = self.said_to(command, "exec -T db psql").await?;
+        ensure!(said.code == Some(0), "{}{}", said.out, said.err);
+        Ok(said.out.trim().parse()?)
     }
 
     /// What `ps` says, by service.
@@ -122,6 +135,8 @@ async fn on_laptop(scene: &mut Scene, name: &str) -> anyhow::Result<()> {
     };
     let first = laptop(scene.repository.folder());
     vote_from_source(scene, &first, name).await?;
+    for_once(&first).await?;
+    attended(&first).await?;
     killed_anywhere(&first).await?;
     scene.stage.hub_kill()?;
     without_the_hub(&first).await?;
@@ -177,6 +192,73 @@ async fn vote_from_source(scene: &Scene, laptop: &Laptop, name: &str) -> anyhow:
     Ok(())
 }
 
+/// Commands in containers, containers for one command, volumes.
+async fn for_once(laptop: &Laptop) -> anyhow::Result<()> {
+    let said = laptop.said("exec -T vote sh -c false").await?;
+    ensure!(said.code == Some(1), "the status of the command is this one's: {:?}", said.code);
+    let said = laptop.run("run -T vote python3 -c print(6*7)").await?;
+    ensure!(said.out.trim() == "42", "{}{}", said.out, said.err);
+    let said = laptop.run("debug -T worker env").await?;
+    ensure!(said.out.contains("DATABASE_URL=postgresql://vote:masked@db/vote"), "{}{}", said.out, said.err);
+    let rows = laptop.ps().await?;
+    let before = laptop.votes().await?;
+    laptop.run("volume save db-data").await?;
+    voted(laptop).await?;
+    ensure!(laptop.votes().await? == before + 1, "the vote is in PostgreSQL");
+    laptop.run("volume restore db-data").await?;
+    ensure!(laptop.votes().await? == before, "the database is as it was saved");
+    let after = laptop.ps().await?;
+    let same = |service: &str| rows[service]["container"] == after[service]["container"];
+    ensure!(same("vote") && same("redis") && after.values().all(|row| row["proof"] == "equal"), "{after:#?}");
+    let logs = laptop.run("logs worker db").await?.out;
+    ensure!(logs.contains("worker | ") && logs.contains("db | ") && !logs.contains("vote | "), "{logs}");
+    Ok(())
+}
+
+/// `up` in a terminal: other commands reach it, and Ctrl-C stops what runs.
+async fn attended(laptop: &Laptop) -> anyhow::Result<()> {
+    let up = |laptop: &Laptop| {
+        let mut command = tokio::process::Command::from(laptop.command("up"));
+        command.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
+    let all_run = || async {
+        let rows = laptop.ps().await.ok()?;
+        let runs = |row: &Value| row["health"] == "healthy" || row["service"] == "migrate";
+        rows.values().all(runs).then_some(rows)
+    };
+    let child = up(laptop)?;
+    rig::until("nobody listens", LIMIT, || async { walk(&laptop.state, "control") }).await?;
+    let before = rig::until("not all runs", LIMIT, all_run).await?;
+    laptop.run("dev vote").await?;
+    let rows = laptop.ps().await?;
+    ensure!(rows["vote"]["proof"]["source"]["changed"] == false, "{rows:#?}");
+    ensure!(rows["worker"]["container"] == before["worker"]["container"], "another service was touched");
+    laptop.run("undev vote").await?;
+    let refused = laptop.said("up").await?;
+    ensure!(refused.code == Some(4) && refused.err.contains("attended to already"), "{}", refused.err);
+    let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())).context("it runs")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await??;
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success() && err.contains("Stopped."), "{out}{err}");
+    let rows = laptop.ps().await?;
+    ensure!(rows.values().all(|row| row["state"] == "exited"), "{rows:#?}");
+    let child = up(laptop)?;
+    rig::until("not all runs", LIMIT, all_run).await?;
+    laptop.run("down").await?;
+    let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// A file of this name somewhere below a folder.
+fn walk(folder: &Path, name: &str) -> Option<PathBuf> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| match entry.file_name() == name {
+        true => Some(entry.path()),
+        false => walk(&entry.path(), name),
+    })
+}
+
 /// A vote passes through Redis and the worker into PostgreSQL.
 async fn voted(laptop: &Laptop) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().no_proxy().build()?;
@@ -206,7 +288,6 @@ async fn page_shows(laptop: &Laptop, text: &str) -> anyhow::Result<()> {
 
 /// `kill -9` of `up` at any moment, and `up` again comes to the same end.
 async fn killed_anywhere(laptop: &Laptop) -> anyhow::Result<()> {
-    laptop.run("down").await?;
     let begun = Instant::now();
     laptop.run("up --detach").await?;
     let usual = begun.elapsed();

@@ -25,7 +25,8 @@ fn a_project_is_found_from_below_with_the_laptops_overlays() {
         &root,
         &[
             ("compose.yaml", "name: shop\nservices: {web: {image: a}, tool: {image: b, profiles: [x]}}"),
-            ("compose.dev.yaml", "services: {web: {command: [dev]}}"),
+            ("compose.dev.yaml", "services: {web: {command: ['${MODE}', '${PLACE}']}}"),
+            (".env", "MODE=dev\nPLACE=file"),
             ("compose.override.yaml", "services: {web: {command: [override], user: me}}"),
             ("compose.prod.yaml", "services: {web: {command: [prod]}}"),
             ("web/src/main", ""),
@@ -33,11 +34,15 @@ fn a_project_is_found_from_below_with_the_laptops_overlays() {
     );
     let checkout = Checkout::find(&root.join("web/src"), &[]).unwrap();
     assert_eq!(checkout.folder, root);
-    let loaded = checkout.load(None, &BTreeSet::new(), &|_| None).unwrap();
+    let outside = |name: &str| (name == "PLACE").then(|| "outside".to_owned());
+    let loaded = checkout.load(None, &BTreeSet::new(), &outside).unwrap();
     assert_eq!(loaded.app.as_str(), "shop");
     assert_eq!(loaded.project.services.keys().collect::<Vec<_>>(), ["web"]);
     let web = &loaded.project.services["web"];
-    assert_eq!((web.command.as_deref(), web.user.as_deref()), (Some(["dev".to_owned()].as_slice()), Some("me")));
+    assert_eq!(
+        (web.command.as_deref(), web.user.as_deref()),
+        (Some(["dev".to_owned(), "outside".to_owned()].as_slice()), Some("me"))
+    );
     let tools = checkout.load(Some("other"), &BTreeSet::from(["x".to_owned()]), &|_| None).unwrap();
     assert_eq!((tools.app.as_str(), tools.project.services.len()), ("other", 2));
     assert_ne!(checkout.hash(None), checkout.hash(Some("other")));

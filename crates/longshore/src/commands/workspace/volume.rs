@@ -24,7 +24,7 @@ pub(in crate::commands) struct SaveArgs {
     /// The volume, as the project calls it
     name: String,
     /// A tar archive to write [default: NAME.tar in the workspace's folder]
-    file: Option<PathBuf>,
+    archive: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
@@ -35,15 +35,15 @@ pub(in crate::commands) struct RestoreArgs {
     /// The volume, as the project calls it
     name: String,
     /// A tar archive to read [default: NAME.tar in the workspace's folder]
-    file: Option<PathBuf>,
+    archive: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
 }
 
 pub(in crate::commands) async fn run(global: &Global, command: Command) -> api::Result<()> {
     match command {
-        Command::Save(args) => go(global, args.place, &args.name, args.file, true).await,
-        Command::Restore(args) => go(global, args.place, &args.name, args.file, false).await,
+        Command::Save(args) => go(global, args.place, &args.name, args.archive, true).await,
+        Command::Restore(args) => go(global, args.place, &args.name, args.archive, false).await,
     }
 }
 
