@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Answer, Asked, Order};
 use crate::error::Error;
+use crate::follow::{Due, Follower};
 use crate::plan::Standing;
 use crate::progress::{Told, Voice};
 use crate::supervisor::{Goal, Supervisor};
@@ -51,6 +52,7 @@ pub async fn attend(
     let mut pending: Vec<Pending> = Vec::new();
     let mut end: Option<End> = None;
     let mut was_settled = false;
+    let mut follower = follow(workspace, &prepared, voice).await?;
     loop {
         let is_settled = supervisor.turn();
         workspace.store().images_save(&supervisor.images_known())?;
@@ -64,6 +66,13 @@ pub async fn attend(
             }
             if !was_settled {
                 settled(&prepared, supervisor);
+            }
+            if let Some(follower) = &mut follower {
+                let all_right = supervisor
+                    .standing()
+                    .values()
+                    .all(|standing| matches!(standing, Standing::Ready | Standing::Completed));
+                follower.settled(&prepared.wanted, supervisor.observed(), all_right).await?;
             }
             for one in pending.drain(..) {
                 let _unheard = one.answer.send(answer(supervisor, one.service.as_deref()));
@@ -79,6 +88,28 @@ pub async fn attend(
                     supervisor.aim(Goal::Stopped);
                 }
             },
+            due = next(&mut follower), if end.is_none() => match due {
+                Ok(Due::Nothing) => {}
+                Ok(Due::Rebuild) => {
+                    if let Some(follower) = &mut follower {
+                        follower.builds_begin(&prepared.wanted);
+                    }
+                    match rebuilt(workspace).await {
+                        Ok(next) => {
+                            workspace.commit(next.state.clone())?;
+                            prepared = next;
+                            supervisor.aim(Goal::Run(prepared.wanted.clone()));
+                        }
+                        // What runs goes on running, and the next save is another try.
+                        Err(error) => voice.tell(Told::Note(error.why)),
+                    }
+                    was_settled = false;
+                }
+                Err(error) => {
+                    voice.tell(Told::Note(format!("saves are not followed any more: {}", error.why)));
+                    follower = None;
+                }
+            },
             Some(asked) = orders.recv() => match asked.order {
                 Order::Down => {
                     end = Some(End::Gone);
@@ -91,6 +122,9 @@ pub async fn attend(
                             next.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
                             workspace.commit(next.state.clone())?;
                             prepared = next;
+                            // What is watched follows from what comes from source.
+                            drop(follower.take());
+                            follower = follow(workspace, &prepared, voice).await?;
                             supervisor.aim(Goal::Run(prepared.wanted.clone()));
                             was_settled = false;
                             pending.push(Pending { service: Some(service), answer: asked.answer });
@@ -107,6 +141,32 @@ pub async fn attend(
             },
         }
     }
+}
+
+/// Follows what is saved, if a service from source says how; builds that are to come take the sources as they are now.
+async fn follow(workspace: &Workspace, prepared: &Prepared, voice: &Voice) -> Result<Option<Follower>, Error> {
+    let (engine, state) = (workspace.engine().clone(), workspace.store().watch_folder());
+    let project = &workspace.loaded().project;
+    let started = Follower::start(engine, workspace.folder(), &state, &prepared.wanted, project, voice.clone());
+    let mut follower = started.await?;
+    if let Some(follower) = &mut follower {
+        follower.builds_begin(&prepared.wanted);
+    }
+    Ok(follower)
+}
+
+async fn next(follower: &mut Option<Follower>) -> Result<Due, Error> {
+    match follower {
+        Some(follower) => follower.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What should be after sources changed.
+async fn rebuilt(workspace: &mut Workspace) -> Result<Prepared, Error> {
+    workspace.reload()?;
+    let state = workspace.known_state()?.clone();
+    workspace.prepare(state).await
 }
 
 /// What should be once a service comes from somewhere else.

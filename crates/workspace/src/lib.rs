@@ -12,6 +12,7 @@ pub mod attend;
 pub mod contents;
 pub mod control;
 pub mod error;
+pub mod follow;
 pub mod images;
 pub mod logs;
 pub mod once;

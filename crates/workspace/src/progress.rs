@@ -84,6 +84,11 @@ pub enum Told {
         /// Why.
         why: String,
     },
+    /// What was saved is in its containers.
+    Synced {
+        /// The service.
+        service: String,
+    },
     /// The engine went away, or came back.
     Engine {
         /// Whether it answers.

@@ -99,6 +99,11 @@ impl Store {
         self.folder.join(SOCKET)
     }
 
+    /// Where it is kept what containers have of the sources.
+    pub fn watch_folder(&self) -> PathBuf {
+        self.folder.join("watch")
+    }
+
     /// Where a volume is saved unless another file is named.
     pub fn volume_file(&self, name: &str) -> PathBuf {
         self.folder.join("volumes").join(format!("{name}.tar"))

@@ -46,6 +46,7 @@ fn line(told: &Told) -> Vec<String> {
         Told::BuildLog { service, text } => {
             text.lines().filter(|line| !line.trim().is_empty()).map(|line| format!("{service}: | {line}")).collect()
         }
+        Told::Synced { service } => vec![format!("{service}: up to date")],
         Told::Built { service } => vec![format!("{service}: built")],
         Told::Ready { service } => vec![format!("{service}: ready")],
         Told::Completed { service } => vec![format!("{service}: done")],
