@@ -1,11 +1,7 @@
 //! Any `.dockerignore` is read or refused, and a matcher that remembers folders says what a new one says.
 #![no_main]
 
-#[allow(dead_code, reason = "the pipeline uses more of it")]
-#[path = "../../crates/pipeline/src/dockerignore.rs"]
-mod dockerignore;
-
-use dockerignore::Ignore;
+use engine::build::Ignore;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&str, Vec<&str>)| {

@@ -9,6 +9,7 @@ use api::agent::{Desired, DesiredSeen, REPORT_SECONDS, Report};
 use api::{HostName, Micros};
 use base::folder::{self, FolderError};
 use base::tls::Fingerprint;
+use client::pull_through::{self, ListenError};
 use engine::{Docker, Engine, EngineError, Labels};
 use rand::Rng as _;
 use tokio::sync::watch;
@@ -25,7 +26,6 @@ use crate::host::table::Edges;
 use crate::hub::{HubClient, HubError, HubName};
 use crate::identity::{HostIdentity, IdentityError};
 use crate::proxy::table::Mesh;
-use crate::pull_through::{self, ListenError};
 use crate::routes;
 use crate::state::{StateError, Store};
 use crate::streams;
@@ -126,7 +126,12 @@ impl Agent {
             own(report_to_hub(protocol.clone(), standing)),
             own(renew(identity, hub.clone(), notes.clone())),
         ];
-        let serving = pull_through::serve(registry, hub.clone(), shutdown.clone());
+        let asked = hub.clone();
+        let ask = move |method, path: String, headers| {
+            let hub = asked.clone();
+            async move { hub.registry(method, &path, headers).await }
+        };
+        let serving = pull_through::serve(registry, ask, shutdown.clone());
         let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
 
         let Some(docker) = reach_engine(&config, &standing_in, &shutdown).await? else { return Ok(()) };

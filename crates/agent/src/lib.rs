@@ -11,7 +11,6 @@ pub mod host;
 pub mod hub;
 pub mod identity;
 pub mod proxy;
-pub mod pull_through;
 pub mod routes;
 pub mod state;
 pub mod streams;

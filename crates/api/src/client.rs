@@ -10,8 +10,8 @@ use url::Url;
 
 use crate::access::{HostToken, HostTokenRequest};
 use crate::delivery::{
-    Environment, EnvironmentChange, Host, Instance, LogLine, LogRequest, Overview, Plan, PromoteRequest, Release,
-    ReleaseFilter, RollbackRequest, ServiceDifference, Why,
+    Environment, EnvironmentChange, EnvironmentReleases, Host, Instance, LogLine, LogRequest, Overview, Plan,
+    PromoteRequest, Release, ReleaseFilter, RollbackRequest, ServiceDifference, Why,
 };
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
 use crate::registry::Going;
@@ -121,6 +121,30 @@ impl HubClient {
         self.get("environments", &()).await
     }
 
+    /// What an environment has of an app; `None` when that is what `known` (the tag of an earlier answer) already says.
+    /// With it comes the answer's own tag.
+    pub async fn env_releases(
+        &self,
+        app: &AppName,
+        env: &EnvName,
+        known: Option<&str>,
+    ) -> Result<Option<(EnvironmentReleases, String)>> {
+        let path = format!("environments/{}/releases", segment(env.as_str()));
+        let mut request = self.request(Method::GET, &path).query(&[("app", app.as_str())]);
+        if let Some(known) = known {
+            request = request.header(reqwest::header::IF_NONE_MATCH, format!("\"{known}\""));
+        }
+        let sent = request.timeout(Duration::from_secs(ANSWER_SECONDS_MAX)).send().await;
+        if sent.as_ref().is_ok_and(|response| response.status() == reqwest::StatusCode::NOT_MODIFIED) {
+            return Ok(None);
+        }
+        let response = self.accepted(sent).await?;
+        let tag = response.headers().get(reqwest::header::ETAG).and_then(|tag| tag.to_str().ok());
+        let tag = tag.unwrap_or_default().trim_matches('"').to_owned();
+        let releases = self.parsed(response).await?;
+        Ok(Some((releases, tag)))
+    }
+
     /// What differs between two environments, or between the newest build and one.
     pub async fn env_diff(
         &self,
@@ -198,6 +222,15 @@ impl HubClient {
         self.get("registry/retention", &Query { repository, page }).await
     }
 
+    /// Asks the hub's registry: a path under `/v2/`, with a query if it has one. The answer is the registry's, whatever
+    /// its status.
+    pub async fn registry(&self, method: Method, path: &str, headers: reqwest::header::HeaderMap) -> Result<Response> {
+        let url = self.hub.join(path).map_err(|error| {
+            Problem::new(400, "path-invalid", "This is no path of a registry").detail(format!("{path}: {error}"))
+        })?;
+        self.http.request(method, url).headers(headers).send().await.map_err(|error| self.unreachable(&error))
+    }
+
     /// All that the overview page shows.
     pub async fn overview(&self) -> Result<Overview> {
         self.get("overview", &()).await
@@ -234,6 +267,10 @@ impl HubClient {
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
         let sent = request.timeout(Duration::from_secs(ANSWER_SECONDS_MAX)).send().await;
         let response = self.accepted(sent).await?;
+        self.parsed(response).await
+    }
+
+    async fn parsed<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
         let body = self.body(response).await?;
         serde_json::from_slice(&body).map_err(|error| {
             Problem::new(502, "answer-unreadable", "The hub's answer cannot be read")

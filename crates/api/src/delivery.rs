@@ -235,6 +235,34 @@ pub struct ReleaseBrief {
     pub commit: String,
 }
 
+/// What an environment has of an app: all that it takes to run the same elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnvironmentReleases {
+    /// The environment.
+    pub env: EnvName,
+    /// The app.
+    pub app: AppName,
+    /// One for each service, by name; none when the environment has nothing of the app.
+    pub releases: Vec<EnvironmentRelease>,
+}
+
+/// A service's release, with the definition that holds in one environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnvironmentRelease {
+    /// Its id.
+    pub id: ReleaseId,
+    /// The service.
+    pub service: ServiceName,
+    /// Its image.
+    pub image: ImageAddress,
+    /// Its definition in the environment.
+    pub definition: ServiceDefinition,
+    /// Whether others await its end.
+    pub job: bool,
+    /// The commit it was built from.
+    pub commit: String,
+}
+
 /// Asks for a promotion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -564,6 +592,8 @@ pub trait Delivery: Send + Sync {
     async fn env_apply(&self, text: &str, file_name: &str, dry_run: bool) -> Result<Vec<EnvironmentChange>>;
     /// Environments in their order.
     async fn env_list(&self) -> Result<Vec<Environment>>;
+    /// What an environment has of an app.
+    async fn env_releases(&self, app: &AppName, env: &EnvName) -> Result<EnvironmentReleases>;
     /// What differs between two environments, service by service; without `from`, between the newest build and `to`.
     async fn env_diff(&self, app: &AppName, from: Option<&EnvName>, to: &EnvName) -> Result<Vec<ServiceDifference>>;
 

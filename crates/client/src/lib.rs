@@ -11,6 +11,7 @@ mod guard;
 mod import;
 mod keychain;
 mod lists;
+pub mod pull_through;
 mod request;
 mod resolve;
 mod retry;

@@ -1,5 +1,6 @@
 //! What is wrong with a Compose file, where, and what to do about it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -53,14 +54,22 @@ pub struct ComposeError {
 
 /// Collects findings while the stages go on, so that one run tells of all that is wrong.
 pub(crate) struct Findings<'a> {
-    files: Vec<&'a str>,
+    files: Vec<Cow<'a, str>>,
     errors: Vec<(Mark, Diagnostic)>,
     warnings: Vec<(Mark, Diagnostic)>,
 }
 
 impl<'a> Findings<'a> {
-    pub(crate) fn new(files: Vec<&'a str>) -> Self {
+    pub(crate) fn new(files: impl IntoIterator<Item = &'a str>) -> Self {
+        let files = files.into_iter().map(Cow::Borrowed).collect();
         Findings { files, errors: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// The number that stands for one more file in marks.
+    pub(crate) fn file_add(&mut self, name: &str) -> u16 {
+        let number = u16::try_from(self.files.len()).unwrap_or(u16::MAX);
+        self.files.push(Cow::Owned(name.to_owned()));
+        number
     }
 
     pub(crate) fn error(&mut self, mark: Mark, path: &str, what: impl Into<String>) {
@@ -118,7 +127,7 @@ impl<'a> Findings<'a> {
             Some((end, _)) => format!("{}…", what.get(..end).unwrap_or_default()),
             None => what,
         };
-        let file = self.files.get(usize::from(mark.file)).copied().unwrap_or_default().to_owned();
+        let file = self.files.get(usize::from(mark.file)).map(|name| name.to_string()).unwrap_or_default();
         Diagnostic { file, line: mark.line, column: mark.column, path: path.to_owned(), what, hint }
     }
 }

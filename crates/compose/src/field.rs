@@ -181,6 +181,10 @@ impl<'n> Section<'n, '_, '_, '_> {
         self.get(key)?.one_of(self.findings, choices)
     }
 
+    pub(crate) fn strings(&mut self, key: &str) -> Vec<String> {
+        self.get(key).map(|field| field.strings(self.findings)).unwrap_or_default()
+    }
+
     pub(crate) fn labels(&mut self, key: &str) -> BTreeMap<String, String> {
         self.get(key).map(|field| field.labels(self.findings)).unwrap_or_default()
     }

@@ -1,7 +1,8 @@
 //! Variables in values: `$V`, `${V}` and the six forms with a default, a demand or an alternative, nested at will.
 //!
 //! The rules are the Compose Specification's (12-interpolation): `:-`, `:?` and `:+` take an empty value for none, `-`,
-//! `?` and `+` do not; `$$` is a dollar sign; keys are left alone; a word is only looked at when it is used.
+//! `?` and `+` do not; `$$` is a dollar sign; keys are left alone; a word is only looked at when it is used. A dollar sign
+//! that begins none of these stays one in a workspace, as the specification has it; a release refuses it.
 
 use crate::diagnostic::{Findings, child, item};
 use crate::yaml::{Mark, Node, Value};
@@ -14,9 +15,9 @@ const OUTPUT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How variables are looked up.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Puts variables into every value of a document.
-pub(crate) struct Interpolator<'e> {
-    environment: Environment<'e>,
+/// Puts variables into every value of documents.
+pub(crate) struct Interpolator {
+    lone_dollars: bool,
     bytes: usize,
     /// Variables that were told of already as not set.
     unset: Vec<String>,
@@ -29,37 +30,52 @@ pub(crate) struct Problem {
     pub(crate) hint: Option<String>,
 }
 
-impl<'e> Interpolator<'e> {
-    pub(crate) fn new(environment: Environment<'e>) -> Self {
-        Interpolator { environment, bytes: 0, unset: Vec::new() }
+impl Interpolator {
+    /// `lone_dollars` says whether a dollar sign that begins no variable stays.
+    pub(crate) fn new(lone_dollars: bool) -> Self {
+        Interpolator { lone_dollars, bytes: 0, unset: Vec::new() }
     }
 
     /// Puts variables into the node and all below it.
-    pub(crate) fn node(&mut self, node: &mut Node, path: &str, findings: &mut Findings<'_>) {
+    pub(crate) fn node(
+        &mut self,
+        node: &mut Node,
+        environment: Environment<'_>,
+        path: &str,
+        findings: &mut Findings<'_>,
+    ) {
         let mark = node.mark;
         match &mut node.value {
             Value::Null => {}
             Value::Scalar(text) => {
                 if text.contains('$') {
-                    self.scalar(text, mark, path, findings);
+                    self.scalar(text, environment, mark, path, findings);
                 }
             }
             Value::List(items) => {
                 for (index, inner) in items.iter_mut().enumerate() {
-                    self.node(inner, &item(path, index), findings);
+                    self.node(inner, environment, &item(path, index), findings);
                 }
             }
             Value::Map(map) => {
                 for (key, entry) in map {
-                    self.node(&mut entry.node, &child(path, key), findings);
+                    self.node(&mut entry.node, environment, &child(path, key), findings);
                 }
             }
         }
     }
 
-    fn scalar(&mut self, text: &mut String, mark: Mark, path: &str, findings: &mut Findings<'_>) {
+    fn scalar(
+        &mut self,
+        text: &mut String,
+        environment: Environment<'_>,
+        mark: Mark,
+        path: &str,
+        findings: &mut Findings<'_>,
+    ) {
         let mut unset = Vec::new();
-        let result = expand(text, self.environment, OUTPUT_BYTES_MAX.saturating_sub(self.bytes), &mut unset);
+        let bytes_max = OUTPUT_BYTES_MAX.saturating_sub(self.bytes);
+        let result = expand(text, environment, bytes_max, self.lone_dollars, &mut unset);
         for name in unset {
             if !self.unset.contains(&name) {
                 let what = format!("the variable {name} is not set, so it is taken for empty");
@@ -82,16 +98,18 @@ pub(crate) fn expand(
     text: &str,
     environment: Environment<'_>,
     bytes_max: usize,
+    lone_dollars: bool,
     unset: &mut Vec<String>,
 ) -> Result<String, Problem> {
     let mut output = String::new();
-    Expansion { environment, bytes_max, unset }.text(text, 0, &mut output)?;
+    Expansion { environment, bytes_max, lone_dollars, unset }.text(text, 0, &mut output)?;
     Ok(output)
 }
 
 struct Expansion<'a, 'e> {
     environment: Environment<'e>,
     bytes_max: usize,
+    lone_dollars: bool,
     unset: &'a mut Vec<String>,
 }
 
@@ -113,11 +131,15 @@ impl Expansion<'_, '_> {
                 let (form, tail) = inner.split_at(end);
                 self.form(form, depth, output)?;
                 tail.get(1..).unwrap_or_default()
-            } else {
-                let (name, tail) = name(after).ok_or_else(|| invalid(from))?;
+            } else if let Some((name, tail)) = name(after) {
                 let value = self.value_or_empty(name);
                 self.push(output, &value)?;
                 tail
+            } else if self.lone_dollars {
+                self.push(output, "$")?;
+                after
+            } else {
+                return Err(invalid(from));
             };
         }
         self.push(output, rest)
@@ -229,7 +251,7 @@ mod tests {
     }
 
     fn expanded(text: &str) -> Result<String, String> {
-        expand(text, &environment, 1000, &mut Vec::new()).map_err(|problem| problem.what)
+        expand(text, &environment, 1000, false, &mut Vec::new()).map_err(|problem| problem.what)
     }
 
     /// A text that is known by how it was put together, with what it must become.
@@ -314,6 +336,15 @@ mod tests {
         for text in ["$", "a$", "$1", "${", "${}", "${1}", "${A", "${A:}", "${A!b}", "${A:=b}", "${A:-${EMPTY}"] {
             assert!(expanded(text).is_err(), "{text} was taken");
         }
+    }
+
+    #[test]
+    fn a_lone_dollar_stays_where_it_may() {
+        let expanded = |text: &str| expand(text, &environment, 1000, true, &mut Vec::new()).ok();
+        for (text, meant) in [("$", "$"), ("^a$ $1 $A", "^a$ $1 value of A"), ("${A:-$}", "value of A")] {
+            assert_eq!(expanded(text).as_deref(), Some(meant));
+        }
+        assert!(expanded("${1}").is_none() && expanded("${A").is_none());
     }
 
     #[test]

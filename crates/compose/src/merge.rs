@@ -3,24 +3,25 @@
 //! Works on canonical trees, where short forms are gone: mappings are combined key by key, lists are joined, everything
 //! else is replaced. `!reset` takes a value away, `!override` puts one in place without combining.
 
+use crate::Stage;
 use crate::schema::{self, Key, Kind};
 use crate::yaml::{Entry, Map, MergeTag, Node, Value};
 
 /// Lays `over` over `base`.
-pub(crate) fn merge(base: Node, over: Node, kind: Kind) -> Node {
+pub(crate) fn merge(base: Node, over: Node, kind: Kind, stage: Stage<'_>) -> Node {
     if over.tag == Some(MergeTag::Override) {
         return over;
     }
     let Node { value, mark, tag } = base;
     let (over_mark, over_value) = (over.mark, over.value);
     let merged = match (kind, value, over_value) {
-        (Kind::Whole | Kind::Refused(_), _, over) => return Node::new(over, over_mark),
+        (Kind::Whole | Kind::Refused(_) | Kind::Laptop(..), _, over) => return Node::new(over, over_mark),
         // Nothing said changes nothing.
         (_, value, Value::Null) => value,
         (Kind::Logging, Value::Map(base), Value::Map(over)) if driver_differs(&base, &over) => {
             return Node::new(Value::Map(over), over_mark);
         }
-        (kind, Value::Map(base), Value::Map(over)) => Value::Map(merge_maps(base, over, kind)),
+        (kind, Value::Map(base), Value::Map(over)) => Value::Map(merge_maps(base, over, kind, stage)),
         (Kind::List | Kind::Entries(_), Value::List(mut base), Value::List(over)) => {
             base.extend(over);
             Value::List(base)
@@ -46,25 +47,24 @@ pub(crate) fn settle(node: &mut Node) {
     }
 }
 
-fn merge_maps(mut base: Map, over: Map, kind: Kind) -> Map {
+fn merge_maps(mut base: Map, over: Map, kind: Kind, stage: Stage<'_>) -> Map {
     for (name, entry) in over {
-        if entry.node.tag == Some(MergeTag::Reset) {
-            base.remove(&name);
-            continue;
-        }
         let node = match base.remove(&name) {
-            Some(Entry { node, .. }) => merge(node, entry.node, kind_below(kind, &name)),
-            None => entry.node,
+            // What is reset stays as a mark until all is laid: more than one thing may lie below.
+            Some(Entry { node, .. }) if entry.node.tag != Some(MergeTag::Reset) => {
+                merge(node, entry.node, kind_below(kind, &name, stage), stage)
+            }
+            _ => entry.node,
         };
         base.insert(name, Entry { key: entry.key, node });
     }
     base
 }
 
-fn kind_below(kind: Kind, name: &str) -> Kind {
-    let of = |keys: &[Key]| schema::kind_of(keys, name).unwrap_or(Kind::Whole);
+fn kind_below(kind: Kind, name: &str, stage: Stage<'_>) -> Kind {
+    let of = |keys: &[Key]| schema::kind_of(keys, name, stage).unwrap_or(Kind::Whole);
     match kind {
-        Kind::Section(keys) | Kind::ShortSection(_, keys) => of(keys),
+        Kind::Section(keys) | Kind::ShortSection(_, keys) | Kind::Either(keys) => of(keys),
         Kind::Logging => of(schema::LOGGING),
         Kind::Named(keys) | Kind::NamedOrList(keys) => Kind::Section(keys),
         Kind::NamedOrWhole(_)
@@ -73,7 +73,8 @@ fn kind_below(kind: Kind, name: &str) -> Kind {
         | Kind::Whole
         | Kind::List
         | Kind::Entries(_)
-        | Kind::Refused(_) => Kind::Whole,
+        | Kind::Refused(_)
+        | Kind::Laptop(..) => Kind::Whole,
     }
 }
 
@@ -96,21 +97,26 @@ mod tests {
     use super::*;
     use crate::diagnostic::Findings;
     use crate::field::Field;
+    use crate::stage::Context;
     use crate::{Project, normalise, shape, yaml};
 
     const TOP: Kind = Kind::Section(schema::TOP);
 
     fn canonical(text: &str) -> Node {
-        let mut findings = Findings::new(vec!["compose.yaml"]);
+        let mut findings = Findings::new(["compose.yaml"]);
         let mut node = yaml::parse(text, 0, &mut findings).unwrap();
-        shape::canonicalise(&mut node, TOP, "", &mut findings);
+        shape::canonicalise(&mut node, TOP, Stage::Release, "", &mut findings);
         findings.finish().unwrap();
         node
     }
 
     fn project(mut node: Node) -> Project {
         settle(&mut node);
-        normalise::project(&Field::root(&node), &|_| None, &mut Findings::new(vec!["compose.yaml"]))
+        normalise::project(
+            &Field::root(&node),
+            &Context::new(Stage::Release, &|_| None),
+            &mut Findings::new(["compose.yaml"]),
+        )
     }
 
     /// One line of a service, of every kind that the table knows but `logging`, where a change of driver depends on what
@@ -167,25 +173,25 @@ mod tests {
         #[test]
         fn grouping_does_not_matter(one in document(), two in document(), three in document()) {
             let [a, b, c] = [&one, &two, &three].map(|text| canonical(text));
-            let left = merge(merge(a.clone(), b.clone(), TOP), c.clone(), TOP);
-            let right = merge(a, merge(b, c, TOP), TOP);
+            let left = merge(merge(a.clone(), b.clone(), TOP, Stage::Release), c.clone(), TOP, Stage::Release);
+            let right = merge(a, merge(b, c, TOP, Stage::Release), TOP, Stage::Release);
             prop_assert_eq!(project(left), project(right));
         }
 
         #[test]
         fn the_empty_document_is_neutral(text in document()) {
             let (node, empty) = (canonical(&text), || canonical("services: {}"));
-            prop_assert_eq!(project(merge(node.clone(), empty(), TOP)), project(node.clone()));
-            prop_assert_eq!(project(merge(empty(), node.clone(), TOP)), project(node));
+            prop_assert_eq!(project(merge(node.clone(), empty(), TOP, Stage::Release)), project(node.clone()));
+            prop_assert_eq!(project(merge(empty(), node.clone(), TOP, Stage::Release)), project(node));
         }
 
         #[test]
         fn override_stands_alone_and_reset_leaves_nothing(one in document(), two in document()) {
             let (base, over) = (canonical(&one), canonical(&two));
             let tagged = canonical(&two.replacen("services:", "services: !override", 1));
-            prop_assert_eq!(project(merge(base.clone(), tagged, TOP)), project(over));
+            prop_assert_eq!(project(merge(base.clone(), tagged, TOP, Stage::Release)), project(over));
             let reset = canonical("services: !reset null");
-            prop_assert_eq!(project(merge(base, reset, TOP)), Project::default());
+            prop_assert_eq!(project(merge(base, reset, TOP, Stage::Release)), Project::default());
         }
     }
 }

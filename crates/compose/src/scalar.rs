@@ -60,6 +60,64 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     scaled(number, 1 << shift).ok_or_else(wrong)
 }
 
+/// A size, or -1 for no limit; 0 says nothing (`memswap_limit`).
+pub(crate) fn bytes_or_unlimited(text: &str) -> Result<i64, String> {
+    if text == "-1" {
+        return Ok(-1);
+    }
+    i64::try_from(bytes(text)?).map_err(|_| format!("{text:?} is too large"))
+}
+
+/// A duration, or a whole number of microseconds (`cpu_rt_period`).
+pub(crate) fn micros(text: &str) -> Result<u64, String> {
+    text.parse().or_else(|_| duration_micros(text))
+}
+
+/// A duration that may have weeks (`every_1w2d` of `pull_policy`), in microseconds.
+pub(crate) fn long_duration_micros(text: &str) -> Result<u64, String> {
+    const WEEK_MICROS: u64 = 7 * 24 * 3_600_000_000;
+    let (weeks, rest) = text.split_once('w').unwrap_or(("0", text));
+    let wrong = || format!("{text:?} is not a duration such as 12h or 1w");
+    let weeks: u64 = weeks.parse().map_err(|_| wrong())?;
+    let rest = if rest.is_empty() { 0 } else { duration_micros(rest).map_err(|_| wrong())? };
+    weeks.checked_mul(WEEK_MICROS).and_then(|weeks| weeks.checked_add(rest)).ok_or_else(wrong)
+}
+
+/// A whole number from a range.
+pub(crate) fn within<T>(range: std::ops::RangeInclusive<T>) -> impl FnOnce(&str) -> Result<T, String>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
+{
+    move |text| match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is not a whole number from {} to {}", range.start(), range.end())),
+    }
+}
+
+/// A path of the machine: absolute, from `~`, or relative to the first Compose file and then in its simplest form.
+pub(crate) fn machine_path(text: &str) -> Result<String, String> {
+    if text.starts_with(['/', '~']) { Ok(text.to_owned()) } else { relative_path(text) }
+}
+
+/// A hardware address, as `02:42:ac:11:65:43`.
+pub(crate) fn mac_address(text: &str) -> Result<String, String> {
+    let pairs: Vec<&str> = text.split([':', '-']).collect();
+    let good = |pair: &&str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if pairs.len() == 6 && pairs.iter().all(good) {
+        return Ok(pairs.join(":").to_ascii_lowercase());
+    }
+    Err(format!("{text:?} is not a hardware address such as 02:42:ac:11:65:43"))
+}
+
+/// Permission bits in octal, as everyone writes them.
+pub(crate) fn permissions(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err(format!("{text:?} is not a mode in octal, such as 1777")),
+    }
+}
+
 /// Processors (`0.5`, `2`), in billionths.
 pub(crate) fn nano_cpus(text: &str) -> Result<u64, String> {
     let nano = scaled(text, NANO_CPUS).ok_or_else(|| format!("{text:?} is not a number of processors such as 0.5"))?;
@@ -225,6 +283,17 @@ mod tests {
     }
 
     #[test]
+    fn what_only_workspaces_say() {
+        assert_eq!(long_duration_micros("1w2d"), Ok(9 * 24 * 3_600_000_000));
+        assert_eq!(long_duration_micros("12h"), Ok(12 * 3_600_000_000));
+        assert!(long_duration_micros("w").is_err() && long_duration_micros("1x").is_err());
+        assert_eq!((micros("95000"), micros("400ms")), (Ok(95_000), Ok(400_000)));
+        assert_eq!((bytes_or_unlimited("-1"), bytes_or_unlimited("1k")), (Ok(-1), Ok(1024)));
+        assert_eq!(mac_address("02-42-AC-11-65-43").as_deref(), Ok("02:42:ac:11:65:43"));
+        assert!(mac_address("02:42").is_err() && within(10..=1000_u16)("9").is_err());
+    }
+
+    #[test]
     fn paths() {
         assert_eq!(relative_path("./vote/").unwrap(), "vote");
         assert_eq!(relative_path(".").unwrap(), ".");
@@ -259,7 +328,8 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in ".{0,30}") {
             let _ = (duration_micros(&text), bytes(&text), nano_cpus(&text), port_range(&text), words(&text));
-            let _ = (container_path(&text), relative_path(&text), signal(&text));
+            let _ = (container_path(&text), relative_path(&text), signal(&text), machine_path(&text));
+            let _ = (micros(&text), long_duration_micros(&text), mac_address(&text), permissions(&text));
         }
     }
 }

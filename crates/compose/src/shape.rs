@@ -1,12 +1,13 @@
 //! Walks a document along the table of keys: brings short forms into one shape, and refuses what is not supported.
 
+use crate::Stage;
 use crate::diagnostic::{Findings, child, did_you_mean, item};
 use crate::schema::{self, Key, Kind};
 use crate::yaml::{Entry, Map, MergeTag, Node, Value};
 
 /// Brings a node into the shape of its kind, so that overlays combine like with like. Keys that are unknown or refused
 /// stay: an overlay may still take them away.
-pub(crate) fn canonicalise(node: &mut Node, kind: Kind, path: &str, findings: &mut Findings<'_>) {
+pub(crate) fn canonicalise(node: &mut Node, kind: Kind, stage: Stage<'_>, path: &str, findings: &mut Findings<'_>) {
     let mark = node.mark;
     // What is taken away will not be read, and what says nothing has no shape.
     if node.tag == Some(MergeTag::Reset) || matches!(node.value, Value::Null) {
@@ -14,7 +15,8 @@ pub(crate) fn canonicalise(node: &mut Node, kind: Kind, path: &str, findings: &m
     }
     let value = std::mem::replace(&mut node.value, Value::Null);
     let shaped = match (kind, value) {
-        (Kind::Whole | Kind::Refused(_), value) => Ok(value),
+        (Kind::Whole | Kind::Refused(_) | Kind::Laptop(..), value) => Ok(value),
+        (Kind::Either(_), Value::Scalar(text)) => Ok(Value::Scalar(text)),
         (Kind::List | Kind::Entries(_), Value::Scalar(text)) => {
             Ok(Value::List(vec![Node::new(Value::Scalar(text), mark)]))
         }
@@ -22,15 +24,15 @@ pub(crate) fn canonicalise(node: &mut Node, kind: Kind, path: &str, findings: &m
         (Kind::Entries(keys), Value::List(mut items)) => {
             for (index, entry) in items.iter_mut().enumerate() {
                 if matches!(entry.value, Value::Map(_)) {
-                    canonicalise(entry, Kind::Section(keys), &item(path, index), findings);
+                    canonicalise(entry, Kind::Section(keys), stage, &item(path, index), findings);
                 }
             }
             Ok(Value::List(items))
         }
-        (Kind::Section(keys) | Kind::ShortSection(_, keys), Value::Map(map)) => {
-            Ok(Value::Map(section(map, keys, path, findings)))
+        (Kind::Section(keys) | Kind::ShortSection(_, keys) | Kind::Either(keys), Value::Map(map)) => {
+            Ok(Value::Map(section(map, keys, stage, path, findings)))
         }
-        (Kind::Logging, Value::Map(map)) => Ok(Value::Map(section(map, schema::LOGGING, path, findings))),
+        (Kind::Logging, Value::Map(map)) => Ok(Value::Map(section(map, schema::LOGGING, stage, path, findings))),
         (Kind::ShortSection(key, _), Value::Scalar(text)) => {
             let node = Node::new(Value::Scalar(text), mark);
             Ok(Value::Map(Map::from([(key.to_owned(), Entry { key: mark, node })])))
@@ -38,14 +40,14 @@ pub(crate) fn canonicalise(node: &mut Node, kind: Kind, path: &str, findings: &m
         (Kind::NamedOrList(_), Value::List(items)) => pairs(items, path, findings, |name| (name, None)),
         (Kind::Named(keys) | Kind::NamedOrList(keys), Value::Map(mut map)) => {
             for (name, entry) in &mut map {
-                canonicalise(&mut entry.node, Kind::Section(keys), &child(path, name), findings);
+                canonicalise(&mut entry.node, Kind::Section(keys), stage, &child(path, name), findings);
             }
             Ok(Value::Map(map))
         }
         (Kind::NamedOrWhole(keys), Value::Map(mut map)) => {
             for (name, entry) in &mut map {
                 if matches!(entry.node.value, Value::Map(_)) {
-                    canonicalise(&mut entry.node, Kind::Section(keys), &child(path, name), findings);
+                    canonicalise(&mut entry.node, Kind::Section(keys), stage, &child(path, name), findings);
                 }
             }
             Ok(Value::Map(map))
@@ -62,10 +64,10 @@ pub(crate) fn canonicalise(node: &mut Node, kind: Kind, path: &str, findings: &m
         Ok(value) => node.value = value,
         Err((kind, found)) => {
             let wanted = match kind {
-                Kind::Whole | Kind::Refused(_) => "a value",
+                Kind::Whole | Kind::Refused(_) | Kind::Laptop(..) => "a value",
                 Kind::List | Kind::Entries(_) => "a list",
                 Kind::Section(_) | Kind::Named(_) | Kind::NamedOrWhole(_) | Kind::Logging => "a mapping",
-                Kind::ShortSection(..) => "a single value or a mapping",
+                Kind::ShortSection(..) | Kind::Either(_) => "a single value or a mapping",
                 Kind::NamedOrList(_) | Kind::Pairs | Kind::Hosts => "a list or a mapping",
             };
             findings.error(mark, path, format!("this should be {wanted}, but is {}", found.kind()));
@@ -74,40 +76,63 @@ pub(crate) fn canonicalise(node: &mut Node, kind: Kind, path: &str, findings: &m
 }
 
 /// Refuses unknown and unsupported keys in a canonical tree.
-pub(crate) fn check(node: &Node, kind: Kind, path: &str, findings: &mut Findings<'_>) {
+pub(crate) fn check(node: &Node, kind: Kind, stage: Stage<'_>, path: &str, findings: &mut Findings<'_>) {
     match (kind, &node.value) {
-        (Kind::Section(keys) | Kind::ShortSection(_, keys), Value::Map(map)) => check_keys(map, keys, path, findings),
-        (Kind::Logging, Value::Map(map)) => check_keys(map, schema::LOGGING, path, findings),
+        (Kind::Section(keys) | Kind::ShortSection(_, keys) | Kind::Either(keys), Value::Map(map)) => {
+            check_keys(map, keys, stage, path, findings);
+        }
+        (Kind::Logging, Value::Map(map)) => check_keys(map, schema::LOGGING, stage, path, findings),
         (Kind::Named(keys) | Kind::NamedOrList(keys) | Kind::NamedOrWhole(keys), Value::Map(map)) => {
             for (name, entry) in map {
-                check(&entry.node, Kind::Section(keys), &child(path, name), findings);
+                check(&entry.node, Kind::Section(keys), stage, &child(path, name), findings);
             }
         }
         (Kind::Entries(keys), Value::List(items)) => {
             for (index, entry) in items.iter().enumerate() {
-                check(entry, Kind::Section(keys), &item(path, index), findings);
+                check(entry, Kind::Section(keys), stage, &item(path, index), findings);
             }
         }
         _ => {}
     }
 }
 
-fn check_keys(map: &Map, keys: &'static [Key], path: &str, findings: &mut Findings<'_>) {
+/// Takes out of a canonical tree what [`check`] refuses by its table, so that nobody reads it.
+pub(crate) fn prune(node: &mut Node, kind: Kind, stage: Stage<'_>) {
+    match (kind, &mut node.value) {
+        (Kind::Section(keys) | Kind::ShortSection(_, keys) | Kind::Either(keys), Value::Map(map)) => {
+            map.retain(|name, _| !matches!(schema::kind_of(keys, name, stage), Some(Kind::Refused(_))));
+            for (name, entry) in map {
+                if let Some(kind) = schema::kind_of(keys, name, stage) {
+                    prune(&mut entry.node, kind, stage);
+                }
+            }
+        }
+        (Kind::Named(keys) | Kind::NamedOrList(keys) | Kind::NamedOrWhole(keys), Value::Map(map)) => {
+            map.values_mut().for_each(|entry| prune(&mut entry.node, Kind::Section(keys), stage));
+        }
+        (Kind::Entries(keys), Value::List(items)) => {
+            items.iter_mut().for_each(|entry| prune(entry, Kind::Section(keys), stage));
+        }
+        _ => {}
+    }
+}
+
+fn check_keys(map: &Map, keys: &'static [Key], stage: Stage<'_>, path: &str, findings: &mut Findings<'_>) {
     for (name, entry) in map {
         if findings.full() {
             return;
         }
         let path = child(path, name);
-        match schema::kind_of(keys, name) {
+        match schema::kind_of(keys, name, stage) {
             Some(Kind::Refused(hint)) => {
                 let what = format!("Longshore does not support {name:?}");
                 findings.error_with_hint(entry.key, &path, what, hint.to_owned());
             }
-            Some(kind) => check(&entry.node, kind, &path, findings),
+            Some(kind) => check(&entry.node, kind, stage, &path, findings),
             None if schema::is_extension(name) => {}
             None => {
-                let hint = did_you_mean(name, schema::supported(keys)).unwrap_or_else(|| {
-                    format!("the keys here are {}", schema::supported(keys).collect::<Vec<_>>().join(", "))
+                let hint = did_you_mean(name, schema::supported(keys, stage)).unwrap_or_else(|| {
+                    format!("the keys here are {}", schema::supported(keys, stage).collect::<Vec<_>>().join(", "))
                 });
                 findings.error_with_hint(entry.key, &path, format!("there is no key {name:?} here"), hint);
             }
@@ -115,10 +140,10 @@ fn check_keys(map: &Map, keys: &'static [Key], path: &str, findings: &mut Findin
     }
 }
 
-fn section(mut map: Map, keys: &'static [Key], path: &str, findings: &mut Findings<'_>) -> Map {
+fn section(mut map: Map, keys: &'static [Key], stage: Stage<'_>, path: &str, findings: &mut Findings<'_>) -> Map {
     for (name, entry) in &mut map {
-        if let Some(kind) = schema::kind_of(keys, name) {
-            canonicalise(&mut entry.node, kind, &child(path, name), findings);
+        if let Some(kind) = schema::kind_of(keys, name, stage) {
+            canonicalise(&mut entry.node, kind, stage, &child(path, name), findings);
         }
     }
     map

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use crate::diagnostic::{Findings, did_you_mean};
 use crate::field::Field;
-use crate::model::{Condition, DEFAULT_NETWORK, HealthTest, Mount, Project, Restart, Service};
+use crate::model::{
+    Condition, DEFAULT_NETWORK, FileGrant, FileSource, HealthTest, Mount, Namespace, Project, Protocol, Restart,
+    Service,
+};
 
 /// Checks a project against itself; `root` is the tree it was made from, which knows the lines.
 pub(crate) fn project(project: &Project, root: &Field<'_>, findings: &mut Findings<'_>) {
@@ -19,6 +22,10 @@ pub(crate) fn project(project: &Project, root: &Field<'_>, findings: &mut Findin
         dependencies(project, service, &field, services.as_ref(), findings);
         networks(project, service, &field, findings);
         volumes(project, service, &field, findings);
+        files(&service.configs, &project.configs, "configs", root, &field, findings);
+        files(&service.secrets, &project.secrets, "secrets", root, &field, findings);
+        shared(project, service, &field, services.as_ref(), findings);
+        laptop(service, &field, findings);
     }
     jobs(project, services.as_ref(), findings);
     ports(project, services.as_ref(), findings);
@@ -88,6 +95,95 @@ fn volumes(project: &Project, service: &Service, field: &Field<'_>, findings: &m
     }
 }
 
+/// What a service is given has to be declared.
+fn files(
+    grants: &[FileGrant],
+    declared: &BTreeMap<String, FileSource>,
+    key: &str,
+    root: &Field<'_>,
+    field: &Field<'_>,
+    findings: &mut Findings<'_>,
+) {
+    for grant in grants {
+        // One that is wrong in itself was told of already.
+        let known = root.get(key).is_some_and(|all| all.entries().any(|(name, _)| name == grant.source));
+        if known || declared.contains_key(&grant.source) {
+            continue;
+        }
+        let Some(list) = field.get(key) else { continue };
+        let entry = list.items().find(|entry| mentions(entry, &grant.source)).unwrap_or(list);
+        let hint = did_you_mean(&grant.source, declared.keys().map(String::as_str))
+            .unwrap_or_else(|| format!("declare it under the top-level `{key}:`"));
+        let what = format!("{:?} is not among the {key}", grant.source);
+        findings.error_with_hint(entry.node.mark, &entry.path, what, hint);
+    }
+}
+
+/// Services whose namespaces or mounts another shares, or that it links to.
+fn shared(
+    project: &Project,
+    service: &Service,
+    field: &Field<'_>,
+    services: Option<&Field<'_>>,
+    findings: &mut Findings<'_>,
+) {
+    for name in service.services_shared() {
+        if services.is_some_and(|services| services.entries().any(|(key, _)| key == name)) {
+            continue;
+        }
+        let keys = ["links", "volumes_from", "network_mode", "ipc", "pid"];
+        let place = keys.iter().filter_map(|key| field.get(key)).find(|value| names(value, &name));
+        let place = place.unwrap_or_else(|| field.clone());
+        let hint = did_you_mean(&name, project.services.keys().map(String::as_str));
+        findings.error_with_hint(place.mark, &place.path, format!("there is no service {name:?}"), hint);
+    }
+}
+
+/// Whether a value, or one of a list, names a service.
+fn names(value: &Field<'_>, service: &str) -> bool {
+    use crate::yaml::Value;
+    let has = |node: &crate::yaml::Node| match &node.value {
+        Value::Scalar(text) => text.split(':').any(|part| part == service),
+        _ => false,
+    };
+    has(value.node) || value.items().any(|item| has(item.node))
+}
+
+/// What excludes itself in one service.
+fn laptop(service: &Service, field: &Field<'_>, findings: &mut Findings<'_>) {
+    let mut refuse = |key: &str, what: &str, hint: &str| {
+        let place = field.get(key).unwrap_or_else(|| field.clone());
+        findings.error_with_hint(place.mark, &place.path, what.to_owned(), hint.to_owned());
+    };
+    let replicas = match service.deploy.mode {
+        crate::model::Mode::Replicated { replicas } => replicas,
+        crate::model::Mode::Global => 1,
+    };
+    if service.container_name.is_some() && replicas > 1 {
+        refuse("container_name", "several containers cannot have one name", "take container_name or the number away");
+    }
+    match &service.namespaces.network {
+        None | Some(Namespace::Bridge) => {}
+        Some(_) => {
+            let elsewhere = "leave them to the service whose network it is, or take network_mode away";
+            if !service.ports.is_empty() {
+                refuse("ports", "a container without a network of its own publishes no ports", elsewhere);
+            }
+            if !service.links.is_empty() || !service.external_links.is_empty() {
+                let key = if service.links.is_empty() { "external_links" } else { "links" };
+                refuse(key, "a container without a network of its own has no links", "take network_mode away");
+            }
+        }
+    }
+    if service.namespaces.network.is_some() && field.get("mac_address").is_some() {
+        let what = "an address is given on a network of the project, and this service joins none";
+        refuse("mac_address", what, "take mac_address or network_mode away");
+    }
+    if service.settings.memory_swap_bytes.is_some_and(|bytes| bytes > 0) && service.limits().memory_bytes.is_none() {
+        refuse("memswap_limit", "a limit of memory and swap needs one of memory", "write mem_limit");
+    }
+}
+
 fn mentions(entry: &Field<'_>, volume: &str) -> bool {
     use crate::yaml::Value;
     let text = |node: &crate::yaml::Node| match &node.value {
@@ -117,11 +213,12 @@ fn jobs(project: &Project, services: Option<&Field<'_>>, findings: &mut Findings
 /// Two services that can be on at once must not publish one port; one service must not publish it for two targets.
 fn ports(project: &Project, services: Option<&Field<'_>>, findings: &mut Findings<'_>) {
     type Published<'p> = (&'p str, &'p Service, Option<IpAddr>, u16);
-    let mut seen: BTreeMap<u16, Vec<Published<'_>>> = BTreeMap::new();
+    let mut seen: BTreeMap<(u16, Protocol), Vec<Published<'_>>> = BTreeMap::new();
     for (name, service) in &project.services {
-        for port in &service.ports {
+        // Of a range any free port will do.
+        for port in service.ports.iter().filter(|port| port.published_last.is_none()) {
             let Some(published) = port.published else { continue };
-            let others = seen.entry(published).or_default();
+            let others = seen.entry((published, port.protocol)).or_default();
             let clash = others.iter().find(|(_, other, address, _)| {
                 addresses_meet(*address, port.host_ip) && can_be_on_together(service, other)
             });

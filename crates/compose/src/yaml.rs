@@ -287,6 +287,12 @@ fn merge_key(map: &mut Map, source: Node) -> Result<(), Problem> {
     }
 }
 
+/// Values of a tree, and bytes of its scalars and keys.
+pub(crate) fn weight(node: &Node) -> (usize, usize) {
+    let Size { nodes, bytes, .. } = size_of(node);
+    (nodes, bytes)
+}
+
 fn size_of(node: &Node) -> Size {
     let sum = |size: Size, inner: Size| Size {
         nodes: size.nodes + inner.nodes,

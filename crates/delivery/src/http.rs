@@ -4,20 +4,21 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use api::delivery::{
-    Delivery, Environment, EnvironmentChange, Host, Instance, LogRequest, Overview, Plan, PromoteRequest, Release,
-    ReleaseFilter, RollbackRequest, ServiceDifference, Why,
+    Delivery, Environment, EnvironmentChange, EnvironmentReleases, Host, Instance, LogRequest, Overview, Plan,
+    PromoteRequest, Release, ReleaseFilter, RollbackRequest, ServiceDifference, Why,
 };
 use api::{AppName, EnvName, Page, Problem, ServiceAddress, lines};
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base::page::{PageQuery, PageRequest};
 use futures::{Stream, StreamExt as _};
+use oci::{Digest, etag_matches};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio_stream::wrappers::WatchStream;
@@ -39,6 +40,7 @@ pub(crate) fn router(delivery: Arc<dyn Delivery>) -> Router {
         .route("/api/v1/releases/{id}", get(release_get))
         .route("/api/v1/environments", get(env_list).post(env_apply))
         .route("/api/v1/environments/{env}/diff", get(env_diff))
+        .route("/api/v1/environments/{env}/releases", get(env_releases))
         .route("/api/v1/promotions", post(promote))
         .route("/api/v1/rollbacks", post(rollback))
         .route("/api/v1/plans", get(plan_list))
@@ -131,6 +133,30 @@ async fn env_diff(
 ) -> Answer<Vec<ServiceDifference>> {
     let DiffQuery { app, from } = query(asked)?;
     Ok(Json(delivery.env_diff(&app, from.as_ref(), &path(env)?).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReleasesQuery {
+    app: AppName,
+}
+
+/// A workspace asks with every start, and mostly nothing has changed since.
+async fn env_releases(
+    State(delivery): Context,
+    env: Pathed<EnvName>,
+    asked: Queried<ReleasesQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let releases: EnvironmentReleases = delivery.env_releases(&query(asked)?.app, &path(env)?).await?;
+    let body = serde_json::to_vec(&releases).map_err(|error| Problem::internal(&error))?;
+    let digest = Digest::sha256_of(&body);
+    let tag = [(header::ETAG, format!("\"{digest}\""))];
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    if known.into_iter().any(|known| etag_matches(known, &digest)) {
+        return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
+    }
+    Ok((tag, [(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 async fn promote(State(delivery): Context, body: Body) -> Result<(StatusCode, Json<Plan>), Problem> {

@@ -65,6 +65,9 @@ pub fn definition_check(service: &ServiceName, definition: &ServiceDefinition) -
             return refuse("networks", &format!("network {name} puts containers on the host's own network"));
         }
     }
+    if let Some(key) = definition.workspace_only() {
+        return refuse(key, "it is for a developer's own machine");
+    }
     Ok(())
 }
 

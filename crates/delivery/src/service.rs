@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use api::agent::LogStreamRequest;
 use api::delivery::{
-    AppOverview, Delivery, Environment, EnvironmentChange, Host, Instance, LOG_TAIL_LINES_MAX, LogLine, LogRequest,
-    NewReleases, Overview, Plan, PlanKind, PromoteRequest, RELEASE_ID_DIGITS, Release, ReleaseFilter, ReleaseId,
-    RollbackRequest, ServiceDifference, ServiceInEnvironment, ServiceOverview, Why,
+    AppOverview, Delivery, Environment, EnvironmentChange, EnvironmentRelease, EnvironmentReleases, Host, Instance,
+    LOG_TAIL_LINES_MAX, LogLine, LogRequest, NewReleases, Overview, Plan, PlanKind, PromoteRequest, RELEASE_ID_DIGITS,
+    Release, ReleaseFilter, ReleaseId, RollbackRequest, ServiceDifference, ServiceInEnvironment, ServiceOverview, Why,
 };
 use api::registry::Pin;
 use api::{AppName, EnvName, HostName, Page, ServiceAddress, ServiceName};
@@ -326,6 +326,24 @@ impl Delivery for Service {
 
     async fn env_list(&self) -> api::Result<Vec<Environment>> {
         Ok(environments::all(&self.inner.db).await?)
+    }
+
+    async fn env_releases(&self, app: &AppName, env: &EnvName) -> api::Result<EnvironmentReleases> {
+        let db = &self.inner.db;
+        environments::get(db, env).await?;
+        let current = releases::current(db, &Project { env: env.clone(), app: app.clone() }).await?;
+        let releases = current
+            .into_iter()
+            .map(|(service, release)| EnvironmentRelease {
+                id: release.id,
+                service,
+                image: release.image,
+                definition: release.definitions.of(env).clone(),
+                job: release.job,
+                commit: release.provenance.commit,
+            })
+            .collect();
+        Ok(EnvironmentReleases { env: env.clone(), app: app.clone(), releases })
     }
 
     async fn env_diff(

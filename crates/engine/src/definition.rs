@@ -1,15 +1,17 @@
 //! From a service's definition and its identity on a host to the container, networks and volumes that it wants. Pure.
 //!
-//! What reaches the host is refused here, whatever was checked before: privileged mode, host paths and sockets, drivers
-//! of networks other than bridges, security options that take the confinement away (see [`WantedContainer::check`]).
-//! Published ports and host namespaces have no way into a [`WantedContainer`] at all.
+//! On a host of a hub ([`Place::Host`]) what reaches it is refused here, whatever was checked before: privileged mode,
+//! host paths and sockets, drivers of networks other than bridges, security options that take the confinement away (see
+//! [`WantedContainer::check`]), and every key that only workspaces have. Published ports are the proxy's there.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use compose::model::{HealthTest, Healthcheck, Mount, Restart, Service, ServiceDefinition};
+use compose::model::{Build, HealthTest, Healthcheck, Mount, Restart, Service, ServiceDefinition};
 
+use crate::build::BuildOptions;
+use crate::machine::{Place, wanted_machine};
 use crate::wanted::{
     LOG_DRIVER_DEFAULT, STOP_GRACE_DEFAULT, WantedHealthcheck, WantedRestart, WantedVolume, log_options,
 };
@@ -53,17 +55,25 @@ pub enum Role {
     Job,
 }
 
-/// The container that a service wants.
+/// The container that a service wants at a place.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Policy`] for what would reach the host, [`ErrorKind::Invalid`] for a network or volume that the identity
-/// has no name for.
-pub fn wanted_container(definition: &ServiceDefinition, identity: &Identity) -> Result<WantedContainer, EngineError> {
+/// [`ErrorKind::Policy`] for what would reach a hub's host, [`ErrorKind::Invalid`] for a network, volume, container or
+/// content that identity and machine have no name for.
+pub fn wanted_container(
+    definition: &ServiceDefinition,
+    identity: &Identity,
+    place: Place<'_>,
+) -> Result<WantedContainer, EngineError> {
     let service = &definition.service;
-    if service.privileged {
-        return Err(refused(identity, "privileged: true gives a container the whole host"));
-    }
+    let machine = match place {
+        Place::Host => {
+            host_check(definition, identity)?;
+            None
+        }
+        Place::Workspace(machine) => Some(Box::new(wanted_machine(definition, identity, machine)?)),
+    };
     let mut wanted = WantedContainer {
         name: identity.name.clone(),
         image: identity.image.clone(),
@@ -104,9 +114,10 @@ pub fn wanted_container(definition: &ServiceDefinition, identity: &Identity) -> 
         stop_signal: service.stop_signal.clone(),
         stop_grace: service.stop_grace_period_micros.map_or(STOP_GRACE_DEFAULT, Duration::from_micros),
         init: service.init,
-        restart: restart(service, identity.role),
+        restart: restart(service, identity.role, place),
         log_driver: LOG_DRIVER_DEFAULT.to_owned(),
         log_options: BTreeMap::new(),
+        machine,
     };
     mounts(service, identity, &mut wanted)?;
     let logging = service.logging.clone().unwrap_or_default();
@@ -116,28 +127,80 @@ pub fn wanted_container(definition: &ServiceDefinition, identity: &Identity) -> 
     Ok(wanted)
 }
 
+/// Refuses what reaches a host: all that only workspaces have, and what releases can say but no host gives.
+fn host_check(definition: &ServiceDefinition, identity: &Identity) -> Result<(), EngineError> {
+    if definition.service.privileged {
+        return Err(refused(identity, "privileged: true gives a container the whole host"));
+    }
+    for mount in &definition.service.volumes {
+        if let Mount::Bind { source, target, .. } = mount {
+            let why = format!("it mounts the host's {source} at {target}");
+            return Err(refused(identity, &why)
+                .with_hint("put the files into the image, or use a named volume; bind mounts are for laptops"));
+        }
+    }
+    if let Some(key) = definition.workspace_only() {
+        let why = format!("{key} is for a developer's own machine");
+        return Err(refused(identity, &why).with_hint(format!("take {key} out of the release")));
+    }
+    Ok(())
+}
+
+/// How a service's image is built from a tar: what its `build` says, with the Dockerfile's place in the tar.
+///
+/// The context and the text of an inline Dockerfile are for the caller to put into the tar.
+pub fn build_options(build: &Build, dockerfile: Option<String>) -> BuildOptions {
+    BuildOptions {
+        dockerfile,
+        args: build.args.clone(),
+        target: build.target.clone(),
+        labels: build.labels.clone(),
+        tags: build.tags.iter().cloned().collect(),
+        network: build.network.clone(),
+        no_cache: build.no_cache,
+        remote: build.is_remote().then(|| build.context.clone()),
+        pull: build.pull,
+        platform: build.platform.clone(),
+        cache_from: build.cache_from.clone(),
+        extra_hosts: build.extra_hosts.clone(),
+        shm_bytes: build.shm_size_bytes,
+        ulimits: build.ulimits.iter().map(|(name, limit)| (name.clone(), (limit.soft, limit.hard))).collect(),
+    }
+}
+
 /// The networks that a service wants, with these labels over the definition's.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Policy`] for a driver other than `bridge`, [`ErrorKind::Invalid`] for a network without a name in the map.
+/// [`ErrorKind::Policy`] for a driver other than `bridge` and for options on a hub's host, [`ErrorKind::Invalid`] for a
+/// network without a name in the map.
 pub fn wanted_networks(
     definition: &ServiceDefinition,
     names: &BTreeMap<String, String>,
     labels: &Labels,
+    place: Place<'_>,
 ) -> Result<Vec<NetworkSpec>, EngineError> {
     definition
         .networks
         .iter()
         .map(|(key, network)| {
             let name = name_of(names, key, "network")?;
+            let own_labels = || network.labels.iter().chain(labels).map(clone_pair).collect();
+            if let Place::Workspace(_) = place {
+                let (labels, workspace) = (own_labels(), Some(network.clone()));
+                return Ok(NetworkSpec { name, labels, internal: network.internal, subnet: None, workspace });
+            }
+            let what = format!("network {key} is refused");
+            if let Some(option) = network.workspace_only() {
+                let why = format!("{option} is for a developer's own machine");
+                return Err(EngineError::new(ErrorKind::Policy, what, why)
+                    .with_hint(format!("take {option} out of the release")));
+            }
             if let Some(driver) = network.driver.as_deref().filter(|driver| *driver != NETWORK_DRIVER) {
-                let what = format!("network {key} is refused");
                 return Err(EngineError::new(ErrorKind::Policy, what, format!("its driver is {driver}"))
                     .with_hint("leave `driver` out: hosts use bridges, and the proxy connects them"));
             }
-            let labels = network.labels.iter().chain(labels).map(clone_pair).collect();
-            Ok(NetworkSpec { name, labels, internal: network.internal, subnet: None })
+            Ok(NetworkSpec { name, labels: own_labels(), internal: network.internal, subnet: None, workspace: None })
         })
         .collect()
 }
@@ -146,21 +209,33 @@ pub fn wanted_networks(
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Invalid`] for a volume without a name in the map.
+/// [`ErrorKind::Policy`] for options of a driver on a hub's host, [`ErrorKind::Invalid`] for a volume without a name in the
+/// map.
 pub fn wanted_volumes(
     definition: &ServiceDefinition,
     names: &BTreeMap<String, String>,
     labels: &Labels,
+    place: Place<'_>,
 ) -> Result<Vec<VolumeSpec>, EngineError> {
     definition
         .volumes
         .iter()
         .map(|(key, volume)| {
+            if let (Place::Host, false) = (place, volume.driver_opts.is_empty()) {
+                let what = format!("volume {key} is refused");
+                return Err(EngineError::new(
+                    ErrorKind::Policy,
+                    what,
+                    "its driver_opts could lead to any path of the host",
+                )
+                .with_hint("leave `driver_opts` out"));
+            }
             Ok(VolumeSpec {
                 name: name_of(names, key, "volume")?,
                 driver: volume.driver.clone().unwrap_or_else(|| VOLUME_DRIVER.to_owned()),
                 labels: volume.labels.iter().chain(labels).map(clone_pair).collect(),
                 external: volume.external,
+                driver_opts: volume.driver_opts.clone(),
             })
         })
         .collect()
@@ -182,7 +257,7 @@ fn networks(service: &Service, identity: &Identity) -> Result<BTreeMap<String, V
 fn mounts(service: &Service, identity: &Identity, wanted: &mut WantedContainer) -> Result<(), EngineError> {
     for mount in &service.volumes {
         match mount {
-            Mount::Volume { source, target, read_only, no_copy } => {
+            Mount::Volume { source, target, read_only, no_copy, .. } => {
                 let volume = source.as_deref().map(|key| name_of(&identity.volumes, key, "volume")).transpose()?;
                 let (target, read_only, no_copy) = (target.clone(), *read_only, *no_copy);
                 wanted.volumes.push(WantedVolume { volume, target, read_only, no_copy });
@@ -193,11 +268,8 @@ fn mounts(service: &Service, identity: &Identity, wanted: &mut WantedContainer) 
                 let options: Vec<String> = size.into_iter().chain(mode).collect();
                 wanted.tmpfs.insert(target.clone(), options.join(","));
             }
-            Mount::Bind { source, target, .. } => {
-                let why = format!("it mounts the host's {source} at {target}");
-                return Err(refused(identity, &why)
-                    .with_hint("put the files into the image, or use a named volume; bind mounts are for laptops"));
-            }
+            // Those of the machine: see `wanted_machine`.
+            Mount::Bind { .. } | Mount::Image { .. } => {}
         }
     }
     Ok(())
@@ -220,17 +292,22 @@ fn healthcheck(check: &Healthcheck) -> WantedHealthcheck {
     }
 }
 
-fn restart(service: &Service, role: Role) -> WantedRestart {
+fn restart(service: &Service, role: Role, place: Place<'_>) -> WantedRestart {
     match (role, service.restart_effective()) {
         (Role::Job, _) | (Role::Service, Some(Restart::No)) => WantedRestart::No,
         (Role::Service, Some(Restart::Always)) => WantedRestart::Always,
         (Role::Service, Some(Restart::OnFailure { retries })) => WantedRestart::OnFailure(retries.unwrap_or(0)),
-        // A service of an environment is kept running unless it says that it is not to be.
-        (Role::Service, Some(Restart::UnlessStopped) | None) => WantedRestart::UnlessStopped,
+        (Role::Service, Some(Restart::UnlessStopped)) => WantedRestart::UnlessStopped,
+        // A service of an environment is kept running unless it says that it is not to be; on a developer's machine the
+        // Compose Specification's own default holds.
+        (Role::Service, None) => match place {
+            Place::Host => WantedRestart::UnlessStopped,
+            Place::Workspace(_) => WantedRestart::No,
+        },
     }
 }
 
-fn name_of(names: &BTreeMap<String, String>, key: &str, kind: &str) -> Result<String, EngineError> {
+pub(crate) fn name_of(names: &BTreeMap<String, String>, key: &str, kind: &str) -> Result<String, EngineError> {
     names.get(key).cloned().ok_or_else(|| {
         EngineError::new(ErrorKind::Invalid, format!("cannot use {kind} {key}"), "it has no name on this host")
     })

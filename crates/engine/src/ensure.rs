@@ -168,7 +168,7 @@ pub async fn volume_ensure(engine: &dyn Engine, spec: &VolumeSpec) -> Result<(),
         return Err(EngineError::new(ErrorKind::NotFound, what, "it is external and not there")
             .with_hint(format!("create it with `docker volume create {}`, or leave `external` out", spec.name)));
     }
-    engine.volume_create(&spec.name, &spec.driver, &spec.labels).await
+    engine.volume_create(spec).await
 }
 
 /// The container, created and started; returns its id. One of that name that is already what it should be is only

@@ -1,6 +1,8 @@
 //! An engine in memory, for tests of what decides about containers. It keeps the rules that those decisions lean on
 //! (names and subnets are taken once, networks in use stay, removal is idempotent) and runs nothing.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,16 +10,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base::clock::Micros;
-use futures::stream::{self, BoxStream, StreamExt};
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncReadExt;
 use tokio::sync::broadcast;
+
+pub use files::FakeFile;
 
 use crate::build::{BuildError, BuildEvent, BuildFailure, BuildOptions, TarBody};
 use crate::wanted::WantedHealthcheck;
 use crate::{
-    Container, ContainerState, Engine, EngineError, EngineEvent, EngineVersion, ErrorKind, EventKind, Health, Image,
-    Labels, LogLine, LogOptions, LogStream, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume,
-    WantedContainer,
+    Container, ContainerState, ContainerStats, ContainerSummary, Engine, EngineError, EngineEvent, EngineVersion,
+    ErrorKind, EventKind, ExecOptions, Health, Image, Labels, LogLine, LogOptions, LogStream, Network, NetworkSpec,
+    Place, Progress, PullProgress, Session, SessionInput, SessionOutput, Subnet, Volume, VolumeSpec, WantedContainer,
 };
 
 /// Events that a slow reader may be behind.
@@ -58,6 +64,18 @@ struct State {
     calls: Vec<String>,
     calls_left: Option<usize>,
     made: u64,
+    programs: BTreeMap<String, Option<Reply>>,
+    stats: BTreeMap<String, ContainerStats>,
+    elsewhere: bool,
+}
+
+/// What a program that is run in a container answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// What it writes to standard output, after what it was given on standard input.
+    pub output: String,
+    /// The code that it ends with.
+    pub code: i64,
 }
 
 #[derive(Debug)]
@@ -65,6 +83,7 @@ struct FakeContainer {
     seen: Container,
     wanted: WantedContainer,
     log: Vec<LogLine>,
+    files: files::Files,
 }
 
 impl Default for FakeEngine {
@@ -109,8 +128,73 @@ impl FakeEngine {
         self.lock().holders_most.get(volume).copied().unwrap_or(0)
     }
 
+    /// Gives every image a program, or takes one away (`rm` is there otherwise, and removes).
+    pub fn program_set(&self, program: &str, reply: Option<Reply>) {
+        self.lock().programs.insert(program.to_owned(), reply);
+    }
+
+    /// Says what a container takes.
+    pub fn stats_set(&self, container: &str, stats: ContainerStats) {
+        self.lock().stats.insert(container.to_owned(), stats);
+    }
+
+    /// Moves the engine into a virtual machine.
+    pub fn move_elsewhere(&self) {
+        self.lock().elsewhere = true;
+    }
+
+    /// The files that were put into a container, by path without a slash at the beginning.
+    pub fn files(&self, container: &str) -> BTreeMap<String, FakeFile> {
+        self.lock().container_mut(container).map(|found| found.files.all()).unwrap_or_default()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, container: &str) -> Result<(), EngineError> {
+        let (exits, health) = {
+            let mut state = self.lock();
+            let image = state.container(container)?.wanted.image.clone();
+            let behaviour = state.registry.get(&image).cloned().unwrap_or_default();
+            let number = u8::try_from(state.made % 200).unwrap_or(0) + 2;
+            let subnets: BTreeMap<String, Option<Subnet>> =
+                state.networks.values().map(|network| (network.name.clone(), network.subnet)).collect();
+            let found = state.container(container)?;
+            if found.seen.state == ContainerState::Running {
+                return Ok(());
+            }
+            found.seen.state = ContainerState::Running;
+            found.seen.started = Some(Micros::now());
+            found.seen.exit_code = None;
+            let checked = matches!(found.wanted.healthcheck, Some(WantedHealthcheck::Test { .. }));
+            found.seen.health = if checked { behaviour.health } else { Health::None };
+            for name in found.seen.networks.clone() {
+                if let Some(Some(subnet)) = subnets.get(&name) {
+                    let address = Ipv4Addr::from_bits(subnet.network().to_bits() + u32::from(number));
+                    found.seen.addresses.insert(name, address.into());
+                }
+            }
+            let line = |text: String| LogLine { stream: LogStream::Stdout, at: Micros::now(), text };
+            found.log.extend(behaviour.output.into_iter().map(line));
+            for volume in found.seen.volumes.clone() {
+                let holds = |found: &&FakeContainer| {
+                    found.seen.state == ContainerState::Running && found.seen.volumes.contains(&volume)
+                };
+                let holders = state.containers.values().filter(holds).count();
+                let most = state.holders_most.entry(volume.clone()).or_default();
+                *most = holders.max(*most);
+            }
+            (behaviour.exits, checked.then_some(behaviour.health))
+        };
+        self.change(container, EventKind::Start, |_container| {});
+        if let Some(health) = health.filter(|health| *health != Health::Starting && exits.is_none()) {
+            self.change(container, EventKind::Health(health), |_container| {});
+        }
+        if let Some(code) = exits {
+            self.exit(container, code);
+        }
+        Ok(())
     }
 
     fn change(&self, container: &str, kind: EventKind, change: impl FnOnce(&mut Container)) {
@@ -225,6 +309,25 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
+    async fn place(&self) -> Result<Place, EngineError> {
+        let state = self.lock();
+        state.answer()?;
+        Ok(if state.elsewhere { Place::ELSEWHERE } else { Place::HERE })
+    }
+
+    async fn image_load(&self, archive: TarBody, _progress: Progress<PullProgress>) -> Result<String, EngineError> {
+        let invalid = |why: String| EngineError::new(ErrorKind::Invalid, "cannot load the image", why);
+        let bytes = files::whole(archive).await.map_err(|error| invalid(error.to_string()))?;
+        let image = files::image_of(&bytes).map_err(|error| invalid(error.to_string()))?;
+        let (id, references) = image.ok_or_else(|| invalid("the archive holds no image".to_owned()))?;
+        let mut state = self.lock();
+        state.call(format!("image_load {id}"))?;
+        for reference in references.iter().chain([&id]) {
+            state.image_add(reference, id.clone());
+        }
+        Ok(id)
+    }
+
     async fn image_push(&self, reference: &str, _progress: Progress<PullProgress>) -> Result<String, EngineError> {
         let mut state = self.lock();
         state.call(format!("image_push {reference}"))?;
@@ -326,54 +429,18 @@ impl Engine for FakeEngine {
             networks: wanted.networks.keys().cloned().collect(),
             addresses: BTreeMap::new(),
             volumes,
+            user: wanted.user.clone().unwrap_or_default(),
         };
-        state.containers.insert(id.clone(), FakeContainer { seen, wanted: wanted.clone(), log: Vec::new() });
+        let files = files::Files::default();
+        state.containers.insert(id.clone(), FakeContainer { seen, wanted: wanted.clone(), log: Vec::new(), files });
         drop(state);
         self.change(&id, EventKind::Create, |_container| {});
         Ok(id)
     }
 
     async fn container_start(&self, container: &str) -> Result<(), EngineError> {
-        let exits = {
-            let mut state = self.lock();
-            state.call(format!("container_start {container}"))?;
-            let image = state.container(container)?.wanted.image.clone();
-            let behaviour = state.registry.get(&image).cloned().unwrap_or_default();
-            let number = u8::try_from(state.made % 200).unwrap_or(0) + 2;
-            let subnets: BTreeMap<String, Option<Subnet>> =
-                state.networks.values().map(|network| (network.name.clone(), network.subnet)).collect();
-            let found = state.container(container)?;
-            if found.seen.state == ContainerState::Running {
-                return Ok(());
-            }
-            found.seen.state = ContainerState::Running;
-            found.seen.started = Some(Micros::now());
-            found.seen.exit_code = None;
-            let checked = matches!(found.wanted.healthcheck, Some(WantedHealthcheck::Test { .. }));
-            found.seen.health = if checked { behaviour.health } else { Health::None };
-            for name in found.seen.networks.clone() {
-                if let Some(Some(subnet)) = subnets.get(&name) {
-                    let address = Ipv4Addr::from_bits(subnet.network().to_bits() + u32::from(number));
-                    found.seen.addresses.insert(name, address.into());
-                }
-            }
-            let line = |text: String| LogLine { stream: LogStream::Stdout, at: Micros::now(), text };
-            found.log.extend(behaviour.output.into_iter().map(line));
-            for volume in found.seen.volumes.clone() {
-                let holds = |found: &&FakeContainer| {
-                    found.seen.state == ContainerState::Running && found.seen.volumes.contains(&volume)
-                };
-                let holders = state.containers.values().filter(holds).count();
-                let most = state.holders_most.entry(volume.clone()).or_default();
-                *most = holders.max(*most);
-            }
-            behaviour.exits
-        };
-        self.change(container, EventKind::Start, |_container| {});
-        if let Some(code) = exits {
-            self.exit(container, code);
-        }
-        Ok(())
+        self.lock().call(format!("container_start {container}"))?;
+        self.start(container)
     }
 
     async fn container_stop(&self, container: &str, _grace: Duration) -> Result<(), EngineError> {
@@ -387,6 +454,16 @@ impl Engine for FakeEngine {
         }
         self.exit(container, 0);
         Ok(())
+    }
+
+    async fn container_restart(&self, container: &str, _grace: Duration) -> Result<(), EngineError> {
+        {
+            let mut state = self.lock();
+            state.call(format!("container_restart {container}"))?;
+            state.container(container)?;
+        }
+        self.exit(container, 0);
+        self.start(container)
     }
 
     async fn container_kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
@@ -423,6 +500,22 @@ impl Engine for FakeEngine {
         Ok(containers)
     }
 
+    async fn container_summaries(&self, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
+        let summary = |found: Container| ContainerSummary {
+            id: found.id,
+            name: found.name,
+            image_id: found.image_id,
+            labels: found.labels,
+            state: found.state,
+            health: if found.state == ContainerState::Running { found.health } else { Health::None },
+            exit_code: found.exit_code,
+            networks: found.networks,
+            ports: BTreeSet::new(),
+            created: found.created.unwrap_or(Micros(0)),
+        };
+        Ok(self.container_list(labels).await?.into_iter().map(summary).collect())
+    }
+
     async fn container_logs(
         &self,
         container: &str,
@@ -456,6 +549,98 @@ impl Engine for FakeEngine {
             // Behind or not, the container is looked at again.
             let _event = ends.recv().await;
         }
+    }
+
+    async fn container_stats(&self, container: &str) -> Result<ContainerStats, EngineError> {
+        let mut state = self.lock();
+        state.answer()?;
+        let name = state.container(container)?.seen.name.clone();
+        Ok(state.stats.get(&name).copied().unwrap_or_default())
+    }
+
+    async fn container_exec(
+        &self,
+        container: &str,
+        options: &ExecOptions,
+        input: SessionInput,
+    ) -> Result<Session, EngineError> {
+        let mut given = Vec::new();
+        if let Some(mut stdin) = input.stdin {
+            let read = stdin.read_to_end(&mut given).await;
+            read.map_err(|error| EngineError::new(ErrorKind::Engine, "cannot read the input", error.to_string()))?;
+        }
+        let mut state = self.lock();
+        state.call(format!("container_exec {container} {}", options.command.join(" ")))?;
+        let program = options.command.first().cloned().unwrap_or_default();
+        let known = state.programs.get(&program).cloned();
+        let found = state.container(container)?;
+        if found.seen.state != ContainerState::Running {
+            return Err(conflict("container", container, "it is not running"));
+        }
+        let (output, code) = match known {
+            Some(Some(reply)) => (reply.output, reply.code),
+            None if program == "rm" => {
+                for path in options.command.iter().skip(1).filter(|word| !word.starts_with('-')) {
+                    found.files.remove(path);
+                }
+                (String::new(), 0)
+            }
+            _ => {
+                let why = format!("exec failed: {program:?}: executable file not found in $PATH: unknown\r\n");
+                (format!("OCI runtime {why}"), 127)
+            }
+        };
+        given.extend_from_slice(output.as_bytes());
+        let written = (!given.is_empty()).then(|| SessionOutput::Stdout(Bytes::from(given)));
+        Ok(stream::iter(written.into_iter().chain([SessionOutput::Ended(code)]).map(Ok)).boxed())
+    }
+
+    async fn container_attach(&self, container: &str, _input: SessionInput) -> Result<Session, EngineError> {
+        self.lock().container(container)?;
+        let (engine, name) = (self.clone(), container.to_owned());
+        let ended = stream::once(async move {
+            let code = loop {
+                let mut ends = engine.events.subscribe();
+                let found = engine.container_inspect(&name).await?.ok_or_else(|| missing("container", &name))?;
+                match found.state {
+                    ContainerState::Exited => break found.exit_code.unwrap_or(0),
+                    // Behind or not, the container is looked at again.
+                    _ => drop(ends.recv().await),
+                }
+            };
+            let log = engine.container_logs(&name, LogOptions::default()).await?;
+            let mut output: Vec<_> = log
+                .map(|line| line.map(|line| SessionOutput::Stdout(Bytes::from(format!("{}\n", line.text)))))
+                .collect()
+                .await;
+            output.push(Ok(SessionOutput::Ended(code)));
+            Ok::<_, EngineError>(stream::iter(output))
+        });
+        Ok(ended.try_flatten().boxed())
+    }
+
+    async fn container_archive_put(&self, container: &str, folder: &str, archive: TarBody) -> Result<(), EngineError> {
+        let what = format!("cannot put files into {folder} of container {container}");
+        let invalid = |error: std::io::Error| EngineError::new(ErrorKind::Invalid, &what, error.to_string());
+        let bytes = files::whole(archive).await.map_err(invalid)?;
+        let mut state = self.lock();
+        state.call(format!("container_archive_put {container} {folder}"))?;
+        let found = state.container(container)?;
+        if !found.files.is_folder(folder) {
+            return Err(EngineError::new(ErrorKind::NotFound, &what, format!("there is no folder {folder}")));
+        }
+        found.files.unpack(folder, &bytes).map_err(invalid)
+    }
+
+    async fn container_archive_get(&self, container: &str, path: &str) -> Result<TarBody, EngineError> {
+        let what = format!("cannot read {path} of container {container}");
+        let mut state = self.lock();
+        state.answer()?;
+        let packed = state.container(container)?.files.pack(path);
+        let packed = packed.map_err(|error| EngineError::new(ErrorKind::Engine, &what, error.to_string()))?;
+        let bytes =
+            packed.ok_or_else(|| EngineError::new(ErrorKind::NotFound, &what, format!("there is no {path}")))?;
+        Ok(TarBody::from_stream(stream::iter([Ok(Bytes::from(bytes))])))
     }
 
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
@@ -523,11 +708,11 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
         let mut state = self.lock();
-        state.call(format!("volume_create {name}"))?;
-        let volume = Volume { name: name.to_owned(), driver: driver.to_owned(), labels: labels.clone() };
-        state.volumes.entry(name.to_owned()).or_insert(volume);
+        state.call(format!("volume_create {}", spec.name))?;
+        let volume = Volume { name: spec.name.clone(), driver: spec.driver.clone(), labels: spec.labels.clone() };
+        state.volumes.entry(spec.name.clone()).or_insert(volume);
         Ok(())
     }
 

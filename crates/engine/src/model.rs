@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use base::clock::Micros;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,22 @@ pub struct EngineVersion {
     pub os: String,
     /// Architecture in the words of OCI images, such as `amd64`.
     pub architecture: String,
+}
+
+/// Where an engine runs, seen from this process: what can be handed to it by name, and what must be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// 127.0.0.1 of the engine is 127.0.0.1 of this process: it can pull from a registry that listens here alone.
+    pub shares_network: bool,
+    /// A path means the same file to both, as for a bind mount. Engines in virtual machines often see some folders.
+    pub shares_files: bool,
+}
+
+impl Place {
+    /// An engine on this machine.
+    pub const HERE: Self = Self { shares_network: true, shares_files: true };
+    /// One in a virtual machine, or far away.
+    pub const ELSEWHERE: Self = Self { shares_network: false, shares_files: false };
 }
 
 /// An image that the engine has.
@@ -123,6 +140,8 @@ pub struct Container {
     pub addresses: BTreeMap<String, IpAddr>,
     /// Named volumes that it mounts.
     pub volumes: BTreeSet<String>,
+    /// The user that it runs as, in the words of its definition or its image; empty is root.
+    pub user: String,
 }
 
 impl Container {
@@ -137,6 +156,63 @@ impl Container {
     }
 }
 
+/// A container as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSummary {
+    /// The engine's id, 64 hex digits.
+    pub id: String,
+    /// Its name, without the leading slash.
+    pub name: String,
+    /// Digest of the image's configuration (or what else the engine knows images by).
+    pub image_id: String,
+    /// Its labels (with those of its image).
+    pub labels: Labels,
+    /// What it is doing.
+    pub state: ContainerState,
+    /// What its healthcheck says; [`Health::None`] while it does not run.
+    pub health: Health,
+    /// Exit code of the last run, once it ended.
+    pub exit_code: Option<i64>,
+    /// Networks it is on, running or not.
+    pub networks: BTreeSet<String>,
+    /// Ports of the host that lead to TCP ports of the container (published, target); empty while it does not run.
+    pub ports: BTreeSet<(u16, u16)>,
+    /// When it was created, to the second.
+    pub created: Micros,
+}
+
+impl ContainerSummary {
+    /// Hash of what it was created from (see [`crate::wanted::LABEL_WANTED`]); `None` when Longshore did not make it.
+    pub fn wanted_hash(&self) -> Option<&str> {
+        self.labels.get(crate::wanted::LABEL_WANTED).map(String::as_str)
+    }
+}
+
+/// What a container takes. All zero for one that does not run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStats {
+    /// When the engine looked.
+    pub at: Micros,
+    /// CPU time used since its start, over all CPUs.
+    pub cpu_used: Duration,
+    /// Memory in use, without what the kernel only keeps of files and would give back.
+    pub memory_bytes: u64,
+    /// Memory that it may use: its limit, or the machine's.
+    pub memory_limit_bytes: u64,
+    /// Processes and threads.
+    pub processes: u64,
+}
+
+impl ContainerStats {
+    /// Percent of one CPU used since an earlier look at the same run: 200 is two CPUs. `None` when there is no time
+    /// between the two, or the container began anew.
+    pub fn cpu_percent_since(&self, earlier: &Self) -> Option<f64> {
+        let micros = u64::try_from(self.at.0 - earlier.at.0).ok().filter(|micros| *micros > 0)?;
+        let used = self.cpu_used.checked_sub(earlier.cpu_used)?;
+        Some(100.0 * used.as_secs_f64() / Duration::from_micros(micros).as_secs_f64())
+    }
+}
+
 /// A network to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSpec {
@@ -148,6 +224,8 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// The subnet, gateway and range to hand out; `None` lets the engine choose.
     pub subnet: Option<Subnet>,
+    /// What more a workspace's Compose file says of it: driver, options, addresses. `None` on a host of a hub.
+    pub workspace: Option<compose::model::Network>,
 }
 
 /// A volume to create.
@@ -161,6 +239,8 @@ pub struct VolumeSpec {
     pub labels: Labels,
     /// Somebody else makes it: it must be there already.
     pub external: bool,
+    /// Options of the driver. Empty on a host of a hub.
+    pub driver_opts: BTreeMap<String, String>,
 }
 
 /// A network that the engine has.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::machine::WantedMachine;
 use crate::{EngineError, ErrorKind, Labels};
 
 /// Label that keeps [`WantedContainer::hash`] on the container made from it.
@@ -47,7 +48,7 @@ pub struct WantedContainer {
     pub working_dir: Option<String>,
     /// Its own name for itself.
     pub hostname: Option<String>,
-    /// Networks and the names it has on them, by network name. At least one.
+    /// Networks and the names it has on them, by network name. At least one, unless its machine gives it a network.
     pub networks: BTreeMap<String, Vec<String>>,
     /// Further names in its hosts file; an address is an IP address or `host-gateway`.
     pub extra_hosts: BTreeMap<String, Vec<String>>,
@@ -91,6 +92,9 @@ pub struct WantedContainer {
     pub log_driver: String,
     /// Options of the log driver.
     pub log_options: BTreeMap<String, String>,
+    /// What it has of the machine that it runs on; `None` on a host of a hub, where it has nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Box<WantedMachine>>,
 }
 
 /// How a container's health is found out.
@@ -179,6 +183,7 @@ impl WantedContainer {
             restart: WantedRestart::UnlessStopped,
             log_driver: LOG_DRIVER_DEFAULT.to_owned(),
             log_options: log_options(LOG_DRIVER_DEFAULT, BTreeMap::new()),
+            machine: None,
         }
     }
 
@@ -202,8 +207,8 @@ impl WantedContainer {
     }
 
     /// Refuses what would reach the host through a value: a host path where a volume's name belongs, or a network that
-    /// is the host's or another container's. The type has no place for privileged mode, devices, host namespaces or
-    /// published ports, so there is nothing else to refuse.
+    /// is the host's or another container's. For privileged mode, devices, host namespaces and published ports there is no
+    /// place but [`WantedContainer::machine`], which only a workspace's container has; what it says is the developer's.
     ///
     /// # Errors
     ///
@@ -211,8 +216,11 @@ impl WantedContainer {
     pub fn check(&self) -> Result<(), EngineError> {
         let refuse =
             |why: String| Err(EngineError::new(ErrorKind::Policy, format!("container {} is refused", self.name), why));
-        if self.networks.is_empty() {
-            return refuse("it is on no network".to_owned());
+        let machine = self.machine.as_deref();
+        match (self.networks.is_empty(), machine.and_then(|machine| machine.network_mode.as_deref())) {
+            (true, None) => return refuse("it is on no network".to_owned()),
+            (false, Some(mode)) => return refuse(format!("it is on networks, and has the network {mode}")),
+            _ => {}
         }
         for network in self.networks.keys() {
             if matches!(network.as_str(), "host" | "none" | "default") || network.starts_with("container:") {
@@ -229,7 +237,7 @@ impl WantedContainer {
                 return refuse(format!("a volume has the target {:?}, which is not absolute", mount.target));
             }
         }
-        for option in &self.security_opt {
+        for option in self.security_opt.iter().filter(|_| machine.is_none()) {
             let option = option.to_ascii_lowercase();
             if option.contains("unconfined") || option.contains("disable") || option.starts_with("systempaths") {
                 return refuse(format!("security option {option:?} takes the container's confinement away"));

@@ -24,6 +24,12 @@ pub(crate) fn line(text: &str) {
     }
 }
 
+/// Prints a line of data as long as somebody reads: a terminal that was closed must not end what the command does.
+pub(crate) fn stream(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _closed = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
 /// Prints rows under headings, aligned; the last column is as long as it is. Without rows it says `none`, if anything.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>], none: &str) {
     if rows.is_empty() {

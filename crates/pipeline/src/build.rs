@@ -412,7 +412,7 @@ impl Context<'_> {
             labels,
             tags,
             network: planned.network.clone().or_else(|| config.build_network.clone()),
-            no_cache: false,
+            ..BuildOptions::default()
         };
         let body = tar(self.mirror.folder().to_owned(), planned.entries.to_vec(), self.commit.seconds);
         let (sender, mut events) = mpsc::channel(EVENTS_WAITING_MAX);

@@ -8,8 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use engine::build::TarBody;
 
-use crate::dockerignore::Ignore;
 use crate::git::{Entry, EntryKind};
+use engine::build::Ignore;
 
 /// The longest target of a symbolic link, in bytes: what Linux takes.
 const SYMLINK_BYTES_MAX: u64 = 4096;

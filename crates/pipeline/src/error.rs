@@ -6,9 +6,9 @@ use compose::ComposeError;
 use engine::EngineError;
 use engine::build::BuildError;
 
-use crate::dockerignore::IgnoreError;
 use crate::git::GitError;
 use crate::model::OverlayError;
+use engine::build::IgnoreError;
 
 /// Why a request was refused or a run failed.
 #[derive(Debug, Clone, thiserror::Error)]

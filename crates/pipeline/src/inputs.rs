@@ -9,11 +9,11 @@ use tokio::sync::Mutex;
 
 use crate::context::select;
 use crate::dockerfile::{Platform, bases};
-use crate::dockerignore::Ignore;
 use crate::error::Error;
 use crate::git::{Commit, Entry, EntryKind, Mirror};
 use crate::model::{Before, Inputs, changed_paths, context_digest, inputs_digest, path_join};
 use crate::store::BuiltImage;
+use engine::build::Ignore;
 
 /// The longest Dockerfile or `.dockerignore`, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

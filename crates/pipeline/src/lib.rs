@@ -18,7 +18,6 @@ mod address;
 mod build;
 pub mod context;
 mod dockerfile;
-pub mod dockerignore;
 mod error;
 pub mod git;
 pub mod http;

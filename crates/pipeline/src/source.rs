@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::delivery::Definitions;
 use api::pipeline::BuildRequest;
 use api::{AppName, EnvName, ServiceName};
-use compose::{Project, Source};
+use compose::{Project, Source, Stage};
 
 use crate::error::Error;
 use crate::git::{Commit, Entry, EntryKind, Mirror};
@@ -82,7 +82,7 @@ pub(crate) async fn app_read(
 }
 
 fn load(sources: &[Source<'_>], warnings: &mut Vec<String>) -> Result<Project, Error> {
-    let loaded = compose::load(sources, &|_name: &str| None)?;
+    let loaded = compose::load(sources, Stage::Release, &|_name: &str| None)?;
     for warning in loaded.warnings.iter().map(ToString::to_string) {
         if !warnings.contains(&warning) {
             warnings.push(warning);

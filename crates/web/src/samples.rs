@@ -9,8 +9,8 @@ use api::delivery::{
     ServiceOverview, Step, StepAction, StepState, Wave,
 };
 use api::delivery::{
-    Delivery, Environment, EnvironmentChange, LogLine, LogRequest, NewReleases, PromoteRequest, Release, ReleaseFilter,
-    RollbackRequest, ServiceDifference, Why,
+    Delivery, Environment, EnvironmentChange, EnvironmentReleases, LogLine, LogRequest, NewReleases, PromoteRequest,
+    Release, ReleaseFilter, RollbackRequest, ServiceDifference, Why,
 };
 use api::{AppName, EnvName, Micros, Page, Problem, Result, ServiceAddress};
 use async_trait::async_trait;
@@ -391,6 +391,9 @@ impl Delivery for OverviewOnly {
         not_here()
     }
     async fn env_list(&self) -> Result<Vec<Environment>> {
+        not_here()
+    }
+    async fn env_releases(&self, _: &AppName, _: &EnvName) -> Result<EnvironmentReleases> {
         not_here()
     }
     async fn env_diff(&self, _: &AppName, _: Option<&EnvName>, _: &EnvName) -> Result<Vec<ServiceDifference>> {

@@ -79,9 +79,15 @@ pub struct Decision {
 
 enum Step {
     Done,
-    Do(Action, String),
+    Do(Box<Action>, String),
     Wait(String),
     Failed,
+}
+
+impl Step {
+    fn doing(action: Action, detail: String) -> Self {
+        Self::Do(Box::new(action), detail)
+    }
 }
 
 enum Ready {
@@ -161,7 +167,7 @@ impl Turn<'_> {
                     break;
                 }
                 Step::Do(action, detail) => {
-                    self.decision.actions.push(action);
+                    self.decision.actions.push(*action);
                     working = Some(detail);
                     break;
                 }
@@ -174,7 +180,7 @@ impl Turn<'_> {
         for member in &surplus {
             match self.retire(member, Duration::from_secs(DRAIN_SECONDS_DEFAULT), true) {
                 Step::Do(action, detail) => {
-                    self.decision.actions.push(action);
+                    self.decision.actions.push(*action);
                     working.get_or_insert(detail);
                 }
                 Step::Wait(detail) => {
@@ -209,17 +215,17 @@ impl Turn<'_> {
 
         if let Some(never_served) = others.iter().find(|member| !self.memory.is_admitted(member.id())) {
             let name = &never_served.container.name;
-            return Step::Do(remove(&work, never_served), format!("removing {name}, which never served"));
+            return Step::doing(remove(&work, never_served), format!("removing {name}, which never served"));
         }
         // A stop that was begun is finished: until then the container may refuse requests at any moment.
         let stopping = |member: &&&Member| member.is_running() && self.memory.kept.stopping.contains(member.id());
         if let Some(member) = latest.iter().chain(&others).find(stopping) {
-            return Step::Do(stop(&work, member), format!("stopping {}", member.container.name));
+            return Step::doing(stop(&work, member), format!("stopping {}", member.container.name));
         }
         let failed = self.memory.kept.failure(&work, &service.spec).is_some();
         match latest {
             Some(member) if failed && !self.memory.is_admitted(member.id()) => {
-                Step::Do(remove(&work, member), format!("removing {}, which failed", member.container.name))
+                Step::doing(remove(&work, member), format!("removing {}, which failed", member.container.name))
             }
             None if failed => self.fall_back(&work, &others),
             None => self.make(service, slot, &others),
@@ -244,7 +250,7 @@ impl Turn<'_> {
                 self.decision.actions.push(start(work, best));
                 Step::Failed
             }
-            None => Step::Do(start(work, best), detail),
+            None => Step::doing(start(work, best), detail),
         }
     }
 
@@ -257,14 +263,14 @@ impl Turn<'_> {
         let Some(reference) = self.memory.prepared.get(&(work.clone(), service.image.digest)) else {
             let detail = format!("pulling {}@{}", service.image.repository, service.image.digest);
             let (image, volumes) = (service.image.clone(), service.volumes.clone());
-            return Step::Do(Action::Prepare { work, image, volumes }, detail);
+            return Step::doing(Action::Prepare { work, image, volumes }, detail);
         };
         if let Some(step) = self.clear_the_way(service, others) {
             return step;
         }
         let container = Box::new(service.container(slot, reference));
         let detail = format!("creating {}", container.name);
-        Step::Do(Action::Create { work, container }, detail)
+        Step::doing(Action::Create { work, container }, detail)
     }
 
     /// Where two must never run at once, what runs is stopped first. It is kept until its successor is healthy.
@@ -288,14 +294,14 @@ impl Turn<'_> {
                 if let Some(step) = self.clear_the_way(service, others) {
                     return step;
                 }
-                Step::Do(start(&work, member), format!("starting {name}"))
+                Step::doing(start(&work, member), format!("starting {name}"))
             }
             ContainerState::Exited | ContainerState::Dead if admitted || proven => match self.pause_after(container) {
                 Some(at) => {
                     self.wake_at(at);
                     Step::Wait(format!("{name} ended and is made again"))
                 }
-                None => Step::Do(remove(&work, member), format!("{name} ended and is made again")),
+                None => Step::doing(remove(&work, member), format!("{name} ended and is made again")),
             },
             ContainerState::Exited | ContainerState::Dead => {
                 if let Some(step) = self.clear_the_way(service, others) {
@@ -303,7 +309,7 @@ impl Turn<'_> {
                 }
                 let stays_down = matches!(service.restart, WantedRestart::No | WantedRestart::OnFailure(_));
                 if stays_down || container.error.is_some() || container.state == ContainerState::Dead {
-                    return Step::Do(
+                    return Step::doing(
                         autopsy(&work, &service.spec, member, how_it_ended(container)),
                         format!("{name} ended"),
                     );
@@ -313,7 +319,7 @@ impl Turn<'_> {
                     return Step::Wait(format!("{name} ended and is started again"));
                 }
                 // The engine starts it again by itself, unless a person or the engine's own end stopped it.
-                Step::Do(start(&work, member), format!("starting {name} again"))
+                Step::doing(start(&work, member), format!("starting {name} again"))
             }
             _ if admitted => {
                 for other in others {
@@ -339,7 +345,7 @@ impl Turn<'_> {
                         Step::Wait(format!("{name} is healthy and takes over"))
                     }
                     Ready::Never(cause) if !proven => {
-                        Step::Do(autopsy(&work, &service.spec, member, cause.clone()), cause)
+                        Step::doing(autopsy(&work, &service.spec, member, cause.clone()), cause)
                     }
                     Ready::Never(cause) => Step::Wait(cause),
                     Ready::Later(at) => {
@@ -392,10 +398,10 @@ impl Turn<'_> {
         let work = Work::Service(member.key.clone());
         let name = &member.container.name;
         if !member.is_running() {
-            return if drop_it { Step::Do(remove(&work, member), format!("removing {name}")) } else { Step::Done };
+            return if drop_it { Step::doing(remove(&work, member), format!("removing {name}")) } else { Step::Done };
         }
         if !self.memory.is_admitted(member.id()) {
-            return Step::Do(remove(&work, member), format!("removing {name}, which never served"));
+            return Step::doing(remove(&work, member), format!("removing {name}, which never served"));
         }
         self.decision.retiring.insert(member.container.id.clone());
         let left_table = self.observed.proxy.in_table.as_ref().is_some_and(|keys| !keys.contains(member.id()));
@@ -405,7 +411,7 @@ impl Turn<'_> {
         let since = self.memory.retiring_since.get(member.id()).copied().unwrap_or(self.now);
         let until = since.plus(time_max);
         if (left_table && busy == 0) || self.now >= until {
-            return Step::Do(stop(&work, member), format!("stopping {name}"));
+            return Step::doing(stop(&work, member), format!("stopping {name}"));
         }
         self.wake_at(until);
         Step::Wait(format!("draining {name}: {requests} requests and {connections} connections are under way"))
@@ -486,7 +492,7 @@ impl Turn<'_> {
                 Role::Slot(_) => {
                     let step = self.retire(member, Duration::from_secs(DRAIN_SECONDS_DEFAULT), true);
                     if let Step::Do(action, _detail) = step {
-                        self.decision.actions.push(action);
+                        self.decision.actions.push(*action);
                     }
                 }
                 Role::Job(run) if runs.contains(run.as_str()) => {}

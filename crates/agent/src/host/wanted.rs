@@ -15,6 +15,7 @@ use api::delivery::{ImageAddress, ReleaseId};
 use compose::ServiceDefinition;
 use compose::model::UpdateOrder;
 use engine::definition::{self, Identity, wanted_container, wanted_networks, wanted_volumes};
+use engine::machine::Place;
 use engine::wanted::WantedRestart;
 use engine::{EngineError, Labels, NetworkSpec, VolumeSpec, WantedContainer};
 
@@ -246,7 +247,7 @@ impl Context<'_> {
         let definitions = definitions.chain(self.project.jobs.iter().map(|job| &job.definition));
         let mut networks: BTreeMap<String, NetworkSpec> = BTreeMap::new();
         for definition in definitions {
-            match wanted_networks(definition, &self.network_names(definition), &self.labels) {
+            match wanted_networks(definition, &self.network_names(definition), &self.labels, Place::Host) {
                 Ok(specs) => networks.extend(specs.into_iter().map(|spec| (spec.name.clone(), spec))),
                 // Every service that is on it is refused with the same reason.
                 Err(error) => wanted.warnings.push(format!("{}: {error}", self.key)),
@@ -333,7 +334,7 @@ impl Context<'_> {
             environment: BTreeMap::new(),
             role,
         };
-        let container = wanted_container(definition, &identity)?;
+        let container = wanted_container(definition, &identity, Place::Host)?;
         let nameless = WantedContainer { name: String::new(), ..container };
         let spec = nameless.hash();
         Ok(Template {
@@ -346,7 +347,7 @@ impl Context<'_> {
     }
 
     fn volumes(&self, definition: &ServiceDefinition) -> Result<Vec<VolumeSpec>, EngineError> {
-        wanted_volumes(definition, &self.volume_names(definition), &self.labels)
+        wanted_volumes(definition, &self.volume_names(definition), &self.labels, Place::Host)
     }
 
     /// Names of services on shared networks, and the virtual addresses that lead to them wherever they run.

@@ -23,8 +23,9 @@ use compose::ServiceDefinition;
 use engine::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use engine::fake::{Behaviour, FakeEngine};
 use engine::{
-    Container, ContainerState, Engine, EngineError, EngineEvent, EngineVersion, Health, Image, Labels, LogLine,
-    LogOptions, Network, NetworkSpec, Progress, PullProgress, Subnet, Volume, WantedContainer,
+    Container, ContainerState, ContainerStats, ContainerSummary, Engine, EngineError, EngineEvent, EngineVersion,
+    ExecOptions, Health, Image, Labels, LogLine, LogOptions, Network, NetworkSpec, Place, Progress, PullProgress,
+    Session, SessionInput, Subnet, Volume, VolumeSpec, WantedContainer,
 };
 use futures::stream::BoxStream;
 use oci::Digest;
@@ -392,6 +393,12 @@ impl Engine for Rig {
     async fn image_pull(&self, reference: &str, progress: Progress<PullProgress>) -> Result<(), EngineError> {
         changing!(self, self.engine.image_pull(reference, progress))
     }
+    async fn place(&self) -> Result<Place, EngineError> {
+        self.engine.place().await
+    }
+    async fn image_load(&self, archive: TarBody, progress: Progress<PullProgress>) -> Result<String, EngineError> {
+        self.engine.image_load(archive, progress).await
+    }
     async fn image_push(&self, reference: &str, progress: Progress<PullProgress>) -> Result<String, EngineError> {
         self.engine.image_push(reference, progress).await
     }
@@ -482,6 +489,9 @@ impl Engine for Rig {
     async fn container_list(&self, labels: &Labels) -> Result<Vec<Container>, EngineError> {
         Ok(self.engine.container_list(labels).await?.into_iter().map(|container| self.age(container)).collect())
     }
+    async fn container_summaries(&self, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
+        self.engine.container_summaries(labels).await
+    }
     async fn container_logs(
         &self,
         container: &str,
@@ -491,6 +501,29 @@ impl Engine for Rig {
     }
     async fn container_wait(&self, container: &str) -> Result<i64, EngineError> {
         self.engine.container_wait(container).await
+    }
+    async fn container_restart(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+        changing!(self, self.engine.container_restart(container, grace))
+    }
+    async fn container_stats(&self, container: &str) -> Result<ContainerStats, EngineError> {
+        self.engine.container_stats(container).await
+    }
+    async fn container_exec(
+        &self,
+        container: &str,
+        options: &ExecOptions,
+        input: SessionInput,
+    ) -> Result<Session, EngineError> {
+        self.engine.container_exec(container, options, input).await
+    }
+    async fn container_attach(&self, container: &str, input: SessionInput) -> Result<Session, EngineError> {
+        self.engine.container_attach(container, input).await
+    }
+    async fn container_archive_put(&self, container: &str, folder: &str, archive: TarBody) -> Result<(), EngineError> {
+        self.engine.container_archive_put(container, folder, archive).await
+    }
+    async fn container_archive_get(&self, container: &str, path: &str) -> Result<TarBody, EngineError> {
+        self.engine.container_archive_get(container, path).await
     }
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
         changing!(self, self.engine.network_create(spec))
@@ -507,8 +540,8 @@ impl Engine for Rig {
     async fn network_connect(&self, network: &str, container: &str, aliases: &[String]) -> Result<(), EngineError> {
         self.engine.network_connect(network, container, aliases).await
     }
-    async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
-        changing!(self, self.engine.volume_create(name, driver, labels))
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
+        changing!(self, self.engine.volume_create(spec))
     }
     async fn volume_inspect(&self, name: &str) -> Result<Option<Volume>, EngineError> {
         self.engine.volume_inspect(name).await

@@ -1,10 +1,11 @@
 //! A project, and what can be asked of it without running anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Service, is_false};
+use super::{Condition, FileSource, Service, is_default, is_false};
 
 /// An app: its services and the networks and volumes they share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,12 @@ pub struct Project {
     /// Volumes by key.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Volume>,
+    /// Configs by key. Workspaces only.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: BTreeMap<String, FileSource>,
+    /// Secrets by key. Workspaces only.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, FileSource>,
 }
 
 /// A service with just the networks and volumes it refers to: all a host needs, and what a release freezes.
@@ -34,6 +41,12 @@ pub struct ServiceDefinition {
     /// The named volumes in `service.volumes`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Volume>,
+    /// The configs in `service.configs`. Workspaces only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: BTreeMap<String, FileSource>,
+    /// The secrets in `service.secrets`. Workspaces only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, FileSource>,
 }
 
 /// A network of the project.
@@ -49,6 +62,61 @@ pub struct Network {
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Name on the engine, taken as it is; made from the project's name and the key when absent. Workspaces only, as is
+    /// all that follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it must be there already.
+    #[serde(skip_serializing_if = "is_false")]
+    pub external: bool,
+    /// Whether containers of others may join it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub attachable: bool,
+    /// Options of the driver.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+    /// Whether it has IPv4 addresses; the engine's way when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_ipv4: Option<bool>,
+    /// Whether it has IPv6 addresses; the engine's way when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_ipv6: Option<bool>,
+    /// How addresses are given.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ipam: Ipam,
+}
+
+/// How a network gives addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ipam {
+    /// Driver; the engine's when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Subnets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<IpamPool>,
+    /// Options of the driver.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// A subnet of a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IpamPool {
+    /// As `172.28.0.0/16`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnet: Option<String>,
+    /// The part of it that containers are given addresses from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<String>,
+    /// The machine's own address on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// Addresses that are not given to containers, by what has them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aux_addresses: BTreeMap<String, IpAddr>,
 }
 
 /// A volume of the project.
@@ -67,6 +135,9 @@ pub struct Volume {
     /// Labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Options of the driver. Workspaces only.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
 }
 
 /// Services that await each other in a circle.
@@ -96,7 +167,12 @@ impl Project {
                 _ => None,
             })
             .collect();
-        Some(ServiceDefinition { service, networks, volumes })
+        let files = |grants: &[super::FileGrant], all: &BTreeMap<String, FileSource>| {
+            let of = |grant: &super::FileGrant| Some((grant.source.clone(), all.get(&grant.source)?.clone()));
+            grants.iter().filter_map(of).collect()
+        };
+        let (configs, secrets) = (files(&service.configs, &self.configs), files(&service.secrets, &self.secrets));
+        Some(ServiceDefinition { service, networks, volumes, configs, secrets })
     }
 
     /// Services that others await with `service_completed_successfully`.

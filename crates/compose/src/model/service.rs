@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Deploy, ResourceSet, RestartCondition, is_default, is_false};
+use super::{
+    Build, Deploy, EndpointOptions, ExternalLink, FileGrant, Hook, MountOptions, MountOwner, Namespace, Namespaces,
+    PullPolicy, ResourceSet, RestartCondition, Settings, VolumesFrom, WatchRule, is_default, is_false,
+};
 
 /// A service: how its image comes about and how its containers run.
 ///
@@ -40,7 +43,7 @@ pub struct Service {
     /// In-memory file systems: target to the mount options as written (`size=64m,mode=1777`), which may be empty.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tmpfs: BTreeMap<String, String>,
-    /// Networks joined, never empty in a loaded project: the implicit `default` is made explicit.
+    /// Networks joined: the implicit `default` is made explicit. Empty only with a network namespace of another kind.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub networks: BTreeMap<String, ServiceNetwork>,
     /// Services awaited before this one starts.
@@ -112,6 +115,49 @@ pub struct Service {
     /// Profiles that switch the service on; with none it is always on. See [`super::Project::select`].
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub profiles: BTreeSet<String>,
+    /// Ports of other protocols than TCP that other services may use, as `53/udp`. Workspaces only, as is all that
+    /// follows; a release has none of it (see [`super::ServiceDefinition::workspace_only`]).
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub expose_other: BTreeSet<String>,
+    /// The one name that its container has on the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_name: Option<String>,
+    /// Its lines are left out where those of all services are shown (`attach: false`).
+    #[serde(skip_serializing_if = "is_false")]
+    pub detached: bool,
+    /// When its image is pulled; the workspace's way when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_policy: Option<PullPolicy>,
+    /// What it shares with the machine or with other containers.
+    #[serde(skip_serializing_if = "is_default")]
+    pub namespaces: Namespaces,
+    /// What the engine is told as it stands.
+    #[serde(skip_serializing_if = "is_default")]
+    pub settings: Settings,
+    /// Configs as files, one for each target, sorted by it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<FileGrant>,
+    /// Secrets as files, one for each target, sorted by it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<FileGrant>,
+    /// Further names, for this service alone, of services it awaits: name to service.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
+    /// Names for containers that no project of ours has made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub external_links: Vec<ExternalLink>,
+    /// Containers whose mounts it has as well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes_from: Vec<VolumesFrom>,
+    /// What is run in the container once it has started, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub post_start: Vec<Hook>,
+    /// What is run in the container before it is stopped, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pre_stop: Vec<Hook>,
+    /// What follows changes of its sources (`develop.watch`), in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub watch: Vec<WatchRule>,
 }
 
 impl Service {
@@ -119,7 +165,7 @@ impl Service {
     pub fn has_writable_volume(&self) -> bool {
         self.volumes.iter().any(|mount| match mount {
             Mount::Volume { read_only, .. } | Mount::Bind { read_only, .. } => !read_only,
-            Mount::Tmpfs { .. } => false,
+            Mount::Tmpfs { .. } | Mount::Image { .. } => false,
         })
     }
 
@@ -127,7 +173,7 @@ impl Service {
     pub fn host_paths(&self) -> impl Iterator<Item = &str> {
         self.volumes.iter().filter_map(|mount| match mount {
             Mount::Bind { source, .. } => Some(source.as_str()),
-            Mount::Volume { .. } | Mount::Tmpfs { .. } => None,
+            Mount::Volume { .. } | Mount::Tmpfs { .. } | Mount::Image { .. } => None,
         })
     }
 
@@ -143,6 +189,21 @@ impl Service {
         }
     }
 
+    /// Services whose namespaces or mounts it shares, or that it links to.
+    pub fn services_shared(&self) -> BTreeSet<String> {
+        let Namespaces { network, pid, ipc, uts, user, cgroup } = &self.namespaces;
+        let namespaces =
+            [network, pid, ipc, uts, user, cgroup].into_iter().flatten().filter_map(|namespace| match namespace {
+                Namespace::Service(name) => Some(name),
+                _ => None,
+            });
+        let mounts = self.volumes_from.iter().filter_map(|volumes| match &volumes.from {
+            MountOwner::Service(name) => Some(name),
+            MountOwner::Container(_) => None,
+        });
+        namespaces.chain(mounts).chain(self.links.values()).cloned().collect()
+    }
+
     /// Limits on processors, memory and processes.
     pub fn limits(&self) -> &ResourceSet {
         &self.deploy.resources.limits
@@ -150,36 +211,13 @@ impl Service {
 
     /// TCP ports that other services may reach: the targets of `ports` and `expose`.
     pub fn ports_declared(&self) -> BTreeSet<u16> {
-        self.ports.iter().map(|port| port.target).chain(self.expose.iter().copied()).collect()
+        let published = self.ports.iter().filter(|port| port.protocol == Protocol::Tcp).map(|port| port.target);
+        published.chain(self.expose.iter().copied()).collect()
     }
 }
 
-/// How an image is built.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Build {
-    /// Folder relative to the first Compose file, without `./` and `x/..`; `.` is the folder itself. May begin with
-    /// `../`: whoever builds decides how far out it may lead.
-    pub context: String,
-    /// Dockerfile relative to the context; the engine's `Dockerfile` when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dockerfile: Option<String>,
-    /// Build arguments. One that is written without a value and is not in the environment is left out.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub args: BTreeMap<String, String>,
-    /// Stage to build.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    /// Labels of the image.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// Network of `RUN` instructions, such as `host` or `none`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
-}
-
 /// A port of the container that is published.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Port {
     /// Port inside the container.
     pub target: u16,
@@ -189,11 +227,21 @@ pub struct Port {
     /// Address of the host; absent means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<IpAddr>,
-    /// Always TCP so far.
+    /// TCP in a release.
     pub protocol: Protocol,
     /// Name given in the long syntax.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The last of a range that begins with `published`, of which any free one will do. Workspaces only, as is all that
+    /// follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_last: Option<u16>,
+    /// What is spoken on it, such as `http`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<String>,
+    /// `mode: host`; on one machine the same as the other mode.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub host_mode: bool,
 }
 
 /// Transport of a port.
@@ -203,6 +251,21 @@ pub enum Protocol {
     /// TCP.
     #[default]
     Tcp,
+    /// UDP. Workspaces only.
+    Udp,
+    /// SCTP. Workspaces only.
+    Sctp,
+}
+
+impl Protocol {
+    /// Its name as the engine and Compose write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
 }
 
 /// Something mounted into the container.
@@ -222,6 +285,9 @@ pub enum Mount {
         /// Whether an empty volume stays empty instead of taking what the image has at the path.
         #[serde(default, skip_serializing_if = "is_false")]
         no_copy: bool,
+        /// What only workspaces can say of it.
+        #[serde(default, skip_serializing_if = "is_default")]
+        options: MountOptions,
     },
     /// A path of the host. Read so that laptops can use it and policy can refuse it elsewhere.
     Bind {
@@ -232,6 +298,19 @@ pub enum Mount {
         /// Whether the container may only read.
         #[serde(default, skip_serializing_if = "is_false")]
         read_only: bool,
+        /// What only workspaces can say of it.
+        #[serde(default, skip_serializing_if = "is_default")]
+        options: MountOptions,
+    },
+    /// The files of an image, which cannot be written. Workspaces only (engines from 28 on).
+    Image {
+        /// The image's reference.
+        source: String,
+        /// Path in the container.
+        target: String,
+        /// The part of the image that is mounted; all of it when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<String>,
     },
     /// An in-memory file system.
     Tmpfs {
@@ -250,7 +329,10 @@ impl Mount {
     /// Path in the container.
     pub fn target(&self) -> &str {
         match self {
-            Mount::Volume { target, .. } | Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => target,
+            Mount::Volume { target, .. }
+            | Mount::Bind { target, .. }
+            | Mount::Tmpfs { target, .. }
+            | Mount::Image { target, .. } => target,
         }
     }
 }
@@ -262,6 +344,9 @@ pub struct ServiceNetwork {
     /// Further names of the service there, beside its own.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub aliases: BTreeSet<String>,
+    /// What only workspaces can say of it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub options: EndpointOptions,
 }
 
 /// Why and how a service awaits another.

@@ -3,31 +3,35 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{deploy, mounts, ports};
+use super::{build, deploy, develop, files, mounts, networks, ports, settings};
 use crate::diagnostic::Findings;
 use crate::field::{Field, Section};
-use crate::interpolate::Environment;
 use crate::model::{
-    Build, Condition, DEFAULT_NETWORK, Dependency, HealthTest, Healthcheck, Logging, Restart, Service, ServiceNetwork,
-    Ulimit,
+    Condition, Dependency, ExternalLink, HealthTest, Healthcheck, Logging, MountOwner, PullPolicy, Restart, Service,
+    Ulimit, VolumesFrom,
 };
 use crate::scalar;
+use crate::stage::Context;
 
-pub(crate) fn service(field: &Field<'_>, environment: Environment<'_>, findings: &mut Findings<'_>) -> Service {
+pub(crate) fn service(field: &Field<'_>, context: &Context<'_>, findings: &mut Findings<'_>) -> Service {
     let mut section = Section { field, findings };
-    let (volumes, tmpfs) = mounts::mounts(&mut section);
-    let (ports, expose) = (ports::ports(&mut section), ports::expose(&mut section));
-    let service = Service {
+    let (volumes, tmpfs) = mounts::mounts(&mut section, context);
+    let ports = ports::ports(&mut section, context);
+    let (expose, expose_other) = ports::expose(&mut section, context);
+    let namespaces = settings::namespaces(&mut section);
+    let mut labels = files::label_files(&mut section, context);
+    labels.extend(section.labels("labels"));
+    let mut service = Service {
         image: section.string("image"),
-        build: section.get("build").map(|build| self::build(&build, environment, section.findings)),
+        build: section.get("build").map(|build| build::build(&build, context, section.findings)),
         command: command(&mut section, "command"),
         entrypoint: command(&mut section, "entrypoint"),
-        environment: environment_read(&mut section, environment),
+        environment: environment(&mut section, context),
         ports,
         expose,
         volumes,
         tmpfs,
-        networks: networks(&mut section),
+        networks: networks::service_networks(&mut section, &namespaces),
         depends_on: depends_on(&mut section),
         healthcheck: section.get("healthcheck").map(|field| healthcheck(&field, section.findings)),
         deploy: deploy::deploy(&mut section),
@@ -45,13 +49,28 @@ pub(crate) fn service(field: &Field<'_>, environment: Environment<'_>, findings:
         security_opt: section.names("security_opt"),
         ulimits: ulimits(&mut section),
         sysctls: section.labels("sysctls"),
-        labels: section.labels("labels"),
+        labels,
         logging: section.get("logging").map(|field| logging(&field, section.findings)),
         extra_hosts: extra_hosts(&mut section),
         dns: section.get("dns").map(|field| field.read_all(section.findings, address)).unwrap_or_default(),
         shm_size_bytes: section.read("shm_size", scalar::bytes),
         profiles: section.names("profiles"),
+        expose_other,
+        container_name: section.read("container_name", container_name),
+        detached: section.read("attach", scalar::boolean) == Some(false),
+        pull_policy: section.read("pull_policy", pull_policy),
+        namespaces,
+        settings: settings::settings(&mut section),
+        configs: files::configs(&mut section),
+        secrets: files::secrets(&mut section),
+        links: links(&mut section),
+        external_links: external_links(&mut section),
+        volumes_from: volumes_from(&mut section),
+        post_start: develop::hooks(&mut section, "post_start", context),
+        pre_stop: develop::hooks(&mut section, "pre_stop", context),
+        watch: develop::watch(&mut section, context),
     };
+    depend_on_what_is_shared(&mut service);
     if service.image.is_none() && service.build.is_none() {
         let hint = "write `image:` or `build:`".to_owned();
         findings.error_with_hint(field.mark, &field.path, "the service has neither an image nor a build", hint);
@@ -59,73 +78,111 @@ pub(crate) fn service(field: &Field<'_>, environment: Environment<'_>, findings:
     service
 }
 
-fn build(field: &Field<'_>, environment: Environment<'_>, findings: &mut Findings<'_>) -> Build {
-    let mut section = Section { field, findings };
-    // Without a value an argument is the environment's; the Dockerfile's own default holds when that has none.
-    let args = match section.get("args") {
-        Some(args) => args
-            .pairs(section.findings)
-            .into_iter()
-            .filter_map(|(name, value)| value.or_else(|| environment(&name)).map(|value| (name, value)))
-            .collect(),
-        None => BTreeMap::new(),
-    };
-    Build {
-        context: section.read("context", build_context).unwrap_or_else(|| ".".to_owned()),
-        dockerfile: section.read("dockerfile", dockerfile),
-        args,
-        target: section.string("target"),
-        labels: section.labels("labels"),
-        network: section.string("network"),
-    }
-}
-
-fn build_context(text: &str) -> Result<String, String> {
-    if text.contains("://") || text.starts_with("git@") {
-        return Err("Longshore builds folders of the app's own repository, not addresses".to_owned());
-    }
-    scalar::relative_path(text)
-}
-
-fn dockerfile(text: &str) -> Result<String, String> {
-    let path = scalar::relative_path(text)?;
-    if path == ".." || path.starts_with("../") {
-        return Err(format!("{text:?} lies outside the build's context"));
-    }
-    Ok(path)
-}
-
 /// A text is split into words, a list taken as it is; an empty one of either clears what the image has.
 fn command(section: &mut Section<'_, '_, '_, '_>, key: &str) -> Option<Vec<String>> {
-    let field = section.get(key)?;
+    command_of(&section.get(key)?, section.findings)
+}
+
+pub(super) fn command_of(field: &Field<'_>, findings: &mut Findings<'_>) -> Option<Vec<String>> {
     match field.items().next() {
-        Some(_) => Some(field.strings(section.findings)),
+        Some(_) => Some(field.strings(findings)),
         None if field.is_list() => Some(Vec::new()),
-        None => field.read(section.findings, scalar::words),
+        None => field.read(findings, scalar::words),
     }
 }
 
-fn environment_read(
+/// What `env_file` says, and over it what `environment` says.
+fn environment(section: &mut Section<'_, '_, '_, '_>, context: &Context<'_>) -> BTreeMap<String, Option<String>> {
+    let mut values = files::env_files(section, context);
+    values.extend(environment_of(section, context));
+    values
+}
+
+/// `environment`; a name without a value has the caller's.
+pub(super) fn environment_of(
     section: &mut Section<'_, '_, '_, '_>,
-    environment: Environment<'_>,
+    context: &Context<'_>,
 ) -> BTreeMap<String, Option<String>> {
     let Some(field) = section.get("environment") else { return BTreeMap::new() };
     let pairs = field.pairs(section.findings);
-    pairs.into_iter().map(|(name, value)| (name.clone(), value.or_else(|| environment(&name)))).collect()
+    pairs.into_iter().map(|(name, value)| (name.clone(), value.or_else(|| (context.environment)(&name)))).collect()
 }
 
-fn networks(section: &mut Section<'_, '_, '_, '_>) -> BTreeMap<String, ServiceNetwork> {
-    let mut networks = BTreeMap::new();
-    if let Some(field) = section.get("networks") {
-        for (name, network) in field.entries() {
-            let mut inner = Section { field: &network, findings: section.findings };
-            networks.insert(name.to_owned(), ServiceNetwork { aliases: inner.names("aliases") });
-        }
+/// The engine's rule for names of containers.
+fn container_name(text: &str) -> Result<String, String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if first && text.len() > 1 && text.bytes().all(good) {
+        return Ok(text.to_owned());
     }
-    if networks.is_empty() {
-        networks.insert(DEFAULT_NETWORK.to_owned(), ServiceNetwork::default());
+    Err(format!(
+        "{text:?} cannot be a container's name: those have at least two letters, digits, _, . and -, first a letter or digit"
+    ))
+}
+
+fn pull_policy(text: &str) -> Result<PullPolicy, String> {
+    const DAY_MICROS: u64 = 24 * 3_600_000_000;
+    match text {
+        "always" => Ok(PullPolicy::Always),
+        "never" => Ok(PullPolicy::Never),
+        "missing" | "if_not_present" => Ok(PullPolicy::Missing),
+        "build" => Ok(PullPolicy::Build),
+        "daily" => Ok(PullPolicy::Every { micros: DAY_MICROS }),
+        "weekly" => Ok(PullPolicy::Every { micros: 7 * DAY_MICROS }),
+        _ => match text.strip_prefix("every_") {
+            Some(duration) => Ok(PullPolicy::Every { micros: scalar::long_duration_micros(duration)? }),
+            None => Err(format!(
+                "{text:?} is none of always, never, missing, build, daily, weekly and every_12h and the like"
+            )),
+        },
     }
-    networks
+}
+
+/// `SERVICE` or `SERVICE:ALIAS`, as alias to service.
+fn links(section: &mut Section<'_, '_, '_, '_>) -> BTreeMap<String, String> {
+    let listed = section.strings("links");
+    let split = |text: &String| {
+        let (service, alias) = text.split_once(':').unwrap_or((text, text));
+        (alias.to_owned(), service.to_owned())
+    };
+    listed.iter().map(split).collect()
+}
+
+fn external_links(section: &mut Section<'_, '_, '_, '_>) -> Vec<ExternalLink> {
+    let listed = section.strings("external_links");
+    let split = |text: &String| {
+        let (container, alias) = text.split_once(':').unwrap_or((text, text));
+        ExternalLink { container: container.to_owned(), alias: alias.to_owned() }
+    };
+    listed.iter().map(split).collect()
+}
+
+/// `[container:]NAME[:ro|:rw]`.
+fn volumes_from(section: &mut Section<'_, '_, '_, '_>) -> Vec<VolumesFrom> {
+    let Some(field) = section.get("volumes_from") else { return Vec::new() };
+    field.read_all(section.findings, |text| {
+        let (name, container) = match text.strip_prefix("container:") {
+            Some(name) => (name, true),
+            None => (text, false),
+        };
+        let (name, read_only) = match name.split_once(':') {
+            None => (name, false),
+            Some((name, "rw")) => (name, false),
+            Some((name, "ro")) => (name, true),
+            Some(_) => return Err(format!("{text:?} is not a service or container:NAME, with :ro or :rw after it")),
+        };
+        let from =
+            if container { MountOwner::Container(name.to_owned()) } else { MountOwner::Service(name.to_owned()) };
+        Ok(VolumesFrom { from, read_only })
+    })
+}
+
+/// What a service shares has to be there before it.
+fn depend_on_what_is_shared(service: &mut Service) {
+    for name in service.services_shared() {
+        let dependency = Dependency { condition: Condition::default(), restart: true, optional: false };
+        service.depends_on.entry(name).or_insert(dependency);
+    }
 }
 
 fn depends_on(section: &mut Section<'_, '_, '_, '_>) -> BTreeMap<String, Dependency> {
@@ -194,7 +251,7 @@ fn restart(text: &str) -> Result<Restart, String> {
     }
 }
 
-fn ulimits(section: &mut Section<'_, '_, '_, '_>) -> BTreeMap<String, Ulimit> {
+pub(super) fn ulimits(section: &mut Section<'_, '_, '_, '_>) -> BTreeMap<String, Ulimit> {
     let mut ulimits = BTreeMap::new();
     let Some(field) = section.get("ulimits") else { return ulimits };
     for (name, limit) in field.entries() {
@@ -221,7 +278,7 @@ fn logging(field: &Field<'_>, findings: &mut Findings<'_>) -> Logging {
     Logging { driver: section.string("driver"), options: section.labels("options") }
 }
 
-fn extra_hosts(section: &mut Section<'_, '_, '_, '_>) -> BTreeMap<String, Vec<String>> {
+pub(super) fn extra_hosts(section: &mut Section<'_, '_, '_, '_>) -> BTreeMap<String, Vec<String>> {
     let mut hosts = BTreeMap::new();
     let Some(field) = section.get("extra_hosts") else { return hosts };
     for (name, addresses) in field.entries() {

@@ -24,7 +24,7 @@ fn cases(folder: &str) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-fn settings() -> insta::Settings {
+pub(crate) fn settings() -> insta::Settings {
     let mut settings = insta::Settings::clone_current();
     settings.set_prepend_module_to_snapshot(false);
     settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/snapshots"));

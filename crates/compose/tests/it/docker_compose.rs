@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use compose::{Project, Source, load};
+use compose::{Project, Source, Stage, load};
 
 fn project(text: &str) -> Project {
-    load(&[Source { name: "compose.yaml", text }], &|_| None).unwrap().project
+    load(&[Source { name: "compose.yaml", text }], Stage::Release, &|_| None).unwrap().project
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod corpus;
 mod docker_compose;
 mod meaning;
+mod properties;
+mod public;
 
 /// The variables that every test sees.
 fn environment(name: &str) -> Option<String> {
@@ -20,5 +22,5 @@ fn environment(name: &str) -> Option<String> {
 fn load(texts: &[&str]) -> Result<compose::Loaded, compose::ComposeError> {
     const NAMES: [&str; 3] = ["compose.yaml", "compose.over.yaml", "compose.last.yaml"];
     let files: Vec<_> = NAMES.iter().zip(texts).map(|(name, text)| compose::Source { name, text }).collect();
-    compose::load(&files, &environment)
+    compose::load(&files, compose::Stage::Release, &environment)
 }

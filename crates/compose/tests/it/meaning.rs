@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use compose::model::{Mount, Port, Protocol};
+use compose::model::{Mount, Port};
 use proptest::prelude::*;
 
 use crate::load;
@@ -25,7 +25,7 @@ proptest! {
         let address_long = address.map(|address| format!(", host_ip: '{address}'")).unwrap_or_default();
         let long = service(&format!("ports: [{{target: {target}{published_long}{address_long}}}]"));
         prop_assert_eq!(&short, &long);
-        prop_assert_eq!(short.ports, [Port { target, published, host_ip: address, protocol: Protocol::Tcp, name: None }]);
+        prop_assert_eq!(short.ports, [Port { target, published, host_ip: address, ..Port::default() }]);
     }
 
     #[test]

@@ -45,6 +45,17 @@ async fn the_client_reaches_everything() {
         assert_eq!(client.plan_list(Some(&name("shop")), Some(&name("qa")), &page).await.unwrap().items.len(), 1);
         assert_eq!(client.host_list(&page).await.unwrap().next.as_deref(), Some("p1"));
         assert_eq!(client.instance_list(&name("shop"), &name("qa")).await.unwrap().len(), 1);
+        let (qa, tag) = client.env_releases(&name("shop"), &name("qa"), None).await.unwrap().unwrap();
+        let here: Vec<_> =
+            qa.releases.iter().map(|one| (one.id.clone(), one.image.clone(), one.definition.clone())).collect();
+        assert_eq!(here, [(release.id.clone(), release.image.clone(), release.definitions.of(&name("qa")).clone())]);
+        assert_eq!(client.env_releases(&name("shop"), &name("qa"), Some(&tag)).await.unwrap(), None);
+        let (prod, other) = client.env_releases(&name("shop"), &name("prod"), Some(&tag)).await.unwrap().unwrap();
+        assert!(prod.releases.is_empty() && other != tag);
+        assert_eq!(
+            client.env_releases(&name("shop"), &name("none"), None).await.unwrap_err().kind,
+            "environment-unknown"
+        );
         assert_eq!(client.env_diff(&name("shop"), Some(&name("qa")), &name("prod")).await.unwrap().len(), 1);
         assert!(client.why(&name("shop/web"), &name("prod")).await.unwrap().next.is_some());
         assert_eq!(client.overview().await.unwrap().apps.len(), 1);

@@ -218,6 +218,7 @@ fn a39_power_over_the_host_is_refused_by_service_and_key() {
                 source: "/var/run/docker.sock".to_owned(),
                 target: "/sock".to_owned(),
                 read_only: true,
+                options: compose::model::MountOptions::default(),
             });
         }),
         ("cap_add", |service| {

@@ -77,6 +77,7 @@ impl Spec {
             target: "/data".to_owned(),
             read_only: false,
             no_copy: false,
+            options: compose::model::MountOptions::default(),
         });
         self
     }
@@ -108,6 +109,7 @@ impl Spec {
             host_ip: None,
             protocol: Protocol::Tcp,
             name: None,
+            ..Port::default()
         });
         self
     }

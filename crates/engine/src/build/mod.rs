@@ -5,6 +5,7 @@
 
 mod context;
 mod failure;
+mod ignore;
 mod trace;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use context::TarBody;
 pub(crate) use failure::FailureCollector;
 pub use failure::{BuildError, BuildFailure, FAILURE_LINES_MAX};
+pub use ignore::{Ignore, IgnoreError, Matcher, PATTERN_BYTES_MAX, PATTERNS_MAX};
 
 pub use trace::{TRACE_BYTES_MAX, TraceError, trace_decode};
 
@@ -35,6 +37,20 @@ pub struct BuildOptions {
     pub network: Option<String>,
     /// Runs every step again.
     pub no_cache: bool,
+    /// Address of a Git repository or archive that the engine fetches as the context, in place of the tar's files.
+    pub remote: Option<String>,
+    /// Asks for bases again, though the engine has them.
+    pub pull: bool,
+    /// Platform of the image; `None` is the engine's own.
+    pub platform: Option<String>,
+    /// Images whose steps may be taken over.
+    pub cache_from: Vec<String>,
+    /// Names that RUN steps find: addresses by name.
+    pub extra_hosts: BTreeMap<String, Vec<String>>,
+    /// Size of `/dev/shm` in RUN steps (engines from 23 on; older ones take no notice).
+    pub shm_bytes: Option<u64>,
+    /// Limits of processes in RUN steps, soft and hard (engines from 23 on).
+    pub ulimits: BTreeMap<String, (i64, i64)>,
 }
 
 /// What a build tells on the way.

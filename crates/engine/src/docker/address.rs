@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::context;
 use crate::{EngineError, ErrorKind};
 
 /// Where Docker listens unless told otherwise.
@@ -16,30 +17,44 @@ pub enum Address {
     Unix(PathBuf),
     /// `tcp://127.0.0.1:2375`, without TLS: host and port.
     Tcp(String),
+    /// `tcp://engine.example.com:2376` with TLS.
+    Tls(TlsAddress),
+}
+
+/// An engine behind TLS, and the files that both sides are verified by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsAddress {
+    /// Host and port.
+    pub host_port: String,
+    /// The CA of the engine's certificate, PEM.
+    pub ca: PathBuf,
+    /// The certificate that is shown to the engine, and its key, both PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Address {
-    /// From the environment's DOCKER_HOST, else Docker's default socket.
+    /// The engine that Docker's own command line would use: DOCKER_HOST (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else
+    /// the context that DOCKER_CONTEXT or Docker's configuration names, else Docker's default socket.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Address`] when DOCKER_HOST is not understood, or asks for TLS (DOCKER_TLS_VERIFY), which is not spoken.
+    /// [`ErrorKind::Address`] when it is not understood, or asks for what is not done: SSH, or TLS without verification.
     pub fn from_environment() -> Result<Self, EngineError> {
-        let host = std::env::var("DOCKER_HOST").unwrap_or_default();
-        if host.is_empty() {
-            return Ok(Self::Unix(SOCKET_DEFAULT.into()));
-        }
-        let address = host.parse()?;
-        let tls = std::env::var("DOCKER_TLS_VERIFY").is_ok_and(|value| !value.is_empty());
-        if tls && matches!(address, Self::Tcp(_)) {
-            return Err(EngineError::new(
-                ErrorKind::Address,
-                format!("cannot use the container engine at {address}"),
-                "DOCKER_TLS_VERIFY asks for TLS, which is not spoken to engines",
-            )
-            .with_hint("use the engine's unix socket, or forward it through SSH to a local one"));
-        }
-        Ok(address)
+        Self::from_variables(&|name| std::env::var(name).ok())
+    }
+
+    /// The same, from these variables in place of the environment's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Address::from_environment`].
+    pub fn from_variables(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, EngineError> {
+        context::address(variable)
+    }
+
+    /// Where Docker listens unless told otherwise.
+    pub(super) fn socket_default() -> Self {
+        Self::Unix(SOCKET_DEFAULT.into())
     }
 }
 
@@ -62,6 +77,10 @@ impl FromStr for Address {
                 }
                 Ok(Self::Tcp(host_port.to_owned()))
             }
+            Some(("ssh", host)) => Err(wrong("engines are not reached through SSH").with_hint(format!(
+                "forward its socket yourself: `ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock {host}`, and set \
+                 DOCKER_HOST=unix:///tmp/docker.sock"
+            ))),
             Some((scheme, _)) => Err(wrong(&format!("{scheme}:// is not supported"))),
             None => Err(wrong("it has no scheme")),
         }
@@ -72,7 +91,7 @@ impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
-            Self::Tcp(host_port) => write!(formatter, "tcp://{host_port}"),
+            Self::Tcp(host_port) | Self::Tls(TlsAddress { host_port, .. }) => write!(formatter, "tcp://{host_port}"),
         }
     }
 }

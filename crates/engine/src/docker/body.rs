@@ -9,13 +9,14 @@ use bollard::models::{
 };
 
 use crate::WantedContainer;
+use crate::machine::WantedEndpoint;
 use crate::wanted::{WantedHealthcheck, WantedRestart};
 
 /// The body of `POST /containers/create`, attached to the first of its networks; the others are connected afterwards,
 /// because engines before API 1.44 take one only.
 pub(super) fn create_body(wanted: &WantedContainer) -> ContainerCreateBody {
-    let first = wanted.networks.iter().next();
-    ContainerCreateBody {
+    let first = wanted.networks_in_order().into_iter().next();
+    let body = ContainerCreateBody {
         hostname: wanted.hostname.clone(),
         user: wanted.user.clone(),
         env: Some(wanted.environment.iter().map(variable).collect()),
@@ -30,9 +31,16 @@ pub(super) fn create_body(wanted: &WantedContainer) -> ContainerCreateBody {
         stop_timeout: Some(seconds_up(wanted.stop_grace)),
         host_config: Some(host_config(wanted)),
         networking_config: first.map(|(network, aliases)| NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(network.clone(), endpoint(aliases))])),
+            endpoints_config: Some(HashMap::from([(
+                network.clone(),
+                endpoint(aliases, endpoint_said(wanted, network)),
+            )])),
         }),
         ..ContainerCreateBody::default()
+    };
+    match &wanted.machine {
+        Some(machine) => super::machine::with_machine(body, machine),
+        None => body,
     }
 }
 
@@ -41,9 +49,15 @@ fn variable((name, value): (&String, &Option<String>)) -> String {
     value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}"))
 }
 
-/// A container's place on a network.
-pub(super) fn endpoint(aliases: &[String]) -> EndpointSettings {
-    EndpointSettings { aliases: Some(aliases.to_vec()), ..EndpointSettings::default() }
+/// A container's place on a network, with what a workspace says of it.
+pub(super) fn endpoint(aliases: &[String], said: Option<&WantedEndpoint>) -> EndpointSettings {
+    let plain = EndpointSettings { aliases: Some(aliases.to_vec()), ..EndpointSettings::default() };
+    said.map_or_else(|| plain.clone(), |said| super::machine::with_endpoint(plain.clone(), said))
+}
+
+/// What a workspace says of a container's place on a network.
+pub(super) fn endpoint_said<'w>(wanted: &'w WantedContainer, network: &str) -> Option<&'w WantedEndpoint> {
+    wanted.machine.as_ref()?.endpoints.get(network)
 }
 
 /// Whole seconds, rounded up: a grace of half a second must not become none.
@@ -54,7 +68,7 @@ pub(super) fn seconds_up(duration: Duration) -> i64 {
 
 fn host_config(wanted: &WantedContainer) -> HostConfig {
     HostConfig {
-        network_mode: wanted.networks.keys().next().cloned(),
+        network_mode: wanted.networks_in_order().first().map(|(network, _)| (*network).clone()),
         extra_hosts: some_list(
             wanted
                 .extra_hosts
@@ -139,14 +153,14 @@ fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
+pub(super) fn some_list<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
-fn some_map(map: std::collections::BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+pub(super) fn some_map(map: std::collections::BTreeMap<String, String>) -> Option<HashMap<String, String>> {
     (!map.is_empty()).then(|| map.into_iter().collect())
 }

@@ -36,7 +36,7 @@ pub(super) async fn build(
         })
     });
     let body = StreamBody::new(frames).boxed_unsync();
-    let headers = [("content-type", "application/x-tar".to_owned())];
+    let headers = [("content-type", "application/x-tar")];
     let result = match raw.post_lines(&format!("/build?{}", query(options)), &headers, body, WHAT).await {
         Ok(lines) => follow(lines, progress).await,
         Err(error) => Err(error.into()),
@@ -107,6 +107,30 @@ fn query(options: &BuildOptions) -> String {
     }
     if options.no_cache {
         query.append_pair("nocache", "1");
+    }
+    if let Some(remote) = &options.remote {
+        query.append_pair("remote", remote);
+    }
+    if options.pull {
+        query.append_pair("pull", "1");
+    }
+    if let Some(platform) = &options.platform {
+        query.append_pair("platform", platform);
+    }
+    if !options.cache_from.is_empty() {
+        query.append_pair("cachefrom", &serde_json::Value::from(options.cache_from.clone()).to_string());
+    }
+    for (name, addresses) in &options.extra_hosts {
+        for address in addresses {
+            query.append_pair("extrahosts", &format!("{name}:{address}"));
+        }
+    }
+    if let Some(bytes) = options.shm_bytes {
+        query.append_pair("shmsize", &bytes.to_string());
+    }
+    if !options.ulimits.is_empty() {
+        let limit = |(name, (soft, hard)): (&String, &(i64, i64))| serde_json::json!({"Name": name, "Soft": soft, "Hard": hard});
+        query.append_pair("ulimits", &serde_json::Value::from_iter(options.ulimits.iter().map(limit)).to_string());
     }
     query.finish()
 }

@@ -7,7 +7,8 @@ use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
+    WaitContainerOptionsBuilder,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -31,10 +32,15 @@ pub(super) async fn create(docker: &Connection, wanted: &WantedContainer) -> Res
         // The engine takes an empty command as "the image's" unless it is told an entrypoint.
         request.entrypoint = images::inspect(docker, &wanted.image).await?.map(|image| image.entrypoint);
     }
-    let options = CreateContainerOptionsBuilder::default().name(&wanted.name).build();
+    let mut options = CreateContainerOptionsBuilder::default().name(&wanted.name);
+    if let Some(platform) = wanted.machine.as_ref().and_then(|machine| machine.settings.platform.as_deref()) {
+        options = options.platform(platform);
+    }
+    let options = options.build();
     let created = docker.client.create_container(Some(options), request).await.map_err(|error| failed(&what, error))?;
-    for (network, aliases) in wanted.networks.iter().skip(1) {
-        if let Err(error) = networks::connect(docker, network, &created.id, aliases).await {
+    for (network, aliases) in wanted.networks_in_order().into_iter().skip(1) {
+        let endpoint = body::endpoint(aliases, body::endpoint_said(wanted, network));
+        if let Err(error) = networks::connect(docker, network, &created.id, endpoint).await {
             if let Err(left) = remove(docker, &created.id).await {
                 tracing::warn!(error = %left, container = wanted.name, "a container that is on too few networks is left");
             }
@@ -58,6 +64,13 @@ pub(super) async fn stop(docker: &Connection, container: &str, grace: Duration) 
     let options = StopContainerOptionsBuilder::default().t(seconds).build();
     let result = docker.patient(grace).stop_container(container, Some(options)).await;
     done_if_gone(result, &format!("cannot stop container {container}"))
+}
+
+pub(super) async fn restart(docker: &Connection, container: &str, grace: Duration) -> Result<(), EngineError> {
+    let seconds = i32::try_from(body::seconds_up(grace)).unwrap_or(i32::MAX);
+    let options = RestartContainerOptionsBuilder::default().t(seconds).build();
+    let result = docker.patient(grace).restart_container(container, Some(options)).await;
+    result.map_err(|error| failed(&format!("cannot restart container {container}"), error))
 }
 
 pub(super) async fn kill(docker: &Connection, container: &str, signal: &str) -> Result<(), EngineError> {
@@ -136,6 +149,7 @@ fn container_of(found: ContainerInspectResponse) -> Container {
         id: found.id.unwrap_or_default(),
         name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         image: config.image.unwrap_or_default(),
+        user: config.user.unwrap_or_default(),
         image_id: found.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         state: status,

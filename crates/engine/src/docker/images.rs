@@ -86,7 +86,7 @@ pub(super) async fn push(
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
     let mut lines = docker
         .raw
-        .post_lines(&format!("/images/{name}/push?tag={tag}"), &[("x-registry-auth", nobody)], body, &what)
+        .post_lines(&format!("/images/{name}/push?tag={tag}"), &[("x-registry-auth", nobody.as_str())], body, &what)
         .await?;
     let mut digest = None;
     while let Some(line) = lines.next::<PushLine>().await? {

@@ -2,14 +2,22 @@
 //! a session, and the digest at the end of a push).
 
 mod address;
+mod archives;
 mod body;
 mod build;
 mod containers;
+mod context;
 mod events;
 mod images;
 mod logs;
+mod machine;
 mod networks;
+mod place;
 mod raw;
+mod sessions;
+mod stats;
+mod summaries;
+mod tls;
 mod volumes;
 
 use std::collections::HashMap;
@@ -20,12 +28,13 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
 
-pub use address::Address;
+pub use address::{Address, TlsAddress};
 
 use crate::build::{BuildError, BuildEvent, BuildOptions, TarBody};
 use crate::{
-    Container, EngineError, EngineEvent, EngineVersion, ErrorKind, Image, Labels, LogLine, LogOptions, Network,
-    NetworkSpec, Progress, PullProgress, Volume, WantedContainer,
+    Container, ContainerStats, ContainerSummary, EngineError, EngineEvent, EngineVersion, ErrorKind, ExecOptions,
+    Image, Labels, LogLine, LogOptions, Network, NetworkSpec, Place, Progress, PullProgress, Session, SessionInput,
+    Volume, VolumeSpec, WantedContainer,
 };
 
 /// The oldest Engine API that is spoken: that of Docker 20.10.
@@ -40,12 +49,13 @@ const CALL_SECONDS: u64 = 120;
 pub struct Docker {
     address: Address,
     connection: Arc<OnceCell<Connection>>,
+    place: Arc<OnceCell<Place>>,
 }
 
 impl Docker {
     /// The engine at this address.
     pub fn new(address: Address) -> Self {
-        Self { address, connection: Arc::default() }
+        Self { address, connection: Arc::default(), place: Arc::default() }
     }
 
     /// The engine at this address, which must answer now.
@@ -86,6 +96,12 @@ impl Connection {
             }
             Address::Tcp(host_port) => bollard::Docker::connect_with_http(
                 &format!("http://{host_port}"),
+                CALL_SECONDS,
+                bollard::API_DEFAULT_VERSION,
+            ),
+            Address::Tls(tls) => bollard::Docker::connect_with_custom_transport(
+                tls::transport(raw::RawClient::new(address.clone(), None)),
+                Some(format!("http://{}", tls.host_port)),
                 CALL_SECONDS,
                 bollard::API_DEFAULT_VERSION,
             ),
@@ -218,6 +234,15 @@ impl crate::Engine for Docker {
         images::pull(self.connection().await?, reference, progress).await
     }
 
+    async fn place(&self) -> Result<Place, EngineError> {
+        let connection = self.connection().await?;
+        self.place.get_or_try_init(|| place::place(connection, &self.address)).await.copied()
+    }
+
+    async fn image_load(&self, archive: TarBody, progress: Progress<PullProgress>) -> Result<String, EngineError> {
+        archives::load(self.connection().await?, archive, progress).await
+    }
+
     async fn image_push(&self, reference: &str, progress: Progress<PullProgress>) -> Result<String, EngineError> {
         images::push(self.connection().await?, reference, progress).await
     }
@@ -259,6 +284,10 @@ impl crate::Engine for Docker {
         containers::stop(self.connection().await?, container, grace).await
     }
 
+    async fn container_restart(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
+        containers::restart(self.connection().await?, container, grace).await
+    }
+
     async fn container_kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
         containers::kill(self.connection().await?, container, signal).await
     }
@@ -275,6 +304,10 @@ impl crate::Engine for Docker {
         containers::list(self.connection().await?, labels).await
     }
 
+    async fn container_summaries(&self, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
+        summaries::list(self.connection().await?, labels).await
+    }
+
     async fn container_logs(
         &self,
         container: &str,
@@ -285,6 +318,31 @@ impl crate::Engine for Docker {
 
     async fn container_wait(&self, container: &str) -> Result<i64, EngineError> {
         containers::wait(self.connection().await?, container).await
+    }
+
+    async fn container_stats(&self, container: &str) -> Result<ContainerStats, EngineError> {
+        stats::stats(&self.connection().await?.raw, container).await
+    }
+
+    async fn container_exec(
+        &self,
+        container: &str,
+        options: &ExecOptions,
+        input: SessionInput,
+    ) -> Result<Session, EngineError> {
+        sessions::exec(&self.connection().await?.raw, container, options, input).await
+    }
+
+    async fn container_attach(&self, container: &str, input: SessionInput) -> Result<Session, EngineError> {
+        sessions::attach(self.connection().await?, container, input).await
+    }
+
+    async fn container_archive_put(&self, container: &str, folder: &str, archive: TarBody) -> Result<(), EngineError> {
+        archives::put(&self.connection().await?.raw, container, folder, archive).await
+    }
+
+    async fn container_archive_get(&self, container: &str, path: &str) -> Result<TarBody, EngineError> {
+        archives::get(&self.connection().await?.raw, container, path).await
     }
 
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError> {
@@ -304,11 +362,11 @@ impl crate::Engine for Docker {
     }
 
     async fn network_connect(&self, network: &str, container: &str, aliases: &[String]) -> Result<(), EngineError> {
-        networks::connect(self.connection().await?, network, container, aliases).await
+        networks::connect(self.connection().await?, network, container, body::endpoint(aliases, None)).await
     }
 
-    async fn volume_create(&self, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
-        volumes::create(self.connection().await?, name, driver, labels).await
+    async fn volume_create(&self, spec: &VolumeSpec) -> Result<(), EngineError> {
+        volumes::create(self.connection().await?, spec).await
     }
 
     async fn volume_inspect(&self, name: &str) -> Result<Option<Volume>, EngineError> {

@@ -1,12 +1,12 @@
-//! Networks of one host: bridges.
+//! Networks of one host: bridges, and what workspaces ask for.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use bollard::models::{Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest};
+use bollard::models::{EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
 
-use super::{Connection, body, failed, label_filters};
+use super::{Connection, failed, label_filters};
 use crate::{EngineError, ErrorKind, Labels, Network, NetworkSpec};
 
 pub(super) async fn create(docker: &Connection, spec: &NetworkSpec) -> Result<String, EngineError> {
@@ -15,25 +15,49 @@ pub(super) async fn create(docker: &Connection, spec: &NetworkSpec) -> Result<St
     if inspect(docker, &spec.name).await?.is_some() {
         return Err(EngineError::new(ErrorKind::Conflict, what, "there is one of that name already"));
     }
+    let chosen = spec.subnet.map(|subnet| Ipam {
+        driver: Some("default".to_owned()),
+        config: Some(vec![IpamConfig {
+            subnet: Some(subnet.to_string()),
+            ip_range: Some(subnet.lower_half().to_string()),
+            gateway: Some(subnet.gateway().to_string()),
+            auxiliary_addresses: None,
+        }]),
+        options: None,
+    });
+    let said = spec.workspace.as_ref();
+    let options = said.map(|network| network.driver_opts.clone()).filter(|options| !options.is_empty());
     let request = NetworkCreateRequest {
         name: spec.name.clone(),
-        driver: Some("bridge".to_owned()),
+        driver: Some(said.and_then(|network| network.driver.clone()).unwrap_or_else(|| "bridge".to_owned())),
         internal: Some(spec.internal),
         labels: Some(spec.labels.clone().into_iter().collect()),
-        ipam: spec.subnet.map(|subnet| Ipam {
-            driver: Some("default".to_owned()),
-            config: Some(vec![IpamConfig {
-                subnet: Some(subnet.to_string()),
-                ip_range: Some(subnet.lower_half().to_string()),
-                gateway: Some(subnet.gateway().to_string()),
-                auxiliary_addresses: None,
-            }]),
-            options: None,
-        }),
+        ipam: chosen.or_else(|| said.and_then(|network| ipam(&network.ipam))),
+        attachable: said.filter(|network| network.attachable).map(|_| true),
+        options: options.map(|options| options.into_iter().collect()),
+        enable_ipv4: said.and_then(|network| network.enable_ipv4),
+        enable_ipv6: said.and_then(|network| network.enable_ipv6),
         ..NetworkCreateRequest::default()
     };
     let created = docker.client.create_network(request).await.map_err(|error| failed(&what, error))?;
     Ok(created.id)
+}
+
+fn ipam(said: &compose::model::Ipam) -> Option<Ipam> {
+    let some = |map: HashMap<String, String>| (!map.is_empty()).then_some(map);
+    let config = said.config.iter().map(|pool| IpamConfig {
+        subnet: pool.subnet.clone(),
+        ip_range: pool.ip_range.clone(),
+        gateway: pool.gateway.map(|gateway| gateway.to_string()),
+        auxiliary_addresses: some(
+            pool.aux_addresses.iter().map(|(name, address)| (name.clone(), address.to_string())).collect(),
+        ),
+    });
+    (*said != compose::model::Ipam::default()).then(|| Ipam {
+        driver: Some(said.driver.clone().unwrap_or_else(|| "default".to_owned())),
+        config: Some(config.collect()),
+        options: some(said.options.clone().into_iter().collect()),
+    })
 }
 
 pub(super) async fn inspect(docker: &Connection, network: &str) -> Result<Option<Network>, EngineError> {
@@ -75,10 +99,9 @@ pub(super) async fn connect(
     docker: &Connection,
     network: &str,
     container: &str,
-    aliases: &[String],
+    endpoint: EndpointSettings,
 ) -> Result<(), EngineError> {
-    let request =
-        NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(body::endpoint(aliases)) };
+    let request = NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint) };
     let what = format!("cannot connect container {container} to network {network}");
     docker.client.connect_network(network, request).await.map_err(|error| failed(&what, error))
 }

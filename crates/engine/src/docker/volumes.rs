@@ -4,16 +4,17 @@ use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptions};
 
 use super::{Connection, failed, label_filters};
-use crate::{EngineError, ErrorKind, Labels, Volume};
+use crate::{EngineError, ErrorKind, Labels, Volume, VolumeSpec};
 
-pub(super) async fn create(docker: &Connection, name: &str, driver: &str, labels: &Labels) -> Result<(), EngineError> {
+pub(super) async fn create(docker: &Connection, spec: &VolumeSpec) -> Result<(), EngineError> {
     let request = VolumeCreateRequest {
-        name: Some(name.to_owned()),
-        driver: Some(driver.to_owned()),
-        labels: Some(labels.clone().into_iter().collect()),
+        name: Some(spec.name.clone()),
+        driver: Some(spec.driver.clone()),
+        driver_opts: Some(spec.driver_opts.clone().into_iter().collect()),
+        labels: Some(spec.labels.clone().into_iter().collect()),
         ..VolumeCreateRequest::default()
     };
-    let what = format!("cannot create volume {name}");
+    let what = format!("cannot create volume {}", spec.name);
     docker.client.create_volume(request).await.map(|_volume| ()).map_err(|error| failed(&what, error))
 }
 

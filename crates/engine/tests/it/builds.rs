@@ -83,6 +83,7 @@ async fn a_build_takes_its_options_and_tells_its_steps() {
         labels: lab.labels.clone(),
         internal: true,
         subnet: None,
+        workspace: None,
     };
     lab.docker.network_create(&network).await.unwrap();
     let mut wanted = lab.shell("cat", &network.name, "");

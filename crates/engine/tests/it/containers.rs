@@ -12,7 +12,8 @@ use crate::lab::{Lab, eventually};
 
 async fn network(lab: &Lab, name: &str) -> String {
     let name = format!("{}-{name}", lab.name);
-    let spec = NetworkSpec { name: name.clone(), labels: lab.labels.clone(), internal: true, subnet: None };
+    let spec =
+        NetworkSpec { name: name.clone(), labels: lab.labels.clone(), internal: true, subnet: None, workspace: None };
     ensure::network_ensure(&lab.docker, &spec).await.unwrap();
     name
 }
@@ -23,8 +24,13 @@ async fn a_container_is_what_was_wanted() {
     let lab = Lab::new().await;
     let (front, back) = (network(&lab, "front").await, network(&lab, "back").await);
     let volume = format!("{}-data", lab.name);
-    let spec =
-        VolumeSpec { name: volume.clone(), driver: "local".to_owned(), labels: lab.labels.clone(), external: false };
+    let spec = VolumeSpec {
+        name: volume.clone(),
+        driver: "local".to_owned(),
+        labels: lab.labels.clone(),
+        external: false,
+        driver_opts: BTreeMap::new(),
+    };
     ensure::volume_ensure(&lab.docker, &spec).await.unwrap();
     let script = "set -eu; cat /proc/self/status | grep CapEff; ulimit -n; cat /proc/sys/net/ipv4/ip_forward; \
                   df -k /dev/shm | tail -1; id -u; pwd; hostname; echo \"$GREETING\"; echo \"${DEBIAN_FRONTEND-unset}\"; \

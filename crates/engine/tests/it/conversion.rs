@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use compose::ServiceDefinition;
 use engine::definition::{Identity, Role, wanted_container, wanted_networks, wanted_volumes};
+use engine::machine::Place;
 use engine::wanted::{LABEL_WANTED, WantedRestart, WantedVolume};
 use engine::{ErrorKind, Labels, WantedContainer};
 use proptest::prelude::*;
@@ -60,28 +61,29 @@ fn a_full_definition() {
         "logging": {"options": {"max-size": "1m"}}, "extra_hosts": {"cache": ["10.0.0.9"], "db": ["1.2.3.4"]},
         "dns": ["10.0.0.53"], "shm_size_bytes": 65536,
     }));
-    let wanted = wanted_container(&definition, &identity()).unwrap();
+    let wanted = wanted_container(&definition, &identity(), Place::Host).unwrap();
     insta::assert_json_snapshot!("full", wanted);
     assert_eq!(serde_json::from_value::<WantedContainer>(serde_json::to_value(&wanted).unwrap()).unwrap(), wanted);
     insta::assert_debug_snapshot!(
         "networks",
-        wanted_networks(&definition, &identity().networks, &identity().labels).unwrap()
+        wanted_networks(&definition, &identity().networks, &identity().labels, Place::Host).unwrap()
     );
     insta::assert_debug_snapshot!(
         "volumes",
-        wanted_volumes(&definition, &identity().volumes, &identity().labels).unwrap()
+        wanted_volumes(&definition, &identity().volumes, &identity().labels, Place::Host).unwrap()
     );
 }
 
 #[test]
 fn an_empty_definition_and_a_job() {
     let service = serde_json::json!({"image": "web", "networks": {"default": {}}, "restart": "always"});
-    let job = wanted_container(&definition(service.clone()), &Identity { role: Role::Job, ..identity() }).unwrap();
+    let job = wanted_container(&definition(service.clone()), &Identity { role: Role::Job, ..identity() }, Place::Host)
+        .unwrap();
     assert_eq!(job.restart, WantedRestart::No, "a job that is done is not started again");
     let mut plain = definition(service);
-    assert_eq!(wanted_container(&plain, &identity()).unwrap().restart, WantedRestart::Always);
+    assert_eq!(wanted_container(&plain, &identity(), Place::Host).unwrap().restart, WantedRestart::Always);
     plain.service.restart = None;
-    insta::assert_json_snapshot!("empty", wanted_container(&plain, &identity()).unwrap());
+    insta::assert_json_snapshot!("empty", wanted_container(&plain, &identity(), Place::Host).unwrap());
 }
 
 /// Short and long syntax are one form by the time they come here; what each would lead to is refused.
@@ -97,7 +99,7 @@ fn what_reaches_the_host_is_refused() {
     let mut told = Vec::new();
     for mut case in cases {
         case["networks"] = serde_json::json!({"default": {}});
-        let error = wanted_container(&definition(case), &identity()).unwrap_err();
+        let error = wanted_container(&definition(case), &identity(), Place::Host).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Policy, "{error}");
         told.push(error.to_string());
     }
@@ -107,24 +109,24 @@ fn what_reaches_the_host_is_refused() {
     for name in ["/etc", "../etc", "a/b", ".", "", "~"] {
         let identity = Identity { volumes: map(&[("data", name)]), ..identity() };
         assert_eq!(
-            wanted_container(&definition(service.clone()), &identity).unwrap_err().kind,
+            wanted_container(&definition(service.clone()), &identity, Place::Host).unwrap_err().kind,
             ErrorKind::Policy,
             "{name}"
         );
     }
     for name in ["host", "none", "container:other"] {
         let identity = Identity { networks: map(&[("default", name)]), ..identity() };
-        let error = wanted_container(&definition(service.clone()), &identity).unwrap_err();
+        let error = wanted_container(&definition(service.clone()), &identity, Place::Host).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Policy, "{name}");
         told.push(error.to_string());
     }
     let mut driver = definition(service.clone());
     driver.networks.get_mut("default").unwrap().driver = Some("host".to_owned());
-    let error = wanted_networks(&driver, &identity().networks, &Labels::new()).unwrap_err();
+    let error = wanted_networks(&driver, &identity().networks, &Labels::new(), Place::Host).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Policy);
     told.push(error.to_string());
     let nameless = Identity { volumes: BTreeMap::new(), ..identity() };
-    let error = wanted_container(&definition(service), &nameless).unwrap_err();
+    let error = wanted_container(&definition(service), &nameless, Place::Host).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
     told.push(error.to_string());
     insta::assert_snapshot!(told.join("\n"));

@@ -39,12 +39,14 @@ impl Project {
             labels: labels(),
             internal: *internal,
             subnet: None,
+            workspace: None,
         };
         let volume = |number: &u8| VolumeSpec {
             name: format!("volume{number}"),
             driver: "local".to_owned(),
             labels: labels(),
             external: false,
+            driver_opts: BTreeMap::new(),
         };
         let container = |(&(service, slot), &(revision, network)): (&(u8, u8), &(u8, u8))| {
             let mut wanted =

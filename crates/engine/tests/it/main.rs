@@ -6,12 +6,15 @@
     reason = "tests fail by panicking, helpers of tests too"
 )]
 
+mod addresses;
 mod builds;
 mod containers;
 mod conversion;
 mod differences;
+mod files;
 mod lab;
 mod networks;
 mod reach;
 mod registry;
+mod sessions;
 mod traces;

@@ -9,8 +9,13 @@ use crate::lab::Lab;
 #[tokio::test]
 async fn the_upper_half_stays_free() {
     let lab = Lab::new().await;
-    let spec =
-        NetworkSpec { name: format!("{}-net", lab.name), labels: lab.labels.clone(), internal: false, subnet: None };
+    let spec = NetworkSpec {
+        name: format!("{}-net", lab.name),
+        labels: lab.labels.clone(),
+        internal: false,
+        subnet: None,
+        workspace: None,
+    };
     let info = network_ensure(&lab.docker, &spec).await.unwrap();
     assert_eq!(network_ensure(&lab.docker, &spec).await.unwrap(), info, "the second time finds the first one's");
     let network = lab.docker.network_inspect(&spec.name).await.unwrap().unwrap();
@@ -49,7 +54,9 @@ async fn many_at_once_get_subnets_of_their_own() {
     let lab = Lab::new().await;
     let ensure = |number: usize| {
         let (docker, labels, name) = (lab.docker.clone(), lab.labels.clone(), format!("{}-{number}", lab.name));
-        async move { network_ensure(&docker, &NetworkSpec { name, labels, internal: true, subnet: None }).await }
+        async move {
+            network_ensure(&docker, &NetworkSpec { name, labels, internal: true, subnet: None, workspace: None }).await
+        }
     };
     let infos = futures::future::try_join_all((0..4).map(ensure)).await.unwrap();
     let subnets: std::collections::BTreeSet<_> = infos.iter().map(|info| info.subnet).collect();
@@ -61,7 +68,13 @@ async fn many_at_once_get_subnets_of_their_own() {
 async fn a_crash_at_any_point_is_made_good() {
     for calls in 0..6 {
         let engine = FakeEngine::new();
-        let spec = NetworkSpec { name: "net".to_owned(), labels: Labels::new(), internal: false, subnet: None };
+        let spec = NetworkSpec {
+            name: "net".to_owned(),
+            labels: Labels::new(),
+            internal: false,
+            subnet: None,
+            workspace: None,
+        };
         engine.fail_after(Some(calls));
         let first = network_ensure(&engine, &spec).await;
         engine.fail_after(None);

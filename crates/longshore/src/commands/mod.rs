@@ -22,6 +22,7 @@ mod rollback;
 mod rollout;
 mod version;
 mod why;
+mod workspace;
 
 /// Carries a containerised microservice from a Git commit to a thousand machines.
 ///
@@ -56,8 +57,17 @@ enum Command {
     Host(host::Command),
     #[command(subcommand)]
     Image(image::Command),
+    Up(workspace::up::Args),
+    Down(workspace::down::Args),
+    Dev(workspace::develop::DevArgs),
+    Undev(workspace::develop::UndevArgs),
     Ps(ps::Args),
     Logs(logs::Args),
+    Exec(workspace::exec::Args),
+    Run(workspace::once::RunArgs),
+    Debug(workspace::once::DebugArgs),
+    #[command(subcommand)]
+    Volume(workspace::volume::Command),
     Version(version::Args),
     Completions(completions::Args),
 }
@@ -77,8 +87,16 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Rollout(command) => rollout::run(global, command).await,
         Command::Host(command) => host::run(global, command).await,
         Command::Image(command) => image::run(global, command).await,
+        Command::Up(args) => workspace::up::run(global, args).await,
+        Command::Down(args) => workspace::down::run(global, args).await,
+        Command::Dev(args) => workspace::develop::dev(global, args).await,
+        Command::Undev(args) => workspace::develop::undev(global, args).await,
         Command::Ps(args) => ps::run(global, args).await,
         Command::Logs(args) => logs::run(global, args).await,
+        Command::Exec(args) => workspace::exec::run(global, args).await,
+        Command::Run(args) => workspace::once::run(global, args).await,
+        Command::Debug(args) => workspace::once::debug(global, args).await,
+        Command::Volume(command) => workspace::volume::run(global, command).await,
         Command::Version(args) => version::run(global, args).await,
         Command::Completions(args) => completions::run(&args),
     }

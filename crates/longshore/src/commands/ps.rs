@@ -5,23 +5,36 @@ use api::{AppName, EnvName, Micros};
 use crate::output;
 use crate::reach::Global;
 
-/// List what runs in an environment, as the hosts' engines say it.
+/// List what runs in an environment, or in the workspace of this folder.
+///
+/// Of an environment: every container, as the hosts' engines say it. Without --env, of the workspace: every service, with
+/// the proof that it is what the environment has, or that it comes from source.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// The app; may be left out where the hub knows just one
+    /// The app, with --env; may be left out where the hub knows just one
+    #[arg(requires = "env")]
     app: Option<AppName>,
-    /// The environment
-    #[arg(long, value_name = "ENV")]
-    env: EnvName,
+    /// The environment; without it, the workspace of this folder
+    #[arg(long, value_name = "ENV", conflicts_with_all = ["file", "project", "profile"])]
+    env: Option<EnvName>,
+    #[command(flatten)]
+    place: super::workspace::Place,
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
+    match args.env {
+        Some(env) => environment(global, args.app, env).await,
+        None => super::workspace::ps::run(global, args.place).await,
+    }
+}
+
+async fn environment(global: &Global, app: Option<AppName>, env: EnvName) -> api::Result<()> {
     let client = global.client()?;
-    let app = match args.app {
+    let app = match app {
         Some(app) => app,
         None => super::rollout::only_app(&client).await?,
     };
-    let instances = client.instance_list(&app, &args.env).await?;
+    let instances = client.instance_list(&app, &env).await?;
     if global.json {
         return output::json(&instances);
     }
@@ -43,7 +56,7 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
     if rows.is_empty() {
         super::rollout::app_known(&client, &app).await?;
     }
-    let none = format!("Nothing of {app} runs in {}. `longshore why {app} --env {}` says why.", args.env, args.env);
+    let none = format!("Nothing of {app} runs in {env}. `longshore why {app} --env {env}` says why.");
     output::table(&["SERVICE", "HOST", "STATE", "FOR", "RELEASE", "DIGEST", "CONTAINER"], &rows, &none);
     Ok(())
 }

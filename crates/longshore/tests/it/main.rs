@@ -24,3 +24,4 @@ mod scene;
 mod soak;
 #[cfg(feature = "otel")]
 mod traces;
+mod workspace;

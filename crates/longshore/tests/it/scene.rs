@@ -61,6 +61,7 @@ where
         .await;
         rig::stage::end_processes(folder.path(), &[]).await.unwrap();
         rig::engine::sweep(&docker, &label, &registries(block, HOSTS)).await.unwrap();
+        workspaces_remove(&docker, std::process::id()).await.unwrap();
         outcome
     });
     if let Err(panic) = outcome {
@@ -70,6 +71,28 @@ where
 
 pub(crate) fn label_of(process: u32) -> String {
     format!("dev.longshore.instance=test-{process}")
+}
+
+/// The app of a test's workspaces, whose name begins all that they make.
+pub(crate) fn workspace_of(process: u32) -> String {
+    format!("vote{process}")
+}
+
+/// Takes away what workspaces of a test left.
+async fn workspaces_remove(docker: &Docker, process: u32) -> anyhow::Result<()> {
+    let name = workspace_of(process);
+    let images =
+        [format!("longshore/{name}/"), format!("longshore-source/{name}/"), format!("longshore-source/{name}-")];
+    let volumes = docker.list_volumes(None::<bollard::query_parameters::ListVolumesOptions>).await?;
+    let labels = volumes.volumes.unwrap_or_default().into_iter().filter_map(|volume| {
+        let workspace = volume.labels.get("dev.longshore.workspace")?.clone();
+        (workspace == name || workspace.starts_with(&format!("{name}-"))).then_some(workspace)
+    });
+    let labels: std::collections::BTreeSet<String> = labels.chain([name.clone()]).collect();
+    for label in labels {
+        rig::engine::sweep(docker, &format!("dev.longshore.workspace={label}"), &images).await?;
+    }
+    Ok(())
 }
 
 /// A block of each process's own: two tests that begin at the same moment would find the same one free.
@@ -98,6 +121,7 @@ pub(crate) async fn leftovers_remove(docker: &Docker) -> anyhow::Result<()> {
                 println!("leftovers of test {process} stay for now: {error:#}");
                 continue;
             }
+            workspaces_remove(docker, process).await?;
             let _ = std::fs::remove_dir_all(&folder);
         }
     }

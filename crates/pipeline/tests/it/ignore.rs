@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use engine::build::Ignore;
 use pipeline::context::select;
-use pipeline::dockerignore::Ignore;
 use pipeline::git::{Entry, EntryKind};
 use proptest::prelude::*;
 

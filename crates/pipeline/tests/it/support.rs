@@ -271,6 +271,9 @@ impl Delivery for Deliveries {
     async fn env_list(&self) -> api::Result<Vec<Environment>> {
         not_asked()
     }
+    async fn env_releases(&self, _: &AppName, _: &EnvName) -> api::Result<EnvironmentReleases> {
+        not_asked()
+    }
     async fn env_diff(&self, _: &AppName, _: Option<&EnvName>, _: &EnvName) -> api::Result<Vec<ServiceDifference>> {
         not_asked()
     }

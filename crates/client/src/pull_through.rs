@@ -1,14 +1,14 @@
-//! The host's own registry: what its engine pulls from. Passes reads of `/v2/…` to the hub over mutual TLS, so that the
-//! engine needs neither certificates nor the hub's address. Keeps nothing; the engine verifies every digest.
+//! A registry of one machine, for its engine to pull from. Passes reads of `/v2/…` on to the hub, so that the engine needs
+//! neither certificates nor the hub's address. Keeps nothing; the engine verifies every digest.
 
+use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use api::Problem;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
+use base::problem::Problem;
 use http::header::{
     ACCEPT, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
     IF_RANGE, LAST_MODIFIED, LINK, RANGE,
@@ -16,8 +16,6 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-
-use crate::hub::HubClient;
 
 const DISTRIBUTION_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -40,7 +38,7 @@ const RESPONSE_HEADERS: [HeaderName; 10] = [
 /// The registry cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the host's registry cannot listen on {address}: {source}; stop what uses that port, or choose another address"
+    "the registry of this machine cannot listen on {address}: {source}; stop what uses that port, or choose another address"
 )]
 pub struct ListenError {
     address: SocketAddr,
@@ -55,25 +53,35 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
-/// Serves until `shutdown`.
+/// Serves until `shutdown`. `hub` asks it: a method, path and query, headers.
 ///
 /// # Errors
 /// The socket broke.
-pub async fn serve(listener: TcpListener, hub: Arc<HubClient>, shutdown: CancellationToken) -> std::io::Result<()> {
-    let router = Router::new().fallback(pass).with_state(hub);
+pub async fn serve<A, F, E>(listener: TcpListener, hub: A, shutdown: CancellationToken) -> std::io::Result<()>
+where
+    A: Fn(Method, String, HeaderMap) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<reqwest::Response, E>> + Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    let router = Router::new().fallback(pass::<A, F, E>).with_state(hub);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
-async fn pass(State(hub): State<Arc<HubClient>>, request: Request) -> Response {
+async fn pass<A, F, E>(State(hub): State<A>, request: Request) -> Response
+where
+    A: Fn(Method, String, HeaderMap) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<reqwest::Response, E>> + Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
     let path = request.uri().path();
     if path != "/v2" && !path.starts_with("/v2/") {
         return Problem::new(404, "not-found", "There is nothing here")
-            .detail("a host's registry answers under /v2/ alone")
+            .detail("a machine's registry answers under /v2/ alone")
             .into_response();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let what = format!("{} {path} was asked for", request.method());
-        let mut refusal = Problem::new(405, "read-only", "A host's registry is read-only")
+        let mut refusal = Problem::new(405, "read-only", "A machine's registry is read-only")
             .detail(what)
             .hint("push to the hub's registry")
             .into_response();
@@ -82,7 +90,7 @@ async fn pass(State(hub): State<Arc<HubClient>>, request: Request) -> Response {
     }
     let target = request.uri().path_and_query().map_or_else(|| path.to_owned(), ToString::to_string);
     let headers = chosen(request.headers(), &REQUEST_HEADERS);
-    match hub.registry(request.method().clone(), &target, headers).await {
+    match hub(request.method().clone(), target.clone(), headers).await {
         Ok(answer) => {
             let (status, headers) = (answer.status(), chosen(answer.headers(), &RESPONSE_HEADERS));
             let mut response = Response::new(Body::from_stream(answer.bytes_stream()));

@@ -1,6 +1,7 @@
 //! `.dockerignore` as Docker reads it: the rules of moby's `ignorefile` and `patternmatcher`, which the documentation
 //! only sketches. A path is left out when it or a folder above it matches a pattern; the last pattern that matches wins.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Patterns of one file at most: each is tried on every path of the context.
@@ -28,6 +29,9 @@ pub struct Ignore {
 struct Pattern {
     negated: bool,
     tokens: Vec<Token>,
+    /// What every match begins with, and what it ends with: most patterns miss most paths by these alone.
+    begin: String,
+    end: String,
 }
 
 /// What a pattern is made of, after moby's translation to a regular expression.
@@ -58,10 +62,22 @@ impl Ignore {
     /// A pattern is malformed (an open `[`, a `\` at the end, a lone `!`) or there are too many.
     pub fn parse(text: &str) -> Result<Self, IgnoreError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self::read(text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')))
+    }
+
+    /// Reads a list of patterns, such as a Compose file has them: there are no comments in it.
+    ///
+    /// # Errors
+    /// As for [`Ignore::parse`]; the line is the pattern's place in the list, from 1.
+    pub fn of(patterns: &[String]) -> Result<Self, IgnoreError> {
+        Self::read(patterns.iter().map(String::as_str).enumerate())
+    }
+
+    fn read<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Self, IgnoreError> {
         let mut patterns = Vec::new();
-        for (index, line) in text.lines().enumerate() {
+        for (index, line) in lines {
             let error = |what: &str| IgnoreError { line: index + 1, what: what.to_owned() };
-            if line.starts_with('#') || line.trim().is_empty() {
+            if line.trim().is_empty() {
                 continue;
             }
             if line.len() > PATTERN_BYTES_MAX {
@@ -79,21 +95,71 @@ impl Ignore {
             }
             let path = clean(written);
             let path = if path.len() > 1 { path.strip_prefix('/').unwrap_or(&path) } else { &path };
-            patterns.push(Pattern { negated, tokens: tokens(path).map_err(error)? });
+            patterns.push(Pattern::new(negated, tokens(path).map_err(error)?));
         }
         Ok(Self { patterns })
     }
 
+    /// Whether a pattern begins with `!`: only then can there be something in a folder that is left out.
+    pub fn brings_back(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.negated)
+    }
+
     /// A matcher that remembers what it found for folders: a tree is walked with one of these.
     pub fn matcher(&self) -> Matcher<'_> {
-        Matcher { ignore: self, folders: HashMap::new() }
+        Matcher { ignore: Cow::Borrowed(self), folders: HashMap::new() }
+    }
+
+    /// The same, for a tree that is watched as long as the matcher lives.
+    pub fn into_matcher(self) -> Matcher<'static> {
+        Matcher { ignore: Cow::Owned(self), folders: HashMap::new() }
+    }
+
+    /// Whether there is no pattern at all.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// Whether something below this folder could be matched by a pattern that leaves out, or, with `negated`, by one that
+    /// keeps. Says yes when in doubt: a walk that heeds it misses nothing.
+    pub fn may_match_below(&self, folder: &str, negated: bool) -> bool {
+        let below = format!("{folder}/");
+        self.patterns.iter().filter(|pattern| pattern.negated == negated).any(|pattern| {
+            pattern.begin.starts_with(&below) || (!pattern.is_literal() && below.starts_with(&pattern.begin))
+        })
+    }
+}
+
+impl Pattern {
+    fn new(negated: bool, tokens: Vec<Token>) -> Self {
+        let literal = |token: &Token| match token {
+            Token::Literal(character) => Some(*character),
+            _ => None,
+        };
+        let begin = tokens.iter().map_while(literal).collect();
+        let end: Vec<char> = tokens.iter().rev().map_while(literal).collect();
+        Self { negated, begin, end: end.into_iter().rev().collect(), tokens }
+    }
+
+    fn is_literal(&self) -> bool {
+        self.tokens.iter().all(|token| matches!(token, Token::Literal(_)))
+    }
+
+    fn is_match(&self, path: &str) -> bool {
+        if !path.starts_with(&self.begin) || !path.ends_with(&self.end) {
+            return false;
+        }
+        if self.is_literal() {
+            return path.len() == self.begin.len();
+        }
+        is_match(&self.tokens, &path.chars().collect::<Vec<char>>())
     }
 }
 
 /// Tells for paths of one tree whether they are left out.
 #[derive(Debug)]
 pub struct Matcher<'a> {
-    ignore: &'a Ignore,
+    ignore: Cow<'a, Ignore>,
     /// For each folder, which patterns match it or a folder above it.
     folders: HashMap<String, Vec<bool>>,
 }
@@ -101,14 +167,22 @@ pub struct Matcher<'a> {
 impl Matcher<'_> {
     /// Whether `path` (relative to the context, `/` between its parts) is left out.
     pub fn is_ignored(&mut self, path: &str) -> bool {
-        let matched = self.matches(path);
-        let mut ignored = false;
-        for (pattern, matched) in self.ignore.patterns.iter().zip(&matched) {
-            if *matched {
-                ignored = !pattern.negated;
-            }
+        self.verdict(path).unwrap_or(false)
+    }
+
+    /// The same, or `None` when no pattern matches: a list that stands before this one then has the word.
+    pub fn verdict(&mut self, path: &str) -> Option<bool> {
+        if self.ignore.patterns.is_empty() {
+            return None;
         }
-        ignored
+        let matched = self.matches(path);
+        let last = self.ignore.patterns.iter().zip(&matched).rev().find(|(_, matched)| **matched);
+        last.map(|(pattern, _)| !pattern.negated)
+    }
+
+    /// See [`Ignore::may_match_below`].
+    pub fn may_match_below(&self, folder: &str, negated: bool) -> bool {
+        self.ignore.may_match_below(folder, negated)
     }
 
     fn matches(&mut self, path: &str) -> Vec<bool> {
@@ -123,8 +197,7 @@ impl Matcher<'_> {
                 }
             },
         };
-        let characters: Vec<char> = path.chars().collect();
-        let pattern = |(pattern, above): (&Pattern, bool)| above || is_match(&pattern.tokens, &characters);
+        let pattern = |(pattern, above): (&Pattern, bool)| above || pattern.is_match(path);
         self.ignore.patterns.iter().zip(above).map(pattern).collect()
     }
 }
@@ -386,8 +459,25 @@ mod tests {
         #[test]
         fn matching_agrees_with_a_plain_reading(pattern in "([ab*?/]|\\*\\*|\\[ab\\]|\\[\\^a\\]){1,7}", path in "[ab]{1,3}(/[abc]{1,2}){0,2}") {
             let tokens = tokens(&pattern).unwrap();
-            let path: Vec<char> = path.chars().collect();
-            prop_assert_eq!(is_match(&tokens, &path), matches_slowly(&tokens, &path));
+            let characters: Vec<char> = path.chars().collect();
+            let wanted = matches_slowly(&tokens, &characters);
+            prop_assert_eq!(is_match(&tokens, &characters), wanted);
+            prop_assert_eq!(Pattern::new(false, tokens).is_match(&path), wanted);
+        }
+
+        #[test]
+        fn nothing_that_matches_is_below_a_folder_where_nothing_may(
+            pattern in "!?([ab*?/]|\\*\\*|\\[ab\\]){1,6}", folder in "[ab]{1,2}(/[ab]{1,2})?", path in "[ab]{1,2}(/[ab]{1,2})?"
+        ) {
+            let ignore = Ignore::of(&[pattern]).unwrap_or_default();
+            let below = format!("{folder}/{path}");
+            for negated in [false, true] {
+                let above = ignore.matcher().verdict(&folder);
+                let verdict = ignore.matcher().verdict(&below);
+                if above.is_none() && verdict == Some(!negated) {
+                    prop_assert!(ignore.may_match_below(&folder, negated));
+                }
+            }
         }
 
         #[test]

@@ -1,0 +1,2 @@
+FROM alpine AS prod
+ARG GIT_COMMIT

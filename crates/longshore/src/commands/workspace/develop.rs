@@ -1,0 +1,81 @@
+//! `longshore dev` and `longshore undev`.
+
+use ::workspace::attend::switch;
+use ::workspace::control::{self, Order};
+use ::workspace::progress::{Told, Voice};
+use ::workspace::supervisor::{Goal, Supervisor};
+use base::folder::FolderError;
+
+use super::{Place, in_use, show};
+use crate::output;
+use crate::reach::Global;
+
+/// Run a service from the checkout, while the rest keeps running untouched.
+#[derive(clap::Args)]
+pub(in crate::commands) struct DevArgs {
+    /// The service
+    service: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Run a service at the environment's release again, while the rest keeps running untouched.
+#[derive(clap::Args)]
+pub(in crate::commands) struct UndevArgs {
+    /// The service
+    service: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(in crate::commands) async fn dev(global: &Global, args: DevArgs) -> api::Result<()> {
+    run(global, args.place, args.service, true).await
+}
+
+pub(in crate::commands) async fn undev(global: &Global, args: UndevArgs) -> api::Result<()> {
+    run(global, args.place, args.service, false).await
+}
+
+async fn run(global: &Global, place: Place, service: String, develop: bool) -> api::Result<()> {
+    let mut workspace = place.open(global)?;
+    workspace.known_state()?;
+    let _lock = match workspace.store().lock() {
+        Ok(lock) => lock,
+        Err(error @ FolderError::InUse { .. }) => {
+            // Whoever attends to it does it, so that two do not work against each other.
+            let order = Order::Switch { service: service.clone(), develop };
+            return match control::send(&workspace.store().socket(), &order).await? {
+                Some(()) => {
+                    said(&service, develop);
+                    Ok(())
+                }
+                None => Err(in_use(error)),
+            };
+        }
+        Err(error) => return Err(in_use(error)),
+    };
+    let prepared = switch(&mut workspace, &service, develop).await?;
+    workspace.commit(prepared.state.clone())?;
+    let (voice, told) = Voice::new();
+    let shown = show::show(told, &format!("switching {service}"));
+    prepared.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
+    let images = workspace.images(&prepared.state.workspace, voice.clone())?;
+    let engine = workspace.engine().clone();
+    let observed = prepared.observed.clone();
+    let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice, observed);
+    supervisor.aim(Goal::Run(prepared.wanted.clone()));
+    supervisor.settle().await?;
+    workspace.store().images_save(&supervisor.images_known())?;
+    super::up::all_right(&supervisor)?;
+    drop(supervisor);
+    show::finish(shown).await;
+    said(&service, develop);
+    Ok(())
+}
+
+fn said(service: &str, develop: bool) {
+    output::note(&match develop {
+        true => format!("{service} runs from source."),
+        false => format!("{service} runs at its release."),
+    });
+}

@@ -1,0 +1,206 @@
+//! A workspace that a terminal is attached to: kept as it should be until it is told to end, and changed by what other
+//! commands ask for meanwhile.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::{Answer, Asked, Order};
+use crate::error::Error;
+use crate::follow::{Due, Follower};
+use crate::plan::Standing;
+use crate::progress::{Told, Voice};
+use crate::supervisor::{Goal, Supervisor};
+use crate::workspace::{Prepared, Workspace};
+
+/// Why a workspace that was attended to ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was told to stop: nothing runs any more.
+    Stopped,
+    /// Another command took it down.
+    Gone,
+}
+
+/// What a terminal says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Stop everything. The second time: at once.
+    Stop,
+}
+
+/// An order that is being carried out.
+struct Pending {
+    service: Option<String>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Keeps a workspace as it should be until a signal, or another command, ends it. `settled` is called whenever nothing is
+/// left to do, and with new addresses after a switch.
+///
+/// # Errors
+/// What was asked for at the beginning cannot be had.
+pub async fn attend(
+    workspace: &mut Workspace,
+    supervisor: &mut Supervisor,
+    prepared: Prepared,
+    orders: &mut mpsc::Receiver<Asked>,
+    signals: &mut mpsc::Receiver<Signal>,
+    voice: &Voice,
+    mut settled: impl FnMut(&Prepared, &Supervisor),
+) -> Result<End, Error> {
+    let mut prepared = prepared;
+    supervisor.aim(Goal::Run(prepared.wanted.clone()));
+    let mut pending: Vec<Pending> = Vec::new();
+    let mut end: Option<End> = None;
+    let mut was_settled = false;
+    let mut follower = follow(workspace, &prepared, voice).await?;
+    loop {
+        let is_settled = supervisor.turn();
+        workspace.store().images_save(&supervisor.images_known())?;
+        if is_settled {
+            if let Some(end) = end {
+                for one in pending.drain(..) {
+                    // Whoever asked may have gone.
+                    let _unheard = one.answer.send(Answer::Done);
+                }
+                return Ok(end);
+            }
+            if !was_settled {
+                settled(&prepared, supervisor);
+            }
+            if let Some(follower) = &mut follower {
+                let all_right = supervisor
+                    .standing()
+                    .values()
+                    .all(|standing| matches!(standing, Standing::Ready | Standing::Completed));
+                follower.settled(&prepared.wanted, supervisor.observed(), all_right).await?;
+            }
+            for one in pending.drain(..) {
+                let _unheard = one.answer.send(answer(supervisor, one.service.as_deref()));
+            }
+        }
+        was_settled = is_settled;
+        tokio::select! {
+            () = supervisor.wait() => {}
+            Some(Signal::Stop) = signals.recv() => match end {
+                Some(_) => supervisor.hurry(),
+                None => {
+                    end = Some(End::Stopped);
+                    supervisor.aim(Goal::Stopped);
+                }
+            },
+            due = next(&mut follower), if end.is_none() => match due {
+                Ok(Due::Nothing) => {}
+                Ok(Due::Rebuild) => {
+                    if let Some(follower) = &mut follower {
+                        follower.builds_begin(&prepared.wanted);
+                    }
+                    match rebuilt(workspace).await {
+                        Ok(next) => {
+                            workspace.commit(next.state.clone())?;
+                            prepared = next;
+                            supervisor.aim(Goal::Run(prepared.wanted.clone()));
+                        }
+                        // What runs goes on running, and the next save is another try.
+                        Err(error) => voice.tell(Told::Note(error.why)),
+                    }
+                    was_settled = false;
+                }
+                Err(error) => {
+                    voice.tell(Told::Note(format!("saves are not followed any more: {}", error.why)));
+                    follower = None;
+                }
+            },
+            Some(asked) = orders.recv() => match asked.order {
+                Order::Down => {
+                    end = Some(End::Gone);
+                    supervisor.aim(Goal::Gone);
+                    pending.push(Pending { service: None, answer: asked.answer });
+                }
+                Order::Switch { service, develop } if end.is_none() => {
+                    match switch(workspace, &service, develop).await {
+                        Ok(next) => {
+                            next.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
+                            workspace.commit(next.state.clone())?;
+                            prepared = next;
+                            // What is watched follows from what comes from source.
+                            drop(follower.take());
+                            follower = follow(workspace, &prepared, voice).await?;
+                            supervisor.aim(Goal::Run(prepared.wanted.clone()));
+                            was_settled = false;
+                            pending.push(Pending { service: Some(service), answer: asked.answer });
+                        }
+                        Err(error) => {
+                            let _unheard = asked.answer.send(Answer::Refused(error.into()));
+                        }
+                    }
+                }
+                Order::Switch { .. } => {
+                    let problem = api::Problem::new(409, "workspace-ending", "The workspace is about to end");
+                    let _unheard = asked.answer.send(Answer::Refused(problem));
+                }
+            },
+        }
+    }
+}
+
+/// Follows what is saved, if a service from source says how; builds that are to come take the sources as they are now.
+async fn follow(workspace: &Workspace, prepared: &Prepared, voice: &Voice) -> Result<Option<Follower>, Error> {
+    let (engine, state) = (workspace.engine().clone(), workspace.store().watch_folder());
+    let project = &workspace.loaded().project;
+    let started = Follower::start(engine, workspace.folder(), &state, &prepared.wanted, project, voice.clone());
+    let mut follower = started.await?;
+    if let Some(follower) = &mut follower {
+        follower.builds_begin(&prepared.wanted);
+    }
+    Ok(follower)
+}
+
+async fn next(follower: &mut Option<Follower>) -> Result<Due, Error> {
+    match follower {
+        Some(follower) => follower.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What should be after sources changed.
+async fn rebuilt(workspace: &mut Workspace) -> Result<Prepared, Error> {
+    workspace.reload()?;
+    let state = workspace.known_state()?.clone();
+    workspace.prepare(state).await
+}
+
+/// What should be once a service comes from somewhere else.
+///
+/// # Errors
+/// There is no such service, or it cannot come from there.
+pub async fn switch(workspace: &mut Workspace, service: &str, develop: bool) -> Result<Prepared, Error> {
+    workspace.reload()?;
+    crate::resolve::service_known(&workspace.loaded().project, service)?;
+    let mut state = workspace.known_state()?.clone();
+    if develop {
+        state.develop.insert(service.to_owned());
+    } else {
+        state.develop.remove(service);
+    }
+    workspace.prepare(state).await
+}
+
+fn answer(supervisor: &Supervisor, service: Option<&str>) -> Answer {
+    let standing = service.and_then(|service| supervisor.standing().get(service)).copied();
+    match standing {
+        Some(standing @ (Standing::Failed | Standing::Unhealthy | Standing::Pending)) => {
+            let service = service.unwrap_or_default();
+            let mut why: Vec<String> = supervisor.failures().cloned().collect();
+            if why.is_empty() {
+                why.push(match standing {
+                    Standing::Unhealthy => format!("the healthcheck of {service} fails"),
+                    Standing::Pending => format!("{service} waits for what does not come"),
+                    _ => format!("{service} ended"),
+                });
+            }
+            let problem = api::Problem::new(500, "service-failed", "Not everything runs").detail(why.join("\n"));
+            Answer::Refused(problem.hint(format!("`longshore logs {service}` shows what it wrote.")))
+        }
+        _ => Answer::Done,
+    }
+}
