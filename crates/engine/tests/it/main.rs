@@ -11,6 +11,7 @@ mod containers;
 mod conversion;
 mod differences;
 mod lab;
+mod machine;
 mod networks;
 mod reach;
 mod registry;
