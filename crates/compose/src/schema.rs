@@ -3,6 +3,13 @@
 //! Keys and their combination are those of the Compose Specification (05-services, 06-networks, 07-volumes, 08-deploy,
 //! build, 13-merge). A key that is in no table is unknown, except `x-…`, which the specification leaves to others.
 
+mod laptop;
+
+use laptop::{
+    BLKIO, CONFIG, DEVELOP, DEVICE, DEVICE_REQUEST, ENV_FILE, EXTENDS, EXTERNAL, GRANT, HOOK, INCLUDE, IPAM,
+    MOUNT_IMAGE, SECRET,
+};
+
 use crate::Stage;
 
 /// What a value looks like and how one of a later file is laid over one of an earlier.
@@ -375,78 +382,9 @@ const VOLUME: &[Key] = &[
     ("name", Whole),
 ];
 
-const INCLUDE: &[Key] = &[("env_file", List), ("path", List), ("project_directory", Whole)];
-
-const CONFIG: &[Key] = &[
-    ("content", Whole),
-    ("environment", Whole),
-    ("external", Refused("one engine keeps no configs; use file, environment or content")),
-    ("file", Whole),
-    ("labels", Refused("a config is a file in containers, which has no labels")),
-    ("name", Refused("only external configs are found by name; use file, environment or content")),
-    ("template_driver", Refused("write the finished text; ${…} stands for variables")),
-];
-
-const SECRET: &[Key] = &[
-    ("driver", Refused("secrets come from file or environment")),
-    ("driver_opts", Refused("secrets come from file or environment")),
-    ("environment", Whole),
-    ("external", Refused("one engine keeps no secrets; use file or environment")),
-    ("file", Whole),
-    ("labels", Refused("a secret is a file in containers, which has no labels")),
-    ("name", Refused("only external secrets are found by name; use file or environment")),
-    ("template_driver", Refused("write the finished text into the file")),
-];
-
-const GRANT: &[Key] = &[("gid", Whole), ("mode", Whole), ("source", Whole), ("target", Whole), ("uid", Whole)];
-
-const BLKIO: &[Key] = &[
-    ("device_read_bps", Entries(BLKIO_RATE)),
-    ("device_read_iops", Entries(BLKIO_RATE)),
-    ("device_write_bps", Entries(BLKIO_RATE)),
-    ("device_write_iops", Entries(BLKIO_RATE)),
-    ("weight", Whole),
-    ("weight_device", Entries(BLKIO_WEIGHT)),
-];
-
-const BLKIO_RATE: &[Key] = &[("path", Whole), ("rate", Whole)];
-
-const BLKIO_WEIGHT: &[Key] = &[("path", Whole), ("weight", Whole)];
-
-const DEVELOP: &[Key] = &[("watch", Entries(WATCH))];
-
-const WATCH: &[Key] = &[
-    ("action", Whole),
-    ("exec", Section(HOOK)),
-    ("ignore", List),
-    ("include", List),
-    ("initial_sync", Whole),
-    ("path", Whole),
-    ("target", Whole),
-];
-
-const HOOK: &[Key] =
-    &[("command", Whole), ("environment", Pairs), ("privileged", Whole), ("user", Whole), ("working_dir", Whole)];
-
-const DEVICE: &[Key] = &[("permissions", Whole), ("source", Whole), ("target", Whole)];
-
-const DEVICE_REQUEST: &[Key] =
-    &[("capabilities", List), ("count", Whole), ("device_ids", List), ("driver", Whole), ("options", Pairs)];
-
-const ENV_FILE: &[Key] = &[("format", Whole), ("path", Whole), ("required", Whole)];
-
-const EXTENDS: &[Key] = &[("file", Whole), ("service", Whole)];
-
-const EXTERNAL: &[Key] = &[("name", Whole)];
-
-const IPAM: &[Key] = &[("config", Entries(POOL)), ("driver", Whole), ("options", Pairs)];
-
-const POOL: &[Key] = &[("aux_addresses", Pairs), ("gateway", Whole), ("ip_range", Whole), ("subnet", Whole)];
-
-const MOUNT_IMAGE: &[Key] = &[("subpath", Whole)];
-
 #[cfg(test)]
 mod tests {
+    use super::laptop::{BLKIO_RATE, BLKIO_WEIGHT, POOL, WATCH};
     use super::*;
     use crate::{Source, load};
 

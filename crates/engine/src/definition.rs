@@ -187,7 +187,7 @@ pub fn wanted_networks(
             let name = name_of(names, key, "network")?;
             let own_labels = || network.labels.iter().chain(labels).map(clone_pair).collect();
             if let Place::Workspace(_) = place {
-                let (labels, workspace) = (own_labels(), Some(network.clone()));
+                let (labels, workspace) = (own_labels(), Some(Box::new(network.clone())));
                 return Ok(NetworkSpec { name, labels, internal: network.internal, subnet: None, workspace });
             }
             let what = format!("network {key} is refused");

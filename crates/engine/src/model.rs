@@ -225,7 +225,7 @@ pub struct NetworkSpec {
     /// The subnet, gateway and range to hand out; `None` lets the engine choose.
     pub subnet: Option<Subnet>,
     /// What more a workspace's Compose file says of it: driver, options, addresses. `None` on a host of a hub.
-    pub workspace: Option<compose::model::Network>,
+    pub workspace: Option<Box<compose::model::Network>>,
 }
 
 /// A volume to create.

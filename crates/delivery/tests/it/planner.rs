@@ -211,7 +211,7 @@ fn two_services_that_publish_one_port_are_refused_by_name() {
 #[test]
 fn a39_power_over_the_host_is_refused_by_service_and_key() {
     type Change = fn(&mut compose::Service);
-    let cases: [(&str, Change); 4] = [
+    let cases: [(&str, Change); 6] = [
         ("privileged", |service| service.privileged = true),
         ("volumes", |service| {
             service.volumes.push(compose::model::Mount::Bind {
@@ -226,6 +226,12 @@ fn a39_power_over_the_host_is_refused_by_service_and_key() {
         }),
         ("security_opt", |service| {
             service.security_opt.insert("seccomp:unconfined".to_owned());
+        }),
+        ("pid", |service| service.namespaces.pid = Some(compose::model::Namespace::Host)),
+        ("devices", |service| {
+            let path = || "/dev/kmsg".to_owned();
+            let device = compose::model::Device { source: path(), target: path(), permissions: "r".to_owned() };
+            service.settings.devices.push(device);
         }),
     ];
     for (key, change) in cases {

@@ -27,6 +27,9 @@ const WAIT_SECONDS_MAX: u64 = 7 * 24 * 3600;
 pub(super) async fn create(docker: &Connection, wanted: &WantedContainer) -> Result<String, EngineError> {
     wanted.check()?;
     let what = format!("cannot create container {}", wanted.name);
+    if let Some(machine) = &wanted.machine {
+        super::machine::check(machine, &what, docker.api())?;
+    }
     let mut request = body::create_body(wanted);
     if wanted.entrypoint.is_none() && wanted.command.as_ref().is_some_and(Vec::is_empty) {
         // The engine takes an empty command as "the image's" unless it is told an entrypoint.

@@ -7,13 +7,68 @@ use bollard::models::{
     HostConfigCgroupnsModeEnum, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountImageOptions, MountType,
     MountVolumeOptions, PortBinding, ResourcesBlkioWeightDevice, ThrottleDevice,
 };
-use compose::model::{MountOptions, Recursive, Selinux, Settings};
+use compose::model::{EndpointOptions, MountOptions, Network, Recursive, Selinux, Settings};
 
 use super::body::{signed, some_list, some_map};
 use crate::machine::{WantedBind, WantedEndpoint, WantedMachine};
+use crate::{EngineError, ErrorKind};
 
 /// The driver's option that names an interface (engines from 28 on).
 const INTERFACE_OPTION: &str = "com.docker.network.endpoint.ifname";
+
+/// What only newer engines know, and older ones would pass over: a key of the Compose file, the API, and the engine that
+/// brought it.
+const NEWER: [(&str, (usize, usize), &str); 8] = [
+    ("bind.create_host_path with recursive", (1, 42), "23"),
+    ("annotations", (1, 43), "24"),
+    ("mac_address", (1, 44), "25"),
+    ("bind.recursive", (1, 44), "25"),
+    ("volume.subpath", (1, 45), "26"),
+    ("gw_priority", (1, 48), "28"),
+    ("interface_name", (1, 48), "28"),
+    ("a mount of the type image", (1, 48), "28"),
+];
+
+/// Refuses what an engine that speaks this API would pass over in silence.
+///
+/// # Errors
+///
+/// [`ErrorKind::TooOld`] names the key.
+pub(super) fn check(machine: &WantedMachine, what: &str, api: (usize, usize)) -> Result<(), EngineError> {
+    let endpoint = |is: fn(&EndpointOptions) -> bool| machine.endpoints.values().any(|endpoint| is(&endpoint.options));
+    let bind = |is: fn(&WantedBind) -> bool| machine.binds.iter().any(is);
+    let wanted = [
+        bind(|bind| !is_short(bind) && !bind.options.must_exist),
+        !machine.settings.annotations.is_empty(),
+        endpoint(|options| options.mac_address.is_some()),
+        bind(|bind| matches!(bind.options.recursive, Some(Recursive::Writable | Recursive::Readonly))),
+        machine.volume_options.values().any(|options| options.subpath.is_some()),
+        endpoint(|options| options.gateway_priority != 0),
+        endpoint(|options| options.interface_name.is_some()),
+        !machine.images.is_empty(),
+    ];
+    match NEWER.iter().zip(wanted).find(|((_, since, _), wanted)| *wanted && api < *since) {
+        Some(((key, _, engine), _)) => too_old(what, key, engine, api),
+        None => Ok(()),
+    }
+}
+
+/// The same for a network.
+///
+/// # Errors
+///
+/// [`ErrorKind::TooOld`] names the key.
+pub(super) fn check_network(network: &Network, what: &str, api: (usize, usize)) -> Result<(), EngineError> {
+    if network.enable_ipv4.is_some() && api < (1, 48) {
+        return too_old(what, "enable_ipv4", "28", api);
+    }
+    Ok(())
+}
+
+fn too_old(what: &str, key: &str, engine: &str, (major, minor): (usize, usize)) -> Result<(), EngineError> {
+    let why = format!("{key} needs an engine of version {engine}, and this one speaks API {major}.{minor}");
+    Err(EngineError::new(ErrorKind::TooOld, what, why).with_hint(format!("update the engine, or leave {key} out")))
+}
 
 /// The request with what the machine gives.
 pub(super) fn with_machine(body: ContainerCreateBody, machine: &WantedMachine) -> ContainerCreateBody {

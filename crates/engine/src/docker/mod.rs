@@ -88,6 +88,12 @@ struct Connection {
 }
 
 impl Connection {
+    /// The API version that was agreed on.
+    fn api(&self) -> (usize, usize) {
+        let agreed = self.client.client_version();
+        (agreed.major_version, agreed.minor_version)
+    }
+
     async fn open(address: &Address) -> Result<Self, EngineError> {
         let what = format!("cannot reach the container engine at {address}");
         let client = match address {

@@ -25,7 +25,10 @@ pub(super) async fn create(docker: &Connection, spec: &NetworkSpec) -> Result<St
         }]),
         options: None,
     });
-    let said = spec.workspace.as_ref();
+    let said = spec.workspace.as_deref();
+    if let Some(network) = said {
+        super::machine::check_network(network, &what, docker.api())?;
+    }
     let options = said.map(|network| network.driver_opts.clone()).filter(|options| !options.is_empty());
     let request = NetworkCreateRequest {
         name: spec.name.clone(),

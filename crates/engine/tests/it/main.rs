@@ -13,6 +13,7 @@ mod conversion;
 mod differences;
 mod files;
 mod lab;
+mod machine;
 mod networks;
 mod reach;
 mod registry;
