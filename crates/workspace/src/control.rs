@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::error::{Error, ErrorKind};
 
@@ -60,7 +60,19 @@ pub struct Asked {
 /// Listens for messages as long as it lives.
 pub struct Listener {
     path: PathBuf,
+    answering: TaskTracker,
     _task: AbortOnDropHandle<()>,
+}
+
+impl Listener {
+    /// Waits until answers that were given are sent.
+    pub async fn finish(&self) {
+        self.answering.close();
+        let late = tokio::time::timeout(Duration::from_secs(MESSAGE_SECONDS), self.answering.wait()).await.is_err();
+        if late {
+            tracing::debug!("somebody does not take an answer");
+        }
+    }
 }
 
 impl Drop for Listener {
@@ -88,17 +100,19 @@ pub fn listen(path: &Path) -> Result<(Listener, mpsc::Receiver<Asked>), Error> {
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
     let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
+    let answering = TaskTracker::new();
+    let tracker = answering.clone();
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let sender = sender.clone();
-            tokio::spawn(async move {
+            tracker.spawn(async move {
                 if let Err(error) = serve(stream, sender).await {
                     tracing::debug!(%error, "a message was not answered");
                 }
             });
         }
     });
-    Ok((Listener { path: path.to_owned(), _task: AbortOnDropHandle::new(task) }, receiver))
+    Ok((Listener { path: path.to_owned(), answering, _task: AbortOnDropHandle::new(task) }, receiver))
 }
 
 async fn serve(stream: UnixStream, sender: mpsc::Sender<Asked>) -> io::Result<()> {

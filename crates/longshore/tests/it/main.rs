@@ -25,3 +25,4 @@ mod soak;
 #[cfg(feature = "otel")]
 mod traces;
 mod workspace;
+mod workspace_source;

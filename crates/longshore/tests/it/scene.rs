@@ -79,7 +79,7 @@ pub(crate) fn workspace_of(process: u32) -> String {
 }
 
 /// Takes away what workspaces of a test left.
-async fn workspaces_remove(docker: &Docker, process: u32) -> anyhow::Result<()> {
+pub(crate) async fn workspaces_remove(docker: &Docker, process: u32) -> anyhow::Result<()> {
     let name = workspace_of(process);
     let images =
         [format!("longshore/{name}/"), format!("longshore-source/{name}/"), format!("longshore-source/{name}-")];

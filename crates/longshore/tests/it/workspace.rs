@@ -13,38 +13,38 @@ use serde_json::Value;
 use crate::scene::{BINARY, LIMIT, Scene, folder, on_scene, refused, workspace_of};
 
 /// How long one command may take: a build from source is among them.
-const COMMAND_LIMIT: Duration = Duration::from_secs(280);
+pub(crate) const COMMAND_LIMIT: Duration = Duration::from_secs(280);
 
 /// `longshore up` is killed at so many moments.
 const KILLS: u32 = 4;
 
 /// A developer in a checkout.
-struct Laptop {
-    checkout: PathBuf,
-    state: PathBuf,
-    hub: String,
-    data: PathBuf,
+pub(crate) struct Laptop {
+    pub(crate) checkout: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) hub: String,
+    pub(crate) data: PathBuf,
 }
 
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Laptop {
-    fn command(&self, line: &str) -> Command {
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(BINARY);
         command.args(line.split_whitespace()).current_dir(&self.checkout).stdin(Stdio::null());
         command.env("XDG_STATE_HOME", &self.state).env("LONGSHORE_HUB", &self.hub).env("LONGSHORE_DATA", &self.data);
         command
     }
 
-    async fn said(&self, line: &str) -> anyhow::Result<Said> {
+    pub(crate) async fn said(&self, line: &str) -> anyhow::Result<Said> {
         self.said_to(self.command(line), line).await
     }
 
-    async fn said_to(&self, command: Command, line: &str) -> anyhow::Result<Said> {
+    pub(crate) async fn said_to(&self, command: Command, line: &str) -> anyhow::Result<Said> {
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
         let output = tokio::time::timeout(COMMAND_LIMIT, command.output());
@@ -53,23 +53,14 @@ impl Laptop {
         Ok(Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) })
     }
 
-    async fn run(&self, line: &str) -> anyhow::Result<Said> {
+    pub(crate) async fn run(&self, line: &str) -> anyhow::Result<Said> {
         let said = self.said(line).await?;
         ensure!(said.code == Some(0), "`longshore {line}` ended with {:?}\n{}{}", said.code, said.out, said.err);
         Ok(said)
     }
 
-    /// How many voters PostgreSQL knows, asked of its own client in its container.
-    async fn votes(&self) -> anyhow::Result<u64> {
-        let mut command = self.command("exec -T db psql -U vote -d vote -tAc");
-        command.arg("SELECT count(*) FROM votes");
-        let said = self.said_to(command, "exec -T db psql").await?;
-        ensure!(said.code == Some(0), "{}{}", said.out, said.err);
-        Ok(said.out.trim().parse()?)
-    }
-
     /// What `ps` says, by service.
-    async fn ps(&self) -> anyhow::Result<BTreeMap<String, Value>> {
+    pub(crate) async fn ps(&self) -> anyhow::Result<BTreeMap<String, Value>> {
         let shown: Value = serde_json::from_str(&self.run("ps --json").await?.out)?;
         let rows = shown["services"].as_array().context("ps lists services")?;
         Ok(rows.iter().map(|row| (row["service"].as_str().unwrap_or_default().to_owned(), row.clone())).collect())
@@ -135,8 +126,6 @@ async fn on_laptop(scene: &mut Scene, name: &str) -> anyhow::Result<()> {
     };
     let first = laptop(scene.repository.folder());
     vote_from_source(scene, &first, name).await?;
-    for_once(&first).await?;
-    attended(&first).await?;
     killed_anywhere(&first).await?;
     scene.stage.hub_kill()?;
     without_the_hub(&first).await?;
@@ -190,73 +179,6 @@ async fn vote_from_source(scene: &Scene, laptop: &Laptop, name: &str) -> anyhow:
     println!("up with nothing to do: {:.0?} (debug build, hub asked)", begun.elapsed());
     ensure!(containers(&laptop.ps().await?) == containers(&rows), "up with nothing to do did something");
     Ok(())
-}
-
-/// Commands in containers, containers for one command, volumes.
-async fn for_once(laptop: &Laptop) -> anyhow::Result<()> {
-    let said = laptop.said("exec -T vote sh -c false").await?;
-    ensure!(said.code == Some(1), "the status of the command is this one's: {:?}", said.code);
-    let said = laptop.run("run -T vote python3 -c print(6*7)").await?;
-    ensure!(said.out.trim() == "42", "{}{}", said.out, said.err);
-    let said = laptop.run("debug -T worker env").await?;
-    ensure!(said.out.contains("DATABASE_URL=postgresql://vote:masked@db/vote"), "{}{}", said.out, said.err);
-    let rows = laptop.ps().await?;
-    let before = laptop.votes().await?;
-    laptop.run("volume save db-data").await?;
-    voted(laptop).await?;
-    ensure!(laptop.votes().await? == before + 1, "the vote is in PostgreSQL");
-    laptop.run("volume restore db-data").await?;
-    ensure!(laptop.votes().await? == before, "the database is as it was saved");
-    let after = laptop.ps().await?;
-    let same = |service: &str| rows[service]["container"] == after[service]["container"];
-    ensure!(same("vote") && same("redis") && after.values().all(|row| row["proof"] == "equal"), "{after:#?}");
-    let logs = laptop.run("logs worker db").await?.out;
-    ensure!(logs.contains("worker | ") && logs.contains("db | ") && !logs.contains("vote | "), "{logs}");
-    Ok(())
-}
-
-/// `up` in a terminal: other commands reach it, and Ctrl-C stops what runs.
-async fn attended(laptop: &Laptop) -> anyhow::Result<()> {
-    let up = |laptop: &Laptop| {
-        let mut command = tokio::process::Command::from(laptop.command("up"));
-        command.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
-    };
-    let all_run = || async {
-        let rows = laptop.ps().await.ok()?;
-        let runs = |row: &Value| row["health"] == "healthy" || row["service"] == "migrate";
-        rows.values().all(runs).then_some(rows)
-    };
-    let child = up(laptop)?;
-    rig::until("nobody listens", LIMIT, || async { walk(&laptop.state, "control") }).await?;
-    let before = rig::until("not all runs", LIMIT, all_run).await?;
-    laptop.run("dev vote").await?;
-    let rows = laptop.ps().await?;
-    ensure!(rows["vote"]["proof"]["source"]["changed"] == false, "{rows:#?}");
-    ensure!(rows["worker"]["container"] == before["worker"]["container"], "another service was touched");
-    laptop.run("undev vote").await?;
-    let refused = laptop.said("up").await?;
-    ensure!(refused.code == Some(4) && refused.err.contains("attended to already"), "{}", refused.err);
-    let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())).context("it runs")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
-    let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await??;
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success() && err.contains("Stopped."), "{out}{err}");
-    let rows = laptop.ps().await?;
-    ensure!(rows.values().all(|row| row["state"] == "exited"), "{rows:#?}");
-    let child = up(laptop)?;
-    rig::until("not all runs", LIMIT, all_run).await?;
-    laptop.run("down").await?;
-    let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await??;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// A file of this name somewhere below a folder.
-fn walk(folder: &Path, name: &str) -> Option<PathBuf> {
-    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| match entry.file_name() == name {
-        true => Some(entry.path()),
-        false => walk(&entry.path(), name),
-    })
 }
 
 /// A vote passes through Redis and the worker into PostgreSQL.

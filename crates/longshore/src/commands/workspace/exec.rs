@@ -48,7 +48,7 @@ pub(in crate::commands) async fn run(global: &Global, args: Args) -> api::Result
     };
     let options =
         ExecOptions { command: args.command, user: args.user, working_dir: args.workdir, ..ExecOptions::default() };
-    let (input, raw) = terminal::input(!args.no_terminal && terminal::is_interactive())?;
+    let (input, raw) = terminal::input(!args.no_terminal && terminal::is_interactive(), true)?;
     let session = engine.container_exec(&here.id, &options, input).await.map_err(::workspace::Error::from)?;
     let status = terminal::show(session).await;
     drop(raw);

@@ -63,7 +63,7 @@ pub(in crate::commands) async fn run(global: &Global, args: RunArgs) -> api::Res
     let mut prepared = workspace.prepare(state).await?;
     prepared.state.services = asked;
     let terminal = !args.no_terminal && terminal::is_interactive();
-    let once = Once { command: some(args.command), terminal, stdin: true, masked: false };
+    let once = Once { command: some(args.command), terminal, stdin: terminal, masked: false };
     go(&mut workspace, prepared, &args.service, &once, true).await
 }
 
@@ -84,7 +84,7 @@ pub(in crate::commands) async fn debug(global: &Global, args: DebugArgs) -> api:
             )));
     }
     let terminal = !args.no_terminal && terminal::is_interactive();
-    let once = Once { command: some(args.command), terminal, stdin: true, masked: true };
+    let once = Once { command: some(args.command), terminal, stdin: terminal, masked: true };
     go(&mut workspace, prepared, &args.service, &once, false).await
 }
 
@@ -149,7 +149,8 @@ fn committed(workspace: &Workspace, prepared: &Prepared) -> ::workspace::state::
 }
 
 async fn talk(engine: &dyn engine::Engine, id: &str, with_terminal: bool) -> api::Result<i64> {
-    let (input, raw) = terminal::input(with_terminal)?;
+    // An engine takes the end of input before the start for the end of everything; only a terminal has none by then.
+    let (input, raw) = terminal::input(with_terminal, with_terminal)?;
     let work = async {
         let session = engine.container_attach(id, input).await?;
         engine.container_start(id).await?;

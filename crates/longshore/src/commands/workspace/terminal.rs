@@ -29,8 +29,8 @@ pub(super) fn is_interactive() -> bool {
 }
 
 /// What a process is connected to. With a terminal, keys go to it, Ctrl-C among them.
-pub(super) fn input(terminal: bool) -> Result<(SessionInput, Option<Raw>)> {
-    let stdin = Some(Box::pin(tokio::io::stdin()) as _);
+pub(super) fn input(terminal: bool, stdin: bool) -> Result<(SessionInput, Option<Raw>)> {
+    let stdin = stdin.then(|| Box::pin(tokio::io::stdin()) as _);
     if !terminal {
         return Ok((SessionInput { stdin, terminal: None }, None));
     }

@@ -109,7 +109,7 @@ async fn attached(
     voice: &Voice,
 ) -> api::Result<()> {
     let name = prepared.state.workspace.clone();
-    let (_listener, mut orders) = control::listen(&workspace.store().socket())?;
+    let (listener, mut orders) = control::listen(&workspace.store().socket())?;
     let mut signals = signals()?;
     let _lines = lines(workspace, &name, Micros::now()).await?;
     let end = attend(workspace, supervisor, prepared, &mut orders, &mut signals, voice, |prepared, supervisor| {
@@ -119,6 +119,7 @@ async fn attached(
         }
     })
     .await?;
+    listener.finish().await;
     output::note(match end {
         End::Stopped => "Stopped. `longshore up` goes on, `longshore down` removes it.",
         End::Gone => "Taken down.",

@@ -1,0 +1,158 @@
+//! A workspace whose services all come from the checkout: commands in containers, volumes, a terminal, saves.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::lone::Lone;
+use crate::scene::{LIMIT, workspace_of, workspaces_remove};
+use crate::workspace::{COMMAND_LIMIT, Laptop};
+
+/// Nothing that must be fetched: a shell that keeps a file in a volume and shows one of its image.
+const COMPOSE: &str = "
+services:
+  store:
+    build: ./store
+    volumes: [data:/data]
+    environment: {STORE_PASSWORD: secret, DATABASE_URL: 'db://user:secret@store/x'}
+    healthcheck: {test: [CMD, test, -f, /data/ready], interval: 1s, retries: 30}
+    init: true
+  web:
+    build: ./store
+    command: [sh, -c, 'while :; do cat /srv/page; sleep 0.2; done']
+    depends_on: {store: {condition: service_healthy}, prepare: {condition: service_completed_successfully}}
+    init: true
+    develop:
+      watch: [{path: ./store/page, action: sync, target: /srv/page}]
+  prepare:
+    build: ./store
+    command: [sh, -c, 'echo prepared']
+    depends_on: {store: {condition: service_healthy}}
+volumes: {data: {}}
+";
+
+const DOCKERFILE: &str = "FROM debian:bookworm-slim
+COPY page /srv/page
+CMD [\"sh\", \"-c\", \"echo kept; touch /data/ready; while :; do sleep 1; done\"]
+";
+
+#[test]
+fn a_workspace_from_source_alone() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let docker = rig::engine::ensure().await.unwrap();
+        let cache = PathBuf::from(
+            std::env::var("LONGSHORE_CACHE").unwrap_or_else(|_| std::env::temp_dir().display().to_string()),
+        );
+        rig::base_image::ensure(&docker, &cache).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let result = from_source(folder.path()).await;
+        workspaces_remove(&docker, std::process::id()).await.unwrap();
+        result.unwrap();
+    });
+}
+
+async fn from_source(folder: &Path) -> anyhow::Result<()> {
+    let (hub, checkout) = (Lone::start(&folder.join("hub"), "", &[]), folder.join("checkout"));
+    std::fs::create_dir_all(checkout.join("store"))?;
+    let name = workspace_of(std::process::id());
+    std::fs::write(checkout.join("compose.yaml"), format!("name: {name}{COMPOSE}"))?;
+    std::fs::write(checkout.join("store/Dockerfile"), DOCKERFILE)?;
+    std::fs::write(checkout.join("store/page"), "first\n")?;
+    let environments = checkout.join("environments.yaml");
+    std::fs::write(&environments, "environments: {prod: {target: {docker: {hosts: [none]}}}}")?;
+    let laptop = Laptop { checkout, state: folder.join("state"), hub: hub.url(""), data: folder.join("hub") };
+    // The hub listens before its token is there.
+    rig::until("no environment", LIMIT, || async { laptop.run("env apply -f environments.yaml").await.ok() }).await?;
+    let said = laptop.run("up --detach").await?;
+    ensure!(said.err.contains("prod does not have prepare, store, web yet, so they come from source"), "{}", said.err);
+    let rows = laptop.ps().await?;
+    ensure!(rows.values().all(|row| row["proof"]["source"]["changed"] == false), "{rows:#?}");
+    for_once(&laptop).await?;
+    volumes(&laptop).await?;
+    attended(&laptop).await?;
+    hub.stop();
+    laptop.run("down").await?;
+    Ok(())
+}
+
+/// Commands in containers, and containers for one command.
+async fn for_once(laptop: &Laptop) -> anyhow::Result<()> {
+    let said = laptop.said("exec -T store sh -c false").await?;
+    ensure!(said.code == Some(1), "the status of the command is this one's: {:?}", said.code);
+    ensure!(laptop.run("exec -T web cat /srv/page").await?.out == "first\n", "what a command writes is seen");
+    let said = laptop.run("run -T store sh -c env").await?;
+    ensure!(said.out.contains("STORE_PASSWORD=secret"), "{}{}", said.out, said.err);
+    let said = laptop.said("debug -T store env").await?;
+    ensure!(said.code == Some(3) && said.err.contains("prod does not have store"), "{}", said.err);
+    let logs = laptop.run("logs store prepare").await?.out;
+    ensure!(logs.contains("store | kept") && logs.contains("prepare | prepared") && !logs.contains("web"), "{logs}");
+    Ok(())
+}
+
+async fn volumes(laptop: &Laptop) -> anyhow::Result<()> {
+    let before = laptop.ps().await?;
+    laptop.run("exec -T store cp /srv/page /data/kept").await?;
+    laptop.run("volume save data").await?;
+    laptop.run("exec -T store rm /data/kept").await?;
+    laptop.run("exec -T store touch /data/later").await?;
+    laptop.run("volume restore data").await?;
+    let listed = laptop.run("exec -T store ls /data").await?.out;
+    ensure!(listed == "kept\nready\n", "the volume is as it was saved: {listed:?}");
+    let after = laptop.ps().await?;
+    ensure!(before["web"]["container"] == after["web"]["container"], "a service without the volume was touched");
+    let unknown = laptop.said("volume save nothing").await?;
+    ensure!(unknown.code == Some(3) && unknown.err.contains("It has: data."), "{}", unknown.err);
+    Ok(())
+}
+
+/// `up` in a terminal: saves follow, other commands reach it, and Ctrl-C stops what runs.
+async fn attended(laptop: &Laptop) -> anyhow::Result<()> {
+    let up = |laptop: &Laptop| {
+        let mut command = tokio::process::Command::from(laptop.command("up"));
+        command.kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    };
+    let all_run = || async {
+        let rows = laptop.ps().await.ok()?;
+        let runs = |row: &Value| row["state"] == "running" || row["service"] == "prepare";
+        rows.values().all(runs).then_some(rows)
+    };
+    let child = up(laptop)?;
+    rig::until("nobody listens", LIMIT, || async { walk(&laptop.state, "control") }).await?;
+    let before = rig::until("not all runs", LIMIT, all_run).await?;
+    // The watch has begun when its folder is there and everything was looked at; a save before that counts as well.
+    std::fs::write(laptop.checkout.join("store/page"), "second\n")?;
+    rig::until("the save does not arrive", Duration::from_secs(60), || async {
+        let said = laptop.run("exec -T web cat /srv/page").await.ok()?;
+        (said.out == "second\n").then_some(())
+    })
+    .await?;
+    ensure!(laptop.ps().await?["web"]["container"] == before["web"]["container"], "a sync replaces nothing");
+    laptop.run("dev store").await?;
+    let refused = laptop.said("up").await?;
+    ensure!(refused.code == Some(4) && refused.err.contains("attended to already"), "{}", refused.err);
+    let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())).context("it runs")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
+    let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await??;
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success() && err.contains("Stopped."), "{out}{err}");
+    let rows = laptop.ps().await?;
+    ensure!(rows.values().all(|row| row["state"] == "exited"), "{rows:#?}");
+    let child = up(laptop)?;
+    rig::until("not all runs", LIMIT, all_run).await?;
+    laptop.run("down").await?;
+    let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// A file of this name somewhere below a folder.
+fn walk(folder: &Path, name: &str) -> Option<PathBuf> {
+    std::fs::read_dir(folder).ok()?.flatten().find_map(|entry| match entry.file_name() == name {
+        true => Some(entry.path()),
+        false => walk(&entry.path(), name),
+    })
+}
