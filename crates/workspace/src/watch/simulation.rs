@@ -219,7 +219,7 @@ impl World {
             .filter(|(path, _)| !path[skip..].contains('/'))
             .map(|(path, stamp)| (path.clone(), *stamp))
             .collect();
-        let names = children.iter().map(|(path, stamp)| (Box::from(path[skip..].as_bytes()), *stamp)).collect();
+        let names = children.iter().map(|(path, stamp)| (Box::from(&path.as_bytes()[skip..]), *stamp)).collect();
         self.seen.push_back(Sight::Folder(folder.to_owned(), names));
         for (path, _) in children.iter().filter(|(_, stamp)| stamp.is_folder()) {
             self.scan(path);
@@ -404,7 +404,7 @@ impl World {
             }
             self.read_in();
             // The engine tells of it before or after the end of the batch is told.
-            if self.number % 2 == 0 {
+            if self.number.is_multiple_of(2) {
                 self.tell();
             }
         }
