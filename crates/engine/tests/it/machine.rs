@@ -45,8 +45,8 @@ fn identity(project: &Project) -> Identity {
 fn machine() -> Machine {
     let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
     Machine {
-        folder: "/home/me/shop".to_owned(),
-        home: Some("/home/me".to_owned()),
+        folder: "/Users/me/shop".to_owned(),
+        home: Some("/Users/me".to_owned()),
         containers: one("other", "shop-other"),
         ports: vec![WantedPort {
             target: 80,
