@@ -232,6 +232,8 @@ Beside the schema: `x-…` anywhere, anchors and merge keys, `!reset` and `!over
 `:?`, `?`, `:+`, `+` within one another, `$$`. Engines older than 23 take no notice of `build.shm_size` and
 `build.ulimits`; `networks.*.interface_name`, `networks.*.gw_priority` and mounts of images need an engine of 28.
 
+`post_start`, `pre_stop` and `pull_policy` are read, and `longshore up` says that it does not act on them yet.
+
 | property | releases | workspaces |
 | --- | --- | --- |
 ";
