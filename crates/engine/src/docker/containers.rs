@@ -6,13 +6,12 @@ use base::clock::Micros;
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    RemoveContainerOptionsBuilder, RestartContainerOptionsBuilder, StopContainerOptionsBuilder,
-    WaitContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, InspectContainerOptions, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    RestartContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::{Connection, body, failed, images, label_filters, networks};
+use super::{Connection, body, failed, images, networks, summaries};
 use crate::{Container, ContainerState, EngineError, ErrorKind, Health, Labels, WantedContainer};
 
 /// Containers looked at side by side while listing.
@@ -123,12 +122,7 @@ pub(super) async fn inspect(docker: &Connection, container: &str) -> Result<Opti
 }
 
 pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<Container>, EngineError> {
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
-    let found = docker
-        .client
-        .list_containers(Some(options))
-        .await
-        .map_err(|error| failed("cannot list the containers", error))?;
+    let found = summaries::found(docker, labels).await?;
     let ids: Vec<String> = found.into_iter().filter_map(|summary| summary.id).collect();
     let mut containers: Vec<Container> = stream::iter(ids)
         .map(|id| async move { inspect(docker, &id).await })

@@ -6,13 +6,18 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 use super::{Connection, failed, label_filters};
 use crate::{ContainerState, ContainerSummary, EngineError, Health, Labels};
 
-pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
+/// What the engine says of all containers that carry these labels.
+pub(super) async fn found(
+    docker: &Connection,
+    labels: &Labels,
+) -> Result<Vec<bollard::models::ContainerSummary>, EngineError> {
     let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
-    let found = docker
-        .client
-        .list_containers(Some(options))
-        .await
-        .map_err(|error| failed("cannot list the containers", error))?;
+    let found = docker.client.list_containers(Some(options)).await;
+    found.map_err(|error| failed("cannot list the containers", error))
+}
+
+pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
+    let found = found(docker, labels).await?;
     let mut containers: Vec<ContainerSummary> = found.into_iter().map(summary_of).collect();
     containers.sort_by(|left, right| left.name.cmp(&right.name));
     Ok(containers)

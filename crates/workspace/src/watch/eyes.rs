@@ -45,7 +45,8 @@ pub(super) enum Seen {
     Path(Vec<u8>, Stamp),
     /// In this folder there are these names and nothing else.
     Folder(Vec<u8>, Names),
-    /// All that happened before this mark was made has been told.
+    /// All that happened before this mark was made has been told, but for folders that are told next because what is in
+    /// them may be later; nothing that happened after it has been told, but as unsure.
     Mark(u64),
     /// All was looked at for the first time.
     Ready,
@@ -140,31 +141,26 @@ struct Thread {
     paths: usize,
 }
 
+/// What the kernel told of a path.
+#[derive(Default)]
+struct News {
+    /// It may be another folder than before.
+    is_new: bool,
+    /// Something happened to it after a mark of the same round.
+    is_after_mark: bool,
+}
+
 /// The thread ends: nobody listens, or it cannot go on and has said so.
 struct Over;
 
 /// Begins to look. The receiver gets everything there is, then [`Seen::Ready`], then what changes.
 pub(super) fn open(scope: Scope) -> std::io::Result<(Eyes, mpsc::Receiver<Vec<Seen>>)> {
     let (out, receiver) = mpsc::channel(LISTS_WAITING_MAX);
-    let (inotify, refused) = match inotify::init(CreateFlags::CLOEXEC) {
-        Ok(inotify) => (Some(Arc::new(inotify)), None),
-        Err(error) => (None, Some(error)),
-    };
-    let unwanted = Arc::new(AtomicBool::new(false));
-    let anchor = Arc::new(AtomicI32::new(-1));
-    let eyes = Eyes { unwanted: Arc::clone(&unwanted), inotify: inotify.clone(), anchor: Arc::clone(&anchor) };
-    let mut thread = Thread {
-        scope,
-        out,
-        list: Vec::new(),
-        list_names: 0,
-        unwanted,
-        anchor,
-        inotify,
-        watches: HashMap::new(),
-        folders: BTreeMap::new(),
-        marks: None,
-        paths: 0,
+    let (mut thread, refused) = Thread::new(scope, out);
+    let eyes = Eyes {
+        unwanted: Arc::clone(&thread.unwanted),
+        inotify: thread.inotify.clone(),
+        anchor: Arc::clone(&thread.anchor),
     };
     std::thread::Builder::new().name("watch".to_owned()).spawn(move || {
         if let Some(error) = refused {
@@ -193,14 +189,42 @@ fn no_watches(folders: usize) -> String {
 }
 
 impl Thread {
-    fn run(&mut self) -> Result<std::convert::Infallible, Over> {
+    /// The thread, and why the kernel tells it nothing, if so.
+    fn new(scope: Scope, out: mpsc::Sender<Vec<Seen>>) -> (Self, Option<Errno>) {
+        let (inotify, refused) = match inotify::init(CreateFlags::CLOEXEC) {
+            Ok(inotify) => (Some(Arc::new(inotify)), None),
+            Err(error) => (None, Some(error)),
+        };
+        let thread = Self {
+            scope,
+            out,
+            list: Vec::new(),
+            list_names: 0,
+            unwanted: Arc::new(AtomicBool::new(false)),
+            anchor: Arc::new(AtomicI32::new(-1)),
+            inotify,
+            watches: HashMap::new(),
+            folders: BTreeMap::new(),
+            marks: None,
+            paths: 0,
+        };
+        (thread, refused)
+    }
+
+    /// Looks at everything for the first time.
+    fn begin(&mut self) -> Result<Duration, Over> {
         if let Some(inotify) = &self.inotify {
             // Without it, marks are found by looking.
             self.marks = inotify::add_watch(&**inotify, &self.scope.marks, WatchFlags::CREATE).ok();
         }
-        let mut took = self.scan_all()?;
+        let took = self.scan_all()?;
         self.list.push(Seen::Ready);
         self.flush()?;
+        Ok(took)
+    }
+
+    fn run(&mut self) -> Result<std::convert::Infallible, Over> {
+        let mut took = self.begin()?;
         loop {
             if let Some(inotify) = self.inotify.clone() {
                 self.follow(&inotify)?;
@@ -223,36 +247,52 @@ impl Thread {
         let mut buffer = [MaybeUninit::uninit(); EVENTS_BYTES];
         let mut reader = inotify::Reader::new(&**inotify, &mut buffer);
         while self.inotify.is_some() {
-            let mut lost = false;
-            // Whether it may be another folder than before.
-            let mut news: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
-            let mut marks = Vec::new();
-            loop {
-                match reader.next() {
-                    Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => lost = true,
-                    Ok(event) if Some(event.wd()) == self.marks => {
-                        marks.extend(event.file_name().and_then(|name| name.to_str().ok()?.parse::<u64>().ok()));
-                    }
-                    Ok(event) => self.event(&event, inotify, &mut news)?,
-                    Err(Errno::INTR) => {}
-                    Err(error) => return self.fail(WatchError::Kernel(error.into())),
-                }
-                if reader.is_buffer_empty() {
-                    break;
-                }
-            }
-            if self.unwanted.load(Ordering::Acquire) {
-                return Err(Over);
-            }
-            if lost {
-                self.scan_all()?;
-            } else {
-                for (path, is_new) in news {
-                    self.look(&path, is_new)?;
-                }
-                self.list.extend(marks.into_iter().map(Seen::Mark));
-            }
+            self.round(inotify, &mut reader)?;
             self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for events, and looks where they point.
+    fn round(&mut self, inotify: &Arc<OwnedFd>, reader: &mut inotify::Reader<'_, &OwnedFd>) -> Result<(), Over> {
+        let mut lost = false;
+        let mut news: BTreeMap<Vec<u8>, News> = BTreeMap::new();
+        let mut marks = Vec::new();
+        loop {
+            match reader.next() {
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => lost = true,
+                Ok(event) if Some(event.wd()) == self.marks => {
+                    marks.extend(event.file_name().and_then(|name| name.to_str().ok()?.parse::<u64>().ok()));
+                }
+                Ok(event) => self.event(&event, inotify, !marks.is_empty(), &mut news)?,
+                Err(Errno::INTR) => {}
+                Err(error) => return self.fail(WatchError::Kernel(error.into())),
+            }
+            if reader.is_buffer_empty() {
+                break;
+            }
+        }
+        if self.unwanted.load(Ordering::Acquire) {
+            return Err(Over);
+        }
+        if lost {
+            return self.scan_all().map(drop);
+        }
+        // A look shows what is there now. For what came after a mark that is more than was there at the mark.
+        let (before, after): (Vec<_>, Vec<_>) = news.into_iter().partition(|(path, news)| {
+            let may_hold_later = news.is_new && Path::new(OsStr::from_bytes(path)).is_dir();
+            marks.is_empty() || !(news.is_after_mark || may_hold_later)
+        });
+        for (path, news) in before {
+            self.look(&path, news.is_new)?;
+        }
+        for (path, _) in after.iter().filter(|(path, _)| !self.folders.contains_key(path)) {
+            // It may have been looked at since the mark was made, so that the next look shows nothing new.
+            self.list.push(Seen::Path(path.clone(), Stamp::UNSURE));
+        }
+        self.list.extend(marks.into_iter().map(Seen::Mark));
+        for (path, news) in after {
+            self.look(&path, news.is_new)?;
         }
         Ok(())
     }
@@ -261,7 +301,8 @@ impl Thread {
         &mut self,
         event: &inotify::Event<'_>,
         inotify: &OwnedFd,
-        news: &mut BTreeMap<Vec<u8>, bool>,
+        is_after_mark: bool,
+        news: &mut BTreeMap<Vec<u8>, News>,
     ) -> Result<(), Over> {
         let flags = event.events();
         if flags.contains(ReadFlags::IGNORED) {
@@ -289,7 +330,9 @@ impl Thread {
         if flags.contains(ReadFlags::MOVED_FROM) && flags.contains(ReadFlags::ISDIR) {
             self.unwatch(&path, inotify);
         }
-        *news.entry(path).or_default() |= flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+        let news = news.entry(path).or_default();
+        news.is_new |= flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+        news.is_after_mark |= is_after_mark;
         Ok(())
     }
 
@@ -323,6 +366,8 @@ impl Thread {
         let marks: Vec<u64> = std::fs::read_dir(&self.scope.marks)
             .map(|names| names.filter_map(|name| name.ok()?.file_name().to_str()?.parse().ok()).collect())
             .unwrap_or_default();
+        // What is found from here on may have come after them.
+        self.list.extend(marks.into_iter().map(Seen::Mark));
         for anchor in self.scope.anchors.clone() {
             if !anchor.is_dir() {
                 return self.fail(WatchError::Gone { path: anchor });
@@ -334,7 +379,6 @@ impl Thread {
             }
             place?;
         }
-        self.list.extend(marks.into_iter().map(Seen::Mark));
         Ok(begin.elapsed())
     }
 
@@ -480,4 +524,63 @@ impl Thread {
 fn unreadable(path: &[u8], error: Errno) -> String {
     let path = Path::new(OsStr::from_bytes(path)).display();
     format!("{path} cannot be read ({error}), and is not watched; change its rights, or ignore it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rule::{Action, After, Rule};
+    use super::*;
+
+    /// What is told until nothing more is, with the kernel's queue filled before the thread reads it.
+    fn told(before: impl Fn(&Path), after: impl Fn(&Path)) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, marks) = (folder.path().join("source"), folder.path().join("marks"));
+        for made in [&source, &source.join("old"), &marks] {
+            std::fs::create_dir(made).unwrap();
+        }
+        let action = Action::Sync { target: "/srv".to_owned(), initial: false, then: After::Nothing };
+        let rule = Rule { path: source.clone(), action, ignore: Vec::new(), include: Vec::new() };
+        let filter = Filter::new(&rule, &source, None).unwrap();
+        let scope =
+            Scope { anchors: vec![source.clone()], rules: vec![(source.clone(), filter)], marks: marks.clone() };
+        let (out, mut receiver) = mpsc::channel(LISTS_WAITING_MAX);
+        let (mut thread, _) = Thread::new(scope, out);
+        let Ok(_took) = thread.begin() else { panic!("it begins") };
+        while receiver.try_recv().is_ok() {}
+        before(&source);
+        std::fs::write(marks.join("1"), "").unwrap();
+        after(&source);
+        let inotify = thread.inotify.clone().unwrap();
+        let mut buffer = [MaybeUninit::uninit(); EVENTS_BYTES];
+        let mut reader = inotify::Reader::new(&*inotify, &mut buffer);
+        let Ok(()) = thread.round(&inotify, &mut reader) else { panic!("it goes on") };
+        let name =
+            |path: &[u8]| String::from_utf8_lossy(below(path, source.as_os_str().as_bytes()).unwrap()).into_owned();
+        let list = thread.list.iter().map(|seen| match seen {
+            Seen::Path(path, Stamp::UNSURE) => format!("{} unsure", name(path)),
+            Seen::Path(path, _) => name(path),
+            Seen::Folder(path, names) => format!("{}/ {}", name(path), names.len()),
+            Seen::Mark(mark) => format!("mark {mark}"),
+            other => panic!("{other:?}"),
+        });
+        list.collect()
+    }
+
+    #[test]
+    fn what_comes_after_a_mark_is_not_taken_for_what_was_there() {
+        let write = |name: &'static str| move |source: &Path| std::fs::write(source.join(name), "x").unwrap();
+        assert_eq!(told(write("a"), |_| {}), ["a", "mark 1"]);
+        assert_eq!(told(|_| {}, write("a")), ["a unsure", "mark 1", "a"]);
+        assert_eq!(told(write("a"), write("a")), ["a unsure", "mark 1", "a"]);
+        assert_eq!(told(write("a"), write("b")), ["a", "b unsure", "mark 1", "b"]);
+        // Nobody knows which of what is in a new folder came before the mark.
+        let folder = |source: &Path| std::fs::create_dir(source.join("new")).unwrap();
+        assert_eq!(told(folder, write("new/b")), ["new unsure", "mark 1", "new", "new/ 1"]);
+        // What is below a folder that stays is not unsure with it.
+        let rights = |source: &Path| {
+            let rights = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            std::fs::set_permissions(source.join("old"), rights).unwrap();
+        };
+        assert_eq!(told(|_| {}, rights), ["mark 1", "old"]);
+    }
 }

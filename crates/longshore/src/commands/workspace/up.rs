@@ -1,5 +1,7 @@
 //! `longshore up`.
 
+use std::collections::BTreeSet;
+
 use ::workspace::attend::{End, Signal, attend};
 use ::workspace::control;
 use ::workspace::logs;
@@ -127,14 +129,17 @@ async fn attached(
     Ok(())
 }
 
-/// What services write from now on.
+/// What services write from now on, but for those that are to be left out.
 async fn lines(workspace: &Workspace, name: &str, from: Micros) -> api::Result<AbortOnDropHandle<()>> {
     let options = logs::Options { tail_lines: 0, follow: true, ..logs::Options::default() };
     let engine = workspace.engine().clone();
+    let services = workspace.loaded().project.services.iter();
+    let detached: BTreeSet<String> =
+        services.filter(|(_, service)| service.detached).map(|(name, _)| name.clone()).collect();
     let mut lines = logs::lines(engine, name, options).await.map_err(::workspace::Error::from)?;
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
         while let Some(Ok(line)) = lines.recv().await {
-            if line.line.at >= from {
+            if line.line.at >= from && !detached.contains(&line.service) {
                 output::stream(&super::logs::text(&line));
             }
         }
