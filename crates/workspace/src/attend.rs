@@ -90,6 +90,8 @@ pub async fn attend(
             },
             due = next(&mut follower), if end.is_none() => match due {
                 Ok(Due::Nothing) => {}
+                Ok(Due::RestartBegins(containers)) => supervisor.restart_begins(&containers),
+                Ok(Due::RestartEnds(containers)) => supervisor.restart_ends(&containers),
                 Ok(Due::Rebuild) => {
                     if let Some(follower) = &mut follower {
                         follower.builds_begin(&prepared.wanted);

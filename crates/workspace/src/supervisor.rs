@@ -58,6 +58,10 @@ pub struct Supervisor {
     starting: BTreeSet<String>,
     /// Containers that this process stops: their end is no failure.
     stopping: BTreeSet<String>,
+    /// Containers that somebody else in this process restarts: they count as what they were until that is over.
+    restarting: BTreeSet<String>,
+    /// Containers whose next end belongs to a restart, and is no failure, whenever it is heard of.
+    ending: BTreeSet<String>,
     deaths: BTreeMap<String, u32>,
     /// The engine does not answer, since so many tries.
     lost: Option<usize>,
@@ -116,6 +120,8 @@ impl Supervisor {
             events: None,
             starting: BTreeSet::new(),
             stopping: BTreeSet::new(),
+            restarting: BTreeSet::new(),
+            ending: BTreeSet::new(),
             deaths: BTreeMap::new(),
             lost: None,
             is_dirty: false,
@@ -142,6 +148,21 @@ impl Supervisor {
                 let _ended = engine.container_kill(&id, "SIGKILL").await;
                 Ended { key: format!("kill {id}"), action: None, result: Ok(Outcome::Done) }
             });
+        }
+    }
+
+    /// These containers are restarted, for a reason of their own, from now until [`Supervisor::restart_ends`].
+    pub fn restart_begins(&mut self, containers: &[String]) {
+        self.restarting.extend(containers.iter().cloned());
+        self.ending.extend(containers.iter().cloned());
+    }
+
+    /// They were restarted, or could not be.
+    pub fn restart_ends(&mut self, containers: &[String]) {
+        for id in containers {
+            if self.restarting.remove(id) {
+                self.look_at(id);
+            }
         }
     }
 
@@ -252,7 +273,13 @@ impl Supervisor {
 
     /// Looks at everything. Only while no step is under way: a list may be older than a step's end.
     async fn observe(&mut self) -> Result<(), EngineError> {
-        self.observed = look(self.engine.as_ref(), &self.workspace).await?;
+        let mut observed = look(self.engine.as_ref(), &self.workspace).await?;
+        for id in &self.restarting {
+            if let (Some(known), Some(found)) = (self.observed.containers.get(id), observed.containers.get_mut(id)) {
+                (found.state, found.health, found.exit_code) = (known.state, known.health, known.exit_code);
+            }
+        }
+        self.observed = observed;
         let running = self.observed.containers.values().filter(|found| found.state == ContainerState::Running);
         self.memory.started.extend(running.map(|found| found.id.clone()));
         Ok(())
@@ -490,6 +517,12 @@ impl Supervisor {
             }
             return;
         }
+        if self.restarting.contains(id) && event.kind != EventKind::Destroy {
+            if matches!(event.kind, EventKind::Die(_)) {
+                self.ending.remove(id);
+            }
+            return;
+        }
         match event.kind {
             EventKind::Create | EventKind::OutOfMemory => {}
             EventKind::Start => {
@@ -524,7 +557,8 @@ impl Supervisor {
         if self.stopping.contains(id) {
             return;
         }
-        if self.wanted_of(id).is_some_and(|container| container.restart != WantedRestart::No) {
+        let is_failure = !self.ending.remove(id);
+        if is_failure && self.wanted_of(id).is_some_and(|container| container.restart != WantedRestart::No) {
             let deaths = self.deaths.entry(id.to_owned()).or_default();
             *deaths += 1;
             if *deaths >= DEATHS_MAX {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use compose::model::Condition::{ServiceCompletedSuccessfully as Completed, ServiceHealthy as Healthy};
 use engine::fake::FakeEngine;
+use engine::wanted::WantedRestart;
 use engine::{ContainerState, Engine as _, Health};
 use workspace::plan::Standing;
 use workspace::progress::Told;
@@ -156,4 +157,30 @@ async fn what_ended_with_the_engine_is_started_again_when_it_is_back() {
     };
     tokio::time::timeout(LIMIT, back).await.unwrap();
     assert_eq!(end_state(&engine).await["web"].1, ContainerState::Running);
+}
+
+/// Saves restart a container as often as somebody saves.
+#[tokio::test]
+async fn a_container_that_is_restarted_for_a_save_has_not_failed() {
+    let engine = engine();
+    let mut wanted = wanted(&[Spec::new("web", &[])]);
+    wanted.services.get_mut("web").unwrap().containers[0].restart = WantedRestart::UnlessStopped;
+    let (mut supervisor, mut told) = supervisor(&engine).await;
+    supervisor.aim(Goal::Run(Arc::new(wanted)));
+    tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+    let id = supervisor.observed().containers.keys().next().unwrap().clone();
+    while told.try_recv().is_ok() {}
+    for _ in 0..8 {
+        supervisor.restart_begins(std::slice::from_ref(&id));
+        engine.container_restart(&id, Duration::ZERO).await.unwrap();
+        // The events of the restart, some before its end and some after.
+        tokio::time::timeout(LIMIT, supervisor.wait()).await.unwrap();
+        supervisor.turn();
+        supervisor.restart_ends(std::slice::from_ref(&id));
+        tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+    }
+    assert_eq!(supervisor.standing()["web"], Standing::Ready);
+    assert_eq!(supervisor.failures().count(), 0);
+    let failed = std::iter::from_fn(|| told.try_recv().ok()).find(|told| matches!(told, Told::Failed { .. }));
+    assert_eq!(failed, None);
 }
