@@ -1,6 +1,8 @@
 //! A workspace that a terminal is attached to: kept as it should be until it is told to end, and changed by what other
 //! commands ask for meanwhile.
 
+use std::collections::BTreeSet;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Answer, Asked, Order};
@@ -9,7 +11,8 @@ use crate::follow::{Due, Follower};
 use crate::plan::Standing;
 use crate::progress::{Told, Voice};
 use crate::supervisor::{Goal, Supervisor};
-use crate::workspace::{Prepared, Workspace};
+use crate::wanted::{Origin, WantedService};
+use crate::workspace::{Prepared, Sources, Workspace};
 
 /// Why a workspace that was attended to ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,10 +96,11 @@ pub async fn attend(
                 Ok(Due::RestartBegins(containers)) => supervisor.restart_begins(&containers),
                 Ok(Due::RestartEnds(containers)) => supervisor.restart_ends(&containers),
                 Ok(Due::Rebuild) => {
+                    let services = follower.as_ref().map(Follower::rebuilding).unwrap_or_default();
                     if let Some(follower) = &mut follower {
-                        follower.builds_begin(&prepared.wanted);
+                        follower.builds_begin(&services);
                     }
-                    match rebuilt(workspace).await {
+                    match rebuilt(workspace, &services).await {
                         Ok(next) => {
                             workspace.commit(next.state.clone())?;
                             prepared = next;
@@ -119,7 +123,8 @@ pub async fn attend(
                     pending.push(Pending { service: None, answer: asked.answer });
                 }
                 Order::Switch { service, develop } if end.is_none() => {
-                    match switch(workspace, &service, develop).await {
+                    let rebuilding = follower.as_ref().map(Follower::rebuilding).unwrap_or_default();
+                    match switch(workspace, &service, develop, rebuilding).await {
                         Ok(next) => {
                             next.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
                             workspace.commit(next.state.clone())?;
@@ -152,7 +157,10 @@ async fn follow(workspace: &Workspace, prepared: &Prepared, voice: &Voice) -> Re
     let started = Follower::start(engine, workspace.folder(), &state, &prepared.wanted, project, voice.clone());
     let mut follower = started.await?;
     if let Some(follower) = &mut follower {
-        follower.builds_begin(&prepared.wanted);
+        let from_source = |(name, service): (&'_ String, &WantedService)| {
+            matches!(service.origin, Origin::Source(_)).then(|| name.clone())
+        };
+        follower.builds_begin(&prepared.wanted.services.iter().filter_map(from_source).collect::<Vec<_>>());
     }
     Ok(follower)
 }
@@ -164,18 +172,24 @@ async fn next(follower: &mut Option<Follower>) -> Result<Due, Error> {
     }
 }
 
-/// What should be after sources changed.
-async fn rebuilt(workspace: &mut Workspace) -> Result<Prepared, Error> {
+/// What should be after the sources of these services changed.
+async fn rebuilt(workspace: &mut Workspace, services: &BTreeSet<String>) -> Result<Prepared, Error> {
     workspace.reload()?;
     let state = workspace.known_state()?.clone();
-    workspace.prepare(state).await
+    workspace.prepare(state, Sources::Of(services)).await
 }
 
-/// What should be once a service comes from somewhere else.
+/// What should be once a service comes from somewhere else; the others stay as they are, but for those that are being
+/// built again.
 ///
 /// # Errors
 /// There is no such service, or it cannot come from there.
-pub async fn switch(workspace: &mut Workspace, service: &str, develop: bool) -> Result<Prepared, Error> {
+pub async fn switch(
+    workspace: &mut Workspace,
+    service: &str,
+    develop: bool,
+    rebuilding: BTreeSet<String>,
+) -> Result<Prepared, Error> {
     workspace.reload()?;
     crate::resolve::service_known(&workspace.loaded().project, service)?;
     let mut state = workspace.known_state()?.clone();
@@ -184,7 +198,9 @@ pub async fn switch(workspace: &mut Workspace, service: &str, develop: bool) -> 
     } else {
         state.develop.remove(service);
     }
-    workspace.prepare(state).await
+    let mut services = rebuilding;
+    services.insert(service.to_owned());
+    workspace.prepare(state, Sources::Of(&services)).await
 }
 
 fn answer(supervisor: &Supervisor, service: Option<&str>) -> Answer {

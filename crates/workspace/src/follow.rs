@@ -1,6 +1,6 @@
 //! What a developer saves, brought to the services from source: between the [`crate::watch`] and the supervisor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,12 +82,13 @@ impl Follower {
     }
 
     /// Builds of these services begin now, from the source as it is.
-    pub fn builds_begin(&mut self, wanted: &Wanted) {
-        for (name, service) in &wanted.services {
-            if matches!(service.origin, Origin::Source(_)) {
-                self.watcher.build_begins(name);
-            }
-        }
+    pub fn builds_begin<'s>(&mut self, services: impl IntoIterator<Item = &'s String>) {
+        services.into_iter().for_each(|service| self.watcher.build_begins(service));
+    }
+
+    /// Services that are to be built again, until everything is settled.
+    pub fn rebuilding(&self) -> BTreeSet<String> {
+        self.rebuilding.iter().map(|batch| batch.service.clone()).collect()
     }
 
     /// Everything is settled: says which containers there are, and that what was rebuilt is.

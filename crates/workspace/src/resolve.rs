@@ -16,8 +16,8 @@ use engine::machine::{Machine, Place, WantedPort};
 use crate::error::{Error, ErrorKind};
 use crate::ports::{Assigned, Declared};
 use crate::wanted::{
-    LABEL_AWAITS, LABEL_CHECKOUT, LABEL_GRACE, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT, Origin, SourceBuild, Wanted,
-    WantedService, labels_of,
+    LABEL_AWAITS, LABEL_CHECKOUT, LABEL_GRACE, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT, LABEL_SOURCE, Origin,
+    SourceBuild, Wanted, WantedService, labels_of,
 };
 
 /// Containers of one service at most: a laptop is no cluster.
@@ -175,8 +175,10 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
             let mut labels = labels.clone();
             labels.insert(LABEL_SERVICE.to_owned(), name.clone());
             labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
-            if let Origin::Release { id, .. } = &origin {
-                labels.insert(LABEL_RELEASE.to_owned(), id.to_string());
+            match &origin {
+                Origin::Release { id, .. } => drop(labels.insert(LABEL_RELEASE.to_owned(), id.to_string())),
+                Origin::Source(source) => drop(labels.insert(LABEL_SOURCE.to_owned(), source.inputs.clone())),
+                Origin::Image { .. } => {}
             }
             let awaited: Vec<&str> = awaits.keys().map(String::as_str).collect();
             labels.insert(LABEL_AWAITS.to_owned(), awaited.join(","));

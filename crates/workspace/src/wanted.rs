@@ -18,6 +18,8 @@ pub const LABEL_SLOT: &str = "dev.longshore.slot";
 pub const LABEL_CHECKOUT: &str = "dev.longshore.checkout";
 /// The release that a container was made from; source has none.
 pub const LABEL_RELEASE: &str = "dev.longshore.release";
+/// Digest of what its image was built from; a release has none.
+pub const LABEL_SOURCE: &str = "dev.longshore.source";
 /// Services that this one awaits, with commas between them: what stops after what is known without any file.
 pub const LABEL_AWAITS: &str = "dev.longshore.awaits";
 /// How long a container may take to stop, in milliseconds: known without any file.

@@ -22,7 +22,7 @@ use crate::resolve::{Chosen, Outside, Parts, choose, resolve};
 use crate::source::Context;
 use crate::state::{State, Store};
 use crate::supervisor::look;
-use crate::wanted::{LABEL_CHECKOUT, Wanted, labels_of};
+use crate::wanted::{LABEL_CHECKOUT, LABEL_SOURCE, Wanted, labels_of, place_of};
 
 /// The environment whose releases run unless another is named.
 const ENV_DEFAULT: &str = "prod";
@@ -53,6 +53,24 @@ pub struct Workspace {
     engine: Arc<dyn Engine>,
     hub: HubClient,
     variable: Variable,
+}
+
+/// Which services from source are taken as their source is now.
+#[derive(Debug, Clone, Copy)]
+pub enum Sources<'a> {
+    /// All.
+    All,
+    /// These. Another that has a container stays at what that was built from, whatever was saved since.
+    Of(&'a BTreeSet<String>),
+}
+
+impl Sources<'_> {
+    fn has(self, service: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(services) => services.contains(service),
+        }
+    }
 }
 
 /// What should be, and what is.
@@ -201,14 +219,22 @@ impl Workspace {
     ///
     /// # Errors
     /// The engine does not answer; the hub does not, and never did; what the project asks for cannot be had.
-    pub async fn prepare(&self, state: State) -> Result<Prepared, Error> {
-        let likely: BTreeMap<String, Build> = self.builds(&state.develop);
+    pub async fn prepare(&self, state: State, sources: Sources<'_>) -> Result<Prepared, Error> {
+        let fresh = state.develop.iter().filter(|service| sources.has(service)).cloned().collect();
+        let likely: BTreeMap<String, Build> = self.builds(&fresh);
         let (observed, known, likely) = tokio::join!(
             look(self.engine.as_ref(), &state.workspace),
             releases::ask(&self.hub, &self.store, &state.app, &state.env),
             self.digests(likely),
         );
         let (observed, known, mut inputs) = (observed?, known?, likely?);
+        for labels in observed.containers.values().map(|found| &found.labels) {
+            if let Some((service, _)) = place_of(labels).filter(|(service, _)| !sources.has(service))
+                && let Some(source) = labels.get(LABEL_SOURCE)
+            {
+                inputs.insert(service.to_owned(), source.clone());
+            }
+        }
         let releases = &known.remembered.releases;
         let parts = Parts {
             workspace: &state.workspace,

@@ -132,6 +132,9 @@ async fn attended(laptop: &Laptop) -> anyhow::Result<()> {
     .await?;
     ensure!(laptop.ps().await?["web"]["container"] == before["web"]["container"], "a sync replaces nothing");
     laptop.run("dev store").await?;
+    let rows = laptop.ps().await?;
+    ensure!(rows["store"]["container"] != before["store"]["container"], "store is built from what was saved");
+    ensure!(rows["web"]["container"] == before["web"]["container"], "another service was touched, which has the save");
     let refused = laptop.said("up").await?;
     ensure!(refused.code == Some(4) && refused.err.contains("attended to already"), "{}", refused.err);
     let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())).context("it runs")?;

@@ -1,5 +1,7 @@
 //! `longshore dev` and `longshore undev`.
 
+use std::collections::BTreeSet;
+
 use ::workspace::attend::switch;
 use ::workspace::control::{self, Order};
 use ::workspace::progress::{Told, Voice};
@@ -54,7 +56,7 @@ async fn run(global: &Global, place: Place, service: String, develop: bool) -> a
         }
         Err(error) => return Err(in_use(error)),
     };
-    let prepared = switch(&mut workspace, &service, develop).await?;
+    let prepared = switch(&mut workspace, &service, develop, BTreeSet::new()).await?;
     workspace.commit(prepared.state.clone())?;
     let (voice, told) = Voice::new();
     let shown = show::show(told, &format!("switching {service}"));

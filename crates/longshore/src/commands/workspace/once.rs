@@ -6,7 +6,7 @@ use ::workspace::once::{self, Once};
 use ::workspace::progress::{Told, Voice};
 use ::workspace::supervisor::{Goal, Supervisor};
 use ::workspace::wanted::{Origin, Wanted};
-use ::workspace::workspace::{Prepared, Workspace};
+use ::workspace::workspace::{Prepared, Sources, Workspace};
 use api::{EnvName, Problem};
 use base::folder::FolderError;
 use engine::WantedContainer;
@@ -60,7 +60,7 @@ pub(in crate::commands) async fn run(global: &Global, args: RunArgs) -> api::Res
     ::workspace::resolve::service_known(&workspace.loaded().project, &args.service)?;
     let mut state = workspace.state_for(None).await?;
     let asked = std::mem::replace(&mut state.services, [args.service.clone()].into());
-    let mut prepared = workspace.prepare(state).await?;
+    let mut prepared = workspace.prepare(state, Sources::All).await?;
     prepared.state.services = asked;
     let terminal = !args.no_terminal && terminal::is_interactive();
     let once = Once { command: some(args.command), terminal, stdin: terminal, masked: false };
@@ -73,7 +73,7 @@ pub(in crate::commands) async fn debug(global: &Global, args: DebugArgs) -> api:
     let mut state = workspace.state_for(Some(args.env.clone())).await?;
     state.develop.clear();
     state.services = [args.service.clone()].into();
-    let prepared = workspace.prepare(state).await?;
+    let prepared = workspace.prepare(state, Sources::All).await?;
     let origin = prepared.wanted.services.get(&args.service).map(|service| &service.origin);
     if !matches!(origin, Some(Origin::Release { .. })) {
         return Err(Problem::new(404, "release-missing", "The environment has no release of the service")

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ::workspace::progress::Voice;
 use ::workspace::status::{Proof, Row, rows};
 use ::workspace::wanted::Origin;
-use ::workspace::workspace::{Address, Prepared};
+use ::workspace::workspace::{Address, Prepared, Sources};
 use engine::{ContainerState, Health};
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ struct Shown<'a> {
 pub(in crate::commands) async fn run(global: &Global, place: Place) -> api::Result<()> {
     let workspace = place.open(global)?;
     let state = workspace.known_state()?.clone();
-    let prepared = workspace.prepare(state).await?;
+    let prepared = workspace.prepare(state, Sources::All).await?;
     let (voice, _unheard) = Voice::new();
     let images = workspace.images(&prepared.state.workspace, voice)?;
     let mut known = images.known();

@@ -8,7 +8,7 @@ use ::workspace::logs;
 use ::workspace::plan::Standing;
 use ::workspace::progress::{Told, Voice};
 use ::workspace::supervisor::{Goal, Supervisor};
-use ::workspace::workspace::{Prepared, Workspace};
+use ::workspace::workspace::{Prepared, Sources, Workspace};
 use api::{EnvName, Micros, Problem};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,7 +51,7 @@ pub(in crate::commands) async fn run(global: &Global, args: Args) -> api::Result
     let mut state = workspace.state_for(args.from).await?;
     state.develop.extend(args.dev);
     state.services = args.services.into_iter().collect();
-    let prepared = workspace.prepare(state).await?;
+    let prepared = workspace.prepare(state, Sources::All).await?;
     workspace.commit(prepared.state.clone())?;
     let (voice, told) = Voice::new();
     let _shown = show::show(told, &format!("starting {}", prepared.state.workspace));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ::workspace::progress::Voice;
 use ::workspace::supervisor::{Goal, Supervisor};
 use ::workspace::volumes;
+use ::workspace::workspace::Sources;
 use base::folder::FolderError;
 
 use super::{Place, in_use, show};
@@ -55,7 +56,7 @@ async fn go(global: &Global, place: Place, name: &str, file: Option<PathBuf>, sa
         }
         error => in_use(error),
     })?;
-    let prepared = workspace.prepare(workspace.known_state()?.clone()).await?;
+    let prepared = workspace.prepare(workspace.known_state()?.clone(), Sources::All).await?;
     let file = file.unwrap_or_else(|| workspace.store().volume_file(name));
     let (voice, told) = Voice::new();
     let _shown = show::show(told, &format!("{} {name}", if save { "saving" } else { "restoring" }));
