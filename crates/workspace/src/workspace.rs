@@ -1,14 +1,15 @@
 //! A workspace as commands use it: what its checkout, its state and the hub say, brought together into what should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::EnvName;
 use api::client::HubClient;
 use compose::model::{Build, Protocol};
-use engine::Engine;
 use engine::machine::WantedFileKind;
+use engine::{Engine, Labels};
 
 use crate::contents::{self, digests};
 use crate::error::{Error, ErrorKind};
@@ -41,6 +42,8 @@ pub struct Choice {
     pub name: Option<String>,
     /// Profiles that were named.
     pub profiles: BTreeSet<String>,
+    /// The engine's machine, when that is another one: published ports are found there.
+    pub machine: Option<String>,
 }
 
 /// A workspace.
@@ -227,8 +230,10 @@ impl Workspace {
         inputs.extend(self.digests(self.builds(&others)).await?);
         let declared = crate::resolve::ports(&chosen);
         let held = observed.containers.values().flat_map(|found| &found.ports).map(|(published, _)| *published);
-        let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut ports::is_free)?;
-        let addresses = addresses(&declared, &assigned, &state);
+        let taken = self.taken_elsewhere().await?;
+        let mut is_free = |port| taken.as_ref().map_or_else(|| ports::is_free(port), |taken| !taken.contains(&port));
+        let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut is_free)?;
+        let addresses = self.addresses(&declared, &assigned, &state);
         let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, self.variable.as_ref())?;
         let home = std::env::home_dir().map(|home| home.display().to_string());
         let outside = Outside {
@@ -236,6 +241,11 @@ impl Workspace {
             ports: &assigned,
             folder: &self.checkout.folder.display().to_string(),
             home: home.as_deref(),
+            // Nobody gets to the loopback of another machine.
+            host_ip: match &self.choice.machine {
+                None => Ipv4Addr::LOCALHOST,
+                Some(_) => Ipv4Addr::UNSPECIFIED,
+            },
             configs: &digests(&contents, WantedFileKind::Config),
             secrets: &digests(&contents, WantedFileKind::Secret),
         };
@@ -293,9 +303,37 @@ impl Workspace {
         work.await.map_err(|error| Error::new(ErrorKind::Build, error.to_string(), "Try again."))?
     }
 
+    /// Ports that are taken on the engine's machine, when that is another one: nobody can be asked but the engine.
+    async fn taken_elsewhere(&self) -> Result<Option<BTreeSet<u16>>, Error> {
+        if self.choice.machine.is_none() {
+            return Ok(None);
+        }
+        let found = self.engine.container_summaries(&Labels::new()).await?;
+        Ok(Some(found.iter().flat_map(|found| &found.ports).map(|(published, _)| *published).collect()))
+    }
+
+    fn addresses(&self, declared: &[ports::Declared], assigned: &Assigned, state: &State) -> Vec<Address> {
+        let of_one = |one: &ports::Declared| {
+            let port = *assigned.get(&one.key()).filter(|_| one.protocol == Protocol::Tcp)?;
+            let url = match &self.choice.machine {
+                None => ports::address(&one.service, &state.workspace, port),
+                Some(machine) => format!("http://{machine}:{port}"),
+            };
+            let (service, instead_of) = (one.service.clone(), one.published.filter(|published| *published != port));
+            Some(Address { service, target: one.target, url, instead_of })
+        };
+        declared.iter().filter_map(of_one).collect()
+    }
+
     fn notes(&self, known: &Known, chosen: &BTreeMap<String, Chosen>, state: &State) -> Vec<String> {
         let mut notes = self.loaded.warnings.clone();
         let env = &state.env;
+        if let Some(machine) = &self.choice.machine
+            && chosen.values().any(|chosen| !chosen.definition.service.ports.is_empty())
+        {
+            notes
+                .push(format!("the engine is on {machine}: ports are published on its network, not on this machine's"));
+        }
         if let Some(why) = &known.stale {
             notes.push(format!("{why}; going on with what {env} had at {}", known.remembered.at));
         }
@@ -328,17 +366,4 @@ impl Workspace {
         }
         notes
     }
-}
-
-fn addresses(declared: &[ports::Declared], assigned: &Assigned, state: &State) -> Vec<Address> {
-    let of_one = |one: &ports::Declared| {
-        let port = *assigned.get(&one.key()).filter(|_| one.protocol == Protocol::Tcp)?;
-        Some(Address {
-            service: one.service.clone(),
-            target: one.target,
-            url: ports::address(&one.service, &state.workspace, port),
-            instead_of: one.published.filter(|published| *published != port),
-        })
-    };
-    declared.iter().filter_map(of_one).collect()
 }

@@ -64,7 +64,8 @@ async fn from_source(folder: &Path) -> anyhow::Result<()> {
     std::fs::write(checkout.join("store/page"), "first\n")?;
     let environments = checkout.join("environments.yaml");
     std::fs::write(&environments, "environments: {prod: {target: {docker: {hosts: [none]}}}}")?;
-    let laptop = Laptop { checkout, state: folder.join("state"), hub: hub.url(""), data: folder.join("hub") };
+    let (state, data) = (folder.join("state"), folder.join("hub"));
+    let laptop = Laptop { checkout, state, hub: hub.url(""), data, engine: None };
     // The hub listens before its token is there.
     rig::until("no environment", LIMIT, || async { laptop.run("env apply -f environments.yaml").await.ok() }).await?;
     let said = laptop.run("up --detach").await?;
