@@ -211,7 +211,13 @@ impl Workspace {
             releases::ask(&self.hub, &self.store, &state.app, &state.env),
             self.digests(likely),
         );
-        let (observed, known, mut inputs) = (observed?, known?, likely?);
+        let (observed, mut inputs) = (observed?, likely?);
+        let (known, away) = match known {
+            Err(error) if error.kind == ErrorKind::HubUnreachable => {
+                (Known::blank(&state.app, &state.env, error.why.clone()), Some(error))
+            }
+            known => (known?, None),
+        };
         let releases = &known.remembered.releases;
         let parts = Parts {
             workspace: &state.workspace,
@@ -222,6 +228,9 @@ impl Workspace {
             services: &state.services,
         };
         let chosen = choose(&parts)?;
+        if let Some(error) = away {
+            needs_nothing(&chosen, &state, error)?;
+        }
         let others: BTreeSet<String> = chosen
             .iter()
             .filter(|(name, chosen)| chosen.release.is_none() && !inputs.contains_key(*name))
@@ -334,12 +343,18 @@ impl Workspace {
             notes
                 .push(format!("the engine is on {machine}: ports are published on its network, not on this machine's"));
         }
-        if let Some(why) = &known.stale {
-            notes.push(format!("{why}; going on with what {env} had at {}", known.remembered.at));
+        match &known.stale {
+            Some(why) if known.is_blank => {
+                notes.push(format!("{why}; what {env} has is not known"));
+                let named = chosen.keys().filter(|name| !state.develop.contains(*name));
+                notes.extend(named.map(|name| format!("{name} runs the image that the project names")));
+            }
+            Some(why) => notes.push(format!("{why}; going on with what {env} had at {}", known.remembered.at)),
+            None => {}
         }
         let new: Vec<&str> = chosen
             .iter()
-            .filter(|(name, chosen)| chosen.release.is_none() && !state.develop.contains(*name))
+            .filter(|(name, chosen)| chosen.release.is_none() && !known.is_blank && !state.develop.contains(*name))
             .map(|(name, _)| name.as_str())
             .collect();
         if !new.is_empty() {
@@ -366,4 +381,21 @@ impl Workspace {
         }
         notes
     }
+}
+
+/// Whether nothing of what is to run needs an environment of which nothing is known: all that can be built is worked on.
+fn needs_nothing(chosen: &BTreeMap<String, Chosen>, state: &State, error: Error) -> Result<(), Error> {
+    let needed = chosen
+        .iter()
+        .filter(|(name, chosen)| !state.develop.contains(*name) && chosen.definition.service.build.is_some());
+    let needed: Vec<&str> = needed.map(|(name, _)| name.as_str()).collect();
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let hint = format!(
+        "Connect to the hub once, or run what comes from {} from source as well: `longshore up --dev {}`.",
+        state.env,
+        needed.join(" ")
+    );
+    Err(Error { hint: Some(hint), ..error })
 }

@@ -76,6 +76,17 @@ async fn from_source(folder: &Path) -> anyhow::Result<()> {
     volumes(&laptop).await?;
     attended(&laptop).await?;
     hub.stop();
+    without_any_answer(Laptop { state: folder.join("another"), ..laptop }).await
+}
+
+/// A hub that never answered is needed for what is not worked on, and for nothing else.
+async fn without_any_answer(laptop: Laptop) -> anyhow::Result<()> {
+    let refused = laptop.said("up --detach --dev web").await?;
+    ensure!(refused.code != Some(0) && refused.err.contains("`longshore up --dev prepare store`"), "{}", refused.err);
+    let said = laptop.run("up --detach --dev prepare store web").await?;
+    ensure!(said.err.contains("what prod has is not known") && !said.err.contains("so they come"), "{}", said.err);
+    let rows = laptop.ps().await?;
+    ensure!(rows.values().all(|row| row["proof"]["source"]["changed"] == false), "{rows:#?}");
     laptop.run("down").await?;
     Ok(())
 }
