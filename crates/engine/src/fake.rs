@@ -270,6 +270,7 @@ impl State {
             tags: Vec::new(),
             digests: Vec::new(),
             labels: Labels::new(),
+            layers: Vec::new(),
             exposed: BTreeSet::new(),
             volumes: BTreeSet::new(),
             entrypoint: Vec::new(),

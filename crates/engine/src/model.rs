@@ -53,6 +53,9 @@ pub struct Image {
     pub digests: Vec<String>,
     /// Labels of the image's configuration.
     pub labels: Labels,
+    /// Digests of its layers, uncompressed and lowest first, where the engine loads another image on the same layers
+    /// without being sent them again. Empty where it does not: images that containerd keeps, say.
+    pub layers: Vec<String>,
     /// Ports that the image declares with EXPOSE, as `8080/tcp`.
     pub exposed: BTreeSet<String>,
     /// Paths that the image declares with VOLUME.

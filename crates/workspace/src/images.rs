@@ -10,19 +10,21 @@ use api::delivery::ImageAddress;
 use client::pull_through;
 use engine::build::BuildEvent;
 use engine::{Engine, Labels, Progress, PullProgress};
-use http::{HeaderMap, HeaderValue, Method, header};
-use oci::{Digest, Document, DocumentKind, MANIFEST_BYTES_MAX, Platform, media};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Archive;
 use crate::error::{Error, ErrorKind};
 use crate::progress::{Told, Voice};
+use crate::released;
 use crate::source::Context;
 use crate::state::KnownImages;
 use crate::wanted::{Origin, SourceBuild, WantedService};
 
 /// Images pulled side by side; the engine takes the layers of each three at a time.
 const PULLS_AT_ONCE: usize = 4;
+/// Images of the workspace that are looked through for layers which need not be sent.
+const HELD_LOOKED_AT_MAX: usize = 64;
 /// Images built side by side.
 const BUILDS_AT_ONCE: usize = 2;
 /// Messages of one pull or build that may wait to be shown.
@@ -41,6 +43,7 @@ struct Inner {
     voice: Voice,
     known: Mutex<KnownImages>,
     pulls: Semaphore,
+    loads: Semaphore,
     builds: Semaphore,
     registry: OnceCell<Registry>,
 }
@@ -69,6 +72,7 @@ impl Images {
             voice,
             known: Mutex::new(known),
             pulls: Semaphore::new(PULLS_AT_ONCE),
+            loads: Semaphore::new(1),
             builds: Semaphore::new(BUILDS_AT_ONCE),
             registry: OnceCell::new(),
         }))
@@ -102,7 +106,7 @@ impl Images {
     pub async fn ids(&self, service: &str, reference: &str, image: &ImageAddress) -> Result<BTreeSet<String>, Error> {
         match self.known().remove(reference) {
             Some(ids) => Ok(ids),
-            None => self.identify(service, image).await,
+            None => Ok(released::read(&self.0.hub, self.0.engine.as_ref(), service, image).await?.ids),
         }
     }
 
@@ -121,71 +125,74 @@ impl Images {
                 return Ok(ids);
             }
         }
-        let _turn = self.0.pulls.acquire().await;
-        let registry = self.0.registry.get_or_try_init(|| Registry::open(self.0.hub.clone())).await?;
-        let name = format!("{}/{}@{}", registry.address, image.repository, image.digest);
         self.0.voice.tell(Told::Pulling { service: service.to_owned() });
-        engine.image_pull(&name, self.pull_progress(service)).await?;
-        let found = engine.image_inspect(&name).await?.filter(|found| ids.contains(&found.id));
-        let Some(found) = found else {
-            let why = format!("the engine has something else under {name} than the hub says");
-            return Err(Error::new(ErrorKind::Engine, why, "Remove that image, and try again."));
-        };
-        engine.image_tag(&found.id, reference).await?;
-        engine.image_remove(&name).await?;
+        match engine.place().await?.shares_network {
+            true => self.pull(service, reference, image, &ids).await?,
+            false => self.load(service, reference, image).await?,
+        }
         self.0.voice.tell(Told::Pulled { service: service.to_owned() });
         Ok(ids)
     }
 
-    /// The ids by which an engine may know an image: digest of the index, of the platform's manifest, or of its
-    /// configuration. Each follows from the one before, so that none of them needs to be trusted.
-    async fn identify(&self, service: &str, image: &ImageAddress) -> Result<BTreeSet<String>, Error> {
-        let mut ids = BTreeSet::from([image.digest.to_string()]);
-        let mut manifest = self.manifest(service, image, &image.digest).await?;
-        if let DocumentKind::Index(index) = &manifest.kind {
-            let version = self.0.engine.version().await?;
-            let fits = |platform: &Platform| platform.os == version.os && platform.architecture == version.architecture;
-            let entry = index.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(fits));
-            let Some(entry) = entry else {
-                let why = format!("the release of {service} has no image for {}/{}", version.os, version.architecture);
-                let hint = format!("Run it from source: `longshore dev {service}`.");
-                return Err(Error::new(ErrorKind::Refused, why, hint));
-            };
-            ids.insert(entry.digest.to_string());
-            manifest = self.manifest(service, image, &entry.digest).await?;
-        }
-        if let DocumentKind::Manifest(manifest) = &manifest.kind {
-            ids.insert(manifest.config.digest.to_string());
-        }
-        Ok(ids)
+    /// Lets the engine pull from a registry of this process.
+    async fn pull(
+        &self,
+        service: &str,
+        reference: &str,
+        image: &ImageAddress,
+        ids: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let engine = &self.0.engine;
+        let _turn = self.0.pulls.acquire().await;
+        let registry = self.0.registry.get_or_try_init(|| Registry::open(self.0.hub.clone())).await?;
+        let name = format!("{}/{}@{}", registry.address, image.repository, image.digest);
+        engine.image_pull(&name, self.pull_progress(service)).await?;
+        let found = engine.image_inspect(&name).await?.filter(|found| ids.contains(&found.id));
+        let found = found.ok_or_else(|| another(&name))?;
+        engine.image_tag(&found.id, reference).await?;
+        Ok(engine.image_remove(&name).await?)
     }
 
-    async fn manifest(&self, service: &str, image: &ImageAddress, digest: &Digest) -> Result<Document, Error> {
-        let away = |why: String| {
-            let why = format!("the release of {service} is not on this machine, and its image cannot be had: {why}");
-            let hint = format!("Connect to the hub, or run it from source: `longshore dev {service}`.");
-            Error::new(ErrorKind::HubUnreachable, why, hint)
-        };
-        let path = format!("/v2/{}/manifests/{digest}", image.repository);
-        let mut headers = HeaderMap::new();
-        let accepted = HeaderValue::from_str(&media::MANIFESTS.join(", "));
-        headers.insert(header::ACCEPT, accepted.map_err(|error| away(error.to_string()))?);
-        let asked = self.0.hub.registry(Method::GET, &path, headers).await;
-        let mut response = asked.map_err(|problem| away(problem.to_string()))?;
-        if !response.status().is_success() {
-            return Err(away(format!("the hub answered {} to GET {path}", response.status())));
-        }
-        let mut bytes = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| away(error.to_string()))? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() > MANIFEST_BYTES_MAX {
-                return Err(away(format!("a manifest has more than {MANIFEST_BYTES_MAX} bytes")));
+    /// Sends the image to an engine that does not get to this machine's loopback.
+    async fn load(&self, service: &str, reference: &str, image: &ImageAddress) -> Result<(), Error> {
+        let engine = &self.0.engine;
+        // One after another: a layer that several services have is sent once.
+        let _turn = self.0.loads.acquire().await;
+        let released = released::read(&self.0.hub, engine.as_ref(), service, image).await?;
+        let ids = released.ids.clone();
+        let whole = Archive::new(self.0.hub.clone(), service, released).await?;
+        let partial = whole.without(&self.layers_held().await?);
+        let id = match self.send(service, &partial).await {
+            // What it had may have been removed meanwhile.
+            Err(error) if partial.is_partial() => {
+                tracing::debug!(%error, service, "all layers are sent");
+                self.send(service, &whole).await?
             }
+            result => result?,
+        };
+        if !ids.contains(&id) {
+            return Err(another(&id));
         }
-        if !digest.matches(&bytes) {
-            return Err(away(format!("the hub gave other bytes than {digest}")));
+        engine.image_tag(&id, reference).await?;
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_owned(), ids);
+        Ok(())
+    }
+
+    async fn send(&self, service: &str, archive: &Archive) -> Result<String, Error> {
+        let (voice, service, total_bytes) = (self.0.voice.clone(), service.to_owned(), archive.layer_bytes());
+        let body = archive.body(move |done_bytes| {
+            voice.tell(Told::PullBytes { service: service.clone(), done_bytes, total_bytes });
+        });
+        Ok(self.0.engine.image_load(body, Progress::none()).await?)
+    }
+
+    /// The layers of the workspace's images that the engine has, image by image.
+    async fn layers_held(&self) -> Result<Vec<Vec<String>>, Error> {
+        let mut held = Vec::new();
+        for reference in self.known().keys().take(HELD_LOOKED_AT_MAX) {
+            held.extend(self.0.engine.image_inspect(reference).await?.map(|found| found.layers));
         }
-        Document::parse(&bytes, None).map_err(|error| away(error.to_string()))
+        Ok(held)
     }
 
     async fn named(&self, service: &str, reference: &str) -> Result<String, Error> {
@@ -256,6 +263,12 @@ impl Images {
         });
         Progress::to(sender)
     }
+}
+
+/// The engine has something else than what the release's digest leads to.
+fn another(name: &str) -> Error {
+    let why = format!("the engine has something else under {name} than the hub says");
+    Error::new(ErrorKind::Engine, why, "Remove that image, and try again.")
 }
 
 impl Registry {

@@ -8,6 +8,7 @@
 //! workspace's label; a released service runs under an image id that follows from its release's digest; every command may
 //! be killed at any moment, and the next one comes to the same end.
 
+mod archive;
 pub mod attend;
 pub mod contents;
 pub mod control;
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod ports;
 pub mod progress;
 pub mod project;
+mod released;
 pub mod releases;
 pub mod resolve;
 pub mod source;

@@ -121,6 +121,8 @@ pub struct Outside<'a> {
     pub folder: &'a str,
     /// The developer's own folder.
     pub home: Option<&'a str>,
+    /// Where ports are published that the project publishes nowhere in particular.
+    pub host_ip: Ipv4Addr,
     /// SHA-256 of the content of configs and secrets that are copied, by key.
     pub configs: &'a BTreeMap<String, String>,
     /// The same of secrets.
@@ -246,7 +248,7 @@ fn machine(
         target: port.target,
         protocol: port.protocol,
         // What a laptop runs is for who sits before it, unless the project says otherwise.
-        host_ip: Some(port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        host_ip: Some(port.host_ip.unwrap_or(IpAddr::V4(outside.host_ip))),
         published: outside.ports.get(&declared(name, port).key()).copied(),
     };
     Machine {

@@ -1,14 +1,15 @@
 //! A workspace as commands use it: what its checkout, its state and the hub say, brought together into what should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::EnvName;
 use api::client::HubClient;
 use compose::model::{Build, Protocol};
-use engine::Engine;
 use engine::machine::WantedFileKind;
+use engine::{Engine, Labels};
 
 use crate::contents::{self, digests};
 use crate::error::{Error, ErrorKind};
@@ -41,6 +42,8 @@ pub struct Choice {
     pub name: Option<String>,
     /// Profiles that were named.
     pub profiles: BTreeSet<String>,
+    /// The engine's machine, when that is another one: published ports are found there.
+    pub machine: Option<String>,
 }
 
 /// A workspace.
@@ -227,7 +230,13 @@ impl Workspace {
             releases::ask(&self.hub, &self.store, &state.app, &state.env),
             self.digests(likely),
         );
-        let (observed, known, mut inputs) = (observed?, known?, likely?);
+        let (observed, mut inputs) = (observed?, likely?);
+        let (known, away) = match known {
+            Err(error) if error.kind == ErrorKind::HubUnreachable => {
+                (Known::blank(&state.app, &state.env, error.why.clone()), Some(error))
+            }
+            known => (known?, None),
+        };
         for labels in observed.containers.values().map(|found| &found.labels) {
             if let Some((service, _)) = place_of(labels).filter(|(service, _)| !sources.has(service))
                 && let Some(source) = labels.get(LABEL_SOURCE)
@@ -245,6 +254,9 @@ impl Workspace {
             services: &state.services,
         };
         let chosen = choose(&parts)?;
+        if let Some(error) = away {
+            needs_nothing(&chosen, &state, error)?;
+        }
         let others: BTreeSet<String> = chosen
             .iter()
             .filter(|(name, chosen)| chosen.release.is_none() && !inputs.contains_key(*name))
@@ -253,8 +265,10 @@ impl Workspace {
         inputs.extend(self.digests(self.builds(&others)).await?);
         let declared = crate::resolve::ports(&chosen);
         let held = observed.containers.values().flat_map(|found| &found.ports).map(|(published, _)| *published);
-        let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut ports::is_free)?;
-        let addresses = addresses(&declared, &assigned, &state);
+        let taken = self.taken_elsewhere().await?;
+        let mut is_free = |port| taken.as_ref().map_or_else(|| ports::is_free(port), |taken| !taken.contains(&port));
+        let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut is_free)?;
+        let addresses = self.addresses(&declared, &assigned, &state);
         let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, self.variable.as_ref())?;
         let home = std::env::home_dir().map(|home| home.display().to_string());
         let outside = Outside {
@@ -262,6 +276,11 @@ impl Workspace {
             ports: &assigned,
             folder: &self.checkout.folder.display().to_string(),
             home: home.as_deref(),
+            // Nobody gets to the loopback of another machine.
+            host_ip: match &self.choice.machine {
+                None => Ipv4Addr::LOCALHOST,
+                Some(_) => Ipv4Addr::UNSPECIFIED,
+            },
             configs: &digests(&contents, WantedFileKind::Config),
             secrets: &digests(&contents, WantedFileKind::Secret),
         };
@@ -319,15 +338,49 @@ impl Workspace {
         work.await.map_err(|error| Error::new(ErrorKind::Build, error.to_string(), "Try again."))?
     }
 
+    /// Ports that are taken on the engine's machine, when that is another one: nobody can be asked but the engine.
+    async fn taken_elsewhere(&self) -> Result<Option<BTreeSet<u16>>, Error> {
+        if self.choice.machine.is_none() {
+            return Ok(None);
+        }
+        let found = self.engine.container_summaries(&Labels::new()).await?;
+        Ok(Some(found.iter().flat_map(|found| &found.ports).map(|(published, _)| *published).collect()))
+    }
+
+    fn addresses(&self, declared: &[ports::Declared], assigned: &Assigned, state: &State) -> Vec<Address> {
+        let of_one = |one: &ports::Declared| {
+            let port = *assigned.get(&one.key()).filter(|_| one.protocol == Protocol::Tcp)?;
+            let url = match &self.choice.machine {
+                None => ports::address(&one.service, &state.workspace, port),
+                Some(machine) => format!("http://{machine}:{port}"),
+            };
+            let (service, instead_of) = (one.service.clone(), one.published.filter(|published| *published != port));
+            Some(Address { service, target: one.target, url, instead_of })
+        };
+        declared.iter().filter_map(of_one).collect()
+    }
+
     fn notes(&self, known: &Known, chosen: &BTreeMap<String, Chosen>, state: &State) -> Vec<String> {
         let mut notes = self.loaded.warnings.clone();
         let env = &state.env;
-        if let Some(why) = &known.stale {
-            notes.push(format!("{why}; going on with what {env} had at {}", known.remembered.at));
+        if let Some(machine) = &self.choice.machine
+            && chosen.values().any(|chosen| !chosen.definition.service.ports.is_empty())
+        {
+            notes
+                .push(format!("the engine is on {machine}: ports are published on its network, not on this machine's"));
+        }
+        match &known.stale {
+            Some(why) if known.is_blank => {
+                notes.push(format!("{why}; what {env} has is not known"));
+                let named = chosen.keys().filter(|name| !state.develop.contains(*name));
+                notes.extend(named.map(|name| format!("{name} runs the image that the project names")));
+            }
+            Some(why) => notes.push(format!("{why}; going on with what {env} had at {}", known.remembered.at)),
+            None => {}
         }
         let new: Vec<&str> = chosen
             .iter()
-            .filter(|(name, chosen)| chosen.release.is_none() && !state.develop.contains(*name))
+            .filter(|(name, chosen)| chosen.release.is_none() && !known.is_blank && !state.develop.contains(*name))
             .map(|(name, _)| name.as_str())
             .collect();
         if !new.is_empty() {
@@ -356,15 +409,19 @@ impl Workspace {
     }
 }
 
-fn addresses(declared: &[ports::Declared], assigned: &Assigned, state: &State) -> Vec<Address> {
-    let of_one = |one: &ports::Declared| {
-        let port = *assigned.get(&one.key()).filter(|_| one.protocol == Protocol::Tcp)?;
-        Some(Address {
-            service: one.service.clone(),
-            target: one.target,
-            url: ports::address(&one.service, &state.workspace, port),
-            instead_of: one.published.filter(|published| *published != port),
-        })
-    };
-    declared.iter().filter_map(of_one).collect()
+/// Whether nothing of what is to run needs an environment of which nothing is known: all that can be built is worked on.
+fn needs_nothing(chosen: &BTreeMap<String, Chosen>, state: &State, error: Error) -> Result<(), Error> {
+    let needed = chosen
+        .iter()
+        .filter(|(name, chosen)| !state.develop.contains(*name) && chosen.definition.service.build.is_some());
+    let needed: Vec<&str> = needed.map(|(name, _)| name.as_str()).collect();
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let hint = format!(
+        "Connect to the hub once, or run what comes from {} from source as well: `longshore up --dev {}`.",
+        state.env,
+        needed.join(" ")
+    );
+    Err(Error { hint: Some(hint), ..error })
 }

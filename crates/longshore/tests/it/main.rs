@@ -11,6 +11,7 @@ mod browser;
 mod clients;
 mod command_line;
 mod database;
+mod elsewhere;
 mod housekeeping;
 mod image_pages;
 mod images;

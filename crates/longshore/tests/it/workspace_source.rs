@@ -64,7 +64,8 @@ async fn from_source(folder: &Path) -> anyhow::Result<()> {
     std::fs::write(checkout.join("store/page"), "first\n")?;
     let environments = checkout.join("environments.yaml");
     std::fs::write(&environments, "environments: {prod: {target: {docker: {hosts: [none]}}}}")?;
-    let laptop = Laptop { checkout, state: folder.join("state"), hub: hub.url(""), data: folder.join("hub") };
+    let (state, data) = (folder.join("state"), folder.join("hub"));
+    let laptop = Laptop { checkout, state, hub: hub.url(""), data, engine: None };
     // The hub listens before its token is there.
     rig::until("no environment", LIMIT, || async { laptop.run("env apply -f environments.yaml").await.ok() }).await?;
     let said = laptop.run("up --detach").await?;
@@ -75,6 +76,17 @@ async fn from_source(folder: &Path) -> anyhow::Result<()> {
     volumes(&laptop).await?;
     attended(&laptop).await?;
     hub.stop();
+    without_any_answer(Laptop { state: folder.join("another"), ..laptop }).await
+}
+
+/// A hub that never answered is needed for what is not worked on, and for nothing else.
+async fn without_any_answer(laptop: Laptop) -> anyhow::Result<()> {
+    let refused = laptop.said("up --detach --dev web").await?;
+    ensure!(refused.code != Some(0) && refused.err.contains("`longshore up --dev prepare store`"), "{}", refused.err);
+    let said = laptop.run("up --detach --dev prepare store web").await?;
+    ensure!(said.err.contains("what prod has is not known") && !said.err.contains("so they come"), "{}", said.err);
+    let rows = laptop.ps().await?;
+    ensure!(rows.values().all(|row| row["proof"]["source"]["changed"] == false), "{rows:#?}");
     laptop.run("down").await?;
     Ok(())
 }

@@ -64,6 +64,7 @@ fn columns(row: &Row, prepared: &Prepared) -> Vec<String> {
             Proof::Unknown { why } => format!("not proven: {why}"),
             Proof::Source { changed: false } => "from source".to_owned(),
             Proof::Source { changed: true } => "from source, changed since".to_owned(),
+            Proof::Image if prepared.known.is_blank => format!("not proven: what {env} has is not known"),
             Proof::Image => format!("not in {env}"),
             Proof::Absent => dash(),
         },
