@@ -229,7 +229,8 @@ impl Workspace {
         let held = observed.containers.values().flat_map(|found| &found.ports).map(|(published, _)| *published);
         let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut ports::is_free)?;
         let addresses = addresses(&declared, &assigned, &state);
-        let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, self.variable.as_ref())?;
+        let variable = |name: &str| (self.variable)(name).or_else(|| self.loaded.dotenv.get(name).cloned());
+        let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, &variable)?;
         let home = std::env::home_dir().map(|home| home.display().to_string());
         let outside = Outside {
             inputs: &inputs,
