@@ -160,9 +160,15 @@ impl FakeEngine {
             let number = u8::try_from(state.made % 200).unwrap_or(0) + 2;
             let subnets: BTreeMap<String, Option<Subnet>> =
                 state.networks.values().map(|network| (network.name.clone(), network.subnet)).collect();
+            let taken = state.ports_taken();
             let found = state.container(container)?;
             if found.seen.state == ContainerState::Running {
                 return Ok(());
+            }
+            if let Some(port) = ports(&found.wanted).find(|port| taken.contains(port)) {
+                let what = format!("cannot start container {container}");
+                let why = format!("Bind for 127.0.0.1:{port} failed: port is already allocated");
+                return Err(EngineError::new(ErrorKind::PortTaken, what, why));
             }
             found.seen.state = ContainerState::Running;
             found.seen.started = Some(Micros::now());
@@ -219,7 +225,18 @@ fn carries(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
+/// Ports of the machine that a container has published.
+fn ports(wanted: &WantedContainer) -> impl Iterator<Item = u16> {
+    wanted.machine.iter().flat_map(|machine| &machine.ports).filter_map(|port| port.published)
+}
+
 impl State {
+    /// Ports of the machine that somebody listens on.
+    fn ports_taken(&self) -> BTreeSet<u16> {
+        let running = self.containers.values().filter(|found| found.seen.state == ContainerState::Running);
+        running.flat_map(|found| ports(&found.wanted)).collect()
+    }
+
     /// Notes a call; fails it when the engine is to be gone.
     fn call(&mut self, text: String) -> Result<(), EngineError> {
         self.answer()?;

@@ -14,6 +14,9 @@ use crate::supervisor::{Goal, Supervisor};
 use crate::wanted::{Origin, WantedService};
 use crate::workspace::{Prepared, Sources, Workspace};
 
+/// How often ports are looked for again when others took those that were free.
+const PORT_TRIES_MAX: u32 = 5;
+
 /// Why a workspace that was attended to ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -36,6 +39,38 @@ struct Pending {
     answer: oneshot::Sender<Answer>,
 }
 
+/// Brings a workspace to what was prepared, and gives what that was in the end: a port may be taken between the look at it
+/// and the start of its container, as by another workspace that comes up at the same moment, and then another one is.
+///
+/// # Errors
+/// The engine went away, or what is asked for cannot be had.
+pub async fn bring_up(
+    workspace: &mut Workspace,
+    supervisor: &mut Supervisor,
+    prepared: Prepared,
+) -> Result<Prepared, Error> {
+    let mut prepared = prepared;
+    supervisor.aim(Goal::Run(prepared.wanted.clone()));
+    supervisor.settle().await?;
+    for _ in 0..PORT_TRIES_MAX {
+        if !supervisor.port_was_taken() {
+            break;
+        }
+        prepared = on_other_ports(workspace).await?;
+        supervisor.aim(Goal::Run(prepared.wanted.clone()));
+        supervisor.settle().await?;
+    }
+    Ok(prepared)
+}
+
+/// What should be now that a port is not free any more.
+async fn on_other_ports(workspace: &mut Workspace) -> Result<Prepared, Error> {
+    let state = workspace.known_state()?.clone();
+    let prepared = workspace.prepare(state, Sources::Of(&BTreeSet::new())).await?;
+    workspace.commit(prepared.state.clone())?;
+    Ok(prepared)
+}
+
 /// Keeps a workspace as it should be until a signal, or another command, ends it. `settled` is called whenever nothing is
 /// left to do, and with new addresses after a switch.
 ///
@@ -55,6 +90,7 @@ pub async fn attend(
     let mut pending: Vec<Pending> = Vec::new();
     let mut end: Option<End> = None;
     let mut was_settled = false;
+    let mut port_tries = 0;
     let mut follower = follow(workspace, &prepared, voice).await?;
     loop {
         let is_settled = supervisor.turn();
@@ -66,6 +102,12 @@ pub async fn attend(
                     let _unheard = one.answer.send(Answer::Done);
                 }
                 return Ok(end);
+            }
+            if supervisor.port_was_taken() && port_tries < PORT_TRIES_MAX {
+                port_tries += 1;
+                prepared = on_other_ports(workspace).await?;
+                supervisor.aim(Goal::Run(prepared.wanted.clone()));
+                continue;
             }
             if !was_settled {
                 settled(&prepared, supervisor);

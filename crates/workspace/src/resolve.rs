@@ -105,7 +105,9 @@ pub fn service_known(project: &Project, name: &str) -> Result<(), Error> {
 /// The ports that the chosen services publish, in order of service and port.
 pub fn ports(chosen: &BTreeMap<String, Chosen>) -> Vec<Declared> {
     let of_one = |(name, chosen): (&String, &Chosen)| {
-        chosen.definition.service.ports.iter().map(|port| declared(name, port)).collect::<Vec<_>>()
+        let ports = &chosen.definition.service.ports;
+        let slots = (1..=count(chosen)).map(|slot| ports.iter().map(move |port| declared(name, slot, port)));
+        slots.flatten().collect::<Vec<_>>()
     };
     chosen.iter().flat_map(of_one).collect()
 }
@@ -150,8 +152,10 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
     for (name, service) in chosen {
         let definition = &service.definition;
         let names = Names::new(parts.workspace, definition);
-        let machine = machine(name, definition, &containers, outside);
-        let place = Place::Workspace(&machine);
+        let machine = |slot| machine(name, slot, definition, &containers, outside);
+        let machines: Vec<Machine> = (1..=count(service)).map(machine).collect();
+        let first = machine(1);
+        let place = Place::Workspace(&first);
         for network in wanted_networks(definition, &names.networks, &labels, place)? {
             let is_external = network.workspace.as_ref().is_some_and(|network| network.external);
             if !is_external && !wanted.networks.iter().any(|known| known.name == network.name) {
@@ -167,13 +171,7 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
         let is_job = jobs.contains(name);
         let mut awaits = definition.service.depends_on.clone();
         awaits.retain(|other, _| chosen.contains_key(other));
-        let count = match (&service.release, definition.service.deploy.mode) {
-            (_, Mode::Replicated { replicas: 0 }) => 0,
-            // How many run elsewhere is about machines; one is what it takes here.
-            (Some(_), _) | (None, Mode::Global) => 1,
-            (None, Mode::Replicated { replicas }) => replicas.min(CONTAINERS_MAX),
-        };
-        let containers = (1..=count).map(|slot| {
+        let containers = (1..).zip(&machines).map(|(slot, machine)| {
             let mut labels = labels.clone();
             labels.insert(LABEL_SERVICE.to_owned(), name.clone());
             labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
@@ -195,7 +193,7 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
                 environment: BTreeMap::new(),
                 role: if is_job { Role::Job } else { Role::Service },
             };
-            let mut container = wanted_container(definition, &identity, place)?;
+            let mut container = wanted_container(definition, &identity, Place::Workspace(machine))?;
             container.labels.insert(LABEL_GRACE.to_owned(), container.stop_grace.as_millis().to_string());
             Ok(container)
         });
@@ -203,6 +201,16 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
         wanted.services.insert(name.clone(), WantedService { origin, containers, awaits, is_job });
     }
     Ok(wanted)
+}
+
+/// How many containers a service has here.
+fn count(service: &Chosen) -> u32 {
+    match (&service.release, service.definition.service.deploy.mode) {
+        (_, Mode::Replicated { replicas: 0 }) => 0,
+        // How many run elsewhere is about machines; one is what it takes here.
+        (Some(_), _) | (None, Mode::Global) => 1,
+        (None, Mode::Replicated { replicas }) => replicas.min(CONTAINERS_MAX),
+    }
 }
 
 /// Names on the engine of what a definition calls by its own.
@@ -237,9 +245,10 @@ fn container_name(workspace: &str, service: &str, slot: u32, definition: &Servic
     definition.container_name.clone().unwrap_or_else(|| format!("{workspace}-{service}-{slot}"))
 }
 
-/// What a service finds on this machine.
+/// What a container of a service finds on this machine.
 fn machine(
     name: &str,
+    slot: u32,
     definition: &ServiceDefinition,
     containers: &BTreeMap<String, String>,
     outside: &Outside<'_>,
@@ -249,7 +258,7 @@ fn machine(
         protocol: port.protocol,
         // What a laptop runs is for who sits before it, unless the project says otherwise.
         host_ip: Some(port.host_ip.unwrap_or(IpAddr::V4(outside.host_ip))),
-        published: outside.ports.get(&declared(name, port).key()).copied(),
+        published: outside.ports.get(&declared(name, slot, port).key()).copied(),
     };
     Machine {
         folder: outside.folder.to_owned(),
@@ -261,8 +270,9 @@ fn machine(
     }
 }
 
-fn declared(service: &str, port: &compose::model::Port) -> Declared {
-    Declared { service: service.to_owned(), target: port.target, protocol: port.protocol, published: port.published }
+fn declared(service: &str, slot: u32, port: &compose::model::Port) -> Declared {
+    let (service, target) = (service.to_owned(), port.target);
+    Declared { service, slot, target, protocol: port.protocol, published: port.published }
 }
 
 /// Where a service comes from, and its image's name on the engine.

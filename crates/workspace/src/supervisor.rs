@@ -69,6 +69,8 @@ pub struct Supervisor {
     is_dirty: bool,
     /// Containers are killed rather than asked to stop.
     in_haste: bool,
+    /// A container did not start because somebody else took its port.
+    port_taken: bool,
 }
 
 /// A step that has ended.
@@ -126,6 +128,7 @@ impl Supervisor {
             lost: None,
             is_dirty: false,
             in_haste: false,
+            port_taken: false,
         }
     }
 
@@ -136,6 +139,7 @@ impl Supervisor {
         self.memory.images = self.images.known();
         self.deaths.clear();
         self.standing.clear();
+        self.port_taken = false;
     }
 
     /// Containers are killed rather than asked to stop, from now on.
@@ -184,6 +188,11 @@ impl Supervisor {
     /// What did not work, in the order of keys.
     pub fn failures(&self) -> impl Iterator<Item = &String> {
         self.memory.failed.values()
+    }
+
+    /// Whether a container did not start because somebody else took its port after it was found free.
+    pub fn port_was_taken(&self) -> bool {
+        self.port_taken
     }
 
     /// Goes on until nothing is left to do.
@@ -492,6 +501,7 @@ impl Supervisor {
     fn failed(&mut self, key: String, action: &Action, error: &Error) {
         if let Action::Start { id, .. } = action {
             self.starting.remove(id);
+            self.port_taken |= error.kind == ErrorKind::PortTaken;
         }
         let service = match action {
             Action::Image { service, .. }

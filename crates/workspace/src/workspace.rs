@@ -269,7 +269,8 @@ impl Workspace {
         let mut is_free = |port| taken.as_ref().map_or_else(|| ports::is_free(port), |taken| !taken.contains(&port));
         let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut is_free)?;
         let addresses = self.addresses(&declared, &assigned, &state);
-        let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, self.variable.as_ref())?;
+        let variable = |name: &str| (self.variable)(name).or_else(|| self.loaded.dotenv.get(name).cloned());
+        let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, &variable)?;
         let home = std::env::home_dir().map(|home| home.display().to_string());
         let outside = Outside {
             inputs: &inputs,

@@ -19,6 +19,7 @@ mod lone;
 mod mirror;
 mod namespaces;
 mod page;
+mod public_projects;
 mod recovery;
 mod rollout;
 mod scene;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compose::model::Condition::{ServiceCompletedSuccessfully as Completed, ServiceHealthy as Healthy};
+use compose::model::Protocol;
 use engine::fake::FakeEngine;
+use engine::machine::WantedPort;
 use engine::wanted::WantedRestart;
-use engine::{ContainerState, Engine as _, Health};
+use engine::{ContainerState, Engine as _, Health, NetworkSpec, Progress};
 use workspace::plan::Standing;
 use workspace::progress::Told;
 use workspace::supervisor::{Goal, Supervisor, look};
@@ -130,6 +132,32 @@ async fn a_service_whose_dependency_is_unhealthy_waits_and_goes_on_when_it_recov
     };
     tokio::time::timeout(LIMIT, recovered).await.unwrap();
     assert!(end_state(&engine).await.contains_key("web"));
+}
+
+#[tokio::test]
+async fn a_port_that_somebody_took_meanwhile_is_said_and_another_is_taken() {
+    let engine = engine();
+    let on_port = |port: u16| {
+        let mut wanted = wanted(&[Spec::new("web", &[])]);
+        let container = &mut wanted.services.get_mut("web").unwrap().containers[0];
+        container.machine.get_or_insert_default().ports =
+            vec![WantedPort { target: 80, protocol: Protocol::Tcp, host_ip: None, published: Some(port) }];
+        wanted
+    };
+    engine.image_pull("service:1", Progress::none()).await.unwrap();
+    let mut stranger = on_port(8080).services["web"].containers[0].clone();
+    (stranger.name, stranger.labels) = ("stranger".to_owned(), BTreeMap::new());
+    stranger.networks = BTreeMap::from([("bridge".to_owned(), Vec::new())]);
+    stranger.volumes.clear();
+    engine.network_create(&NetworkSpec { name: "bridge".to_owned(), ..wanted(&[]).networks[0].clone() }).await.unwrap();
+    let stranger = engine.container_create(&stranger).await.unwrap();
+    engine.container_start(&stranger).await.unwrap();
+    let (mut supervisor, _told) = supervisor(&engine).await;
+    for (port, is_taken, standing) in [(8080, true, Standing::Failed), (8081, false, Standing::Ready)] {
+        supervisor.aim(Goal::Run(Arc::new(on_port(port))));
+        tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+        assert_eq!((supervisor.port_was_taken(), supervisor.standing()["web"]), (is_taken, standing), "{port}");
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use ::workspace::attend::switch;
+use ::workspace::attend::{bring_up, switch};
 use ::workspace::control::{self, Order};
 use ::workspace::progress::{Told, Voice};
-use ::workspace::supervisor::{Goal, Supervisor};
+use ::workspace::supervisor::Supervisor;
 use base::folder::FolderError;
 
 use super::{Place, in_use, show};
@@ -65,8 +65,7 @@ async fn run(global: &Global, place: Place, service: String, develop: bool) -> a
     let engine = workspace.engine().clone();
     let observed = prepared.observed.clone();
     let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice, observed);
-    supervisor.aim(Goal::Run(prepared.wanted.clone()));
-    supervisor.settle().await?;
+    bring_up(&mut workspace, &mut supervisor, prepared).await?;
     workspace.store().images_save(&supervisor.images_known())?;
     super::up::all_right(&supervisor)?;
     drop(supervisor);

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use ::workspace::attend::{End, Signal, attend};
+use ::workspace::attend::{End, Signal, attend, bring_up};
 use ::workspace::control;
 use ::workspace::logs;
 use ::workspace::plan::Standing;
 use ::workspace::progress::{Told, Voice};
-use ::workspace::supervisor::{Goal, Supervisor};
+use ::workspace::supervisor::Supervisor;
 use ::workspace::workspace::{Prepared, Sources, Workspace};
 use api::{EnvName, Micros, Problem};
 use serde_json::json;
@@ -63,8 +63,7 @@ pub(in crate::commands) async fn run(global: &Global, args: Args) -> api::Result
     if !args.detach {
         return attached(&mut workspace, &mut supervisor, prepared, &voice).await;
     }
-    supervisor.aim(Goal::Run(prepared.wanted.clone()));
-    supervisor.settle().await?;
+    let prepared = bring_up(&mut workspace, &mut supervisor, prepared).await?;
     workspace.store().images_save(&supervisor.images_known())?;
     if global.json {
         output::json(&json!({
