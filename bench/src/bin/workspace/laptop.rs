@@ -10,7 +10,10 @@ use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
     RemoveVolumeOptionsBuilder,
 };
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::process::Command;
+use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::tunnel;
@@ -19,6 +22,8 @@ use crate::tunnel;
 const LIMIT: Duration = Duration::from_secs(300);
 /// How often a page is asked for until it is there.
 const ASK_EVERY: Duration = Duration::from_millis(5);
+/// How many answers are waited for at once.
+const ASKED_MAX: usize = 32;
 
 /// A laptop.
 pub(crate) struct Laptop {
@@ -66,18 +71,24 @@ impl Laptop {
         quiet(command, checkout)
     }
 
-    /// Waits for the page, and gives what it holds.
+    /// Waits for the page, and gives what it holds. Asks again before an answer came: a connection to a container that is
+    /// just being restarted hangs for a second.
     pub(crate) async fn page(&self, url: &str, wanted: impl Fn(&str) -> bool) -> anyhow::Result<String> {
         let begun = Instant::now();
+        let mut asked = FuturesUnordered::new();
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while begun.elapsed() < LIMIT {
-            if let Ok(answer) = self.http.get(url).send().await
-                && answer.status().is_success()
-                && let Ok(text) = answer.text().await
-                && wanted(&text)
-            {
-                return Ok(text);
+            tokio::select! {
+                _ = ask.tick(), if asked.len() < ASKED_MAX => asked.push(async {
+                    self.http.get(url).send().await.ok()?.error_for_status().ok()?.text().await.ok()
+                }),
+                Some(answer) = asked.next() => {
+                    if let Some(text) = answer.filter(|text| wanted(text)) {
+                        return Ok(text);
+                    }
+                }
             }
-            tokio::time::sleep(ASK_EVERY).await;
         }
         anyhow::bail!("{url} does not show what is wanted")
     }
