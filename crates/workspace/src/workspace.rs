@@ -13,6 +13,7 @@ use engine::{Engine, Labels};
 
 use crate::contents::{self, digests};
 use crate::error::{Error, ErrorKind};
+use crate::fill::Fill;
 use crate::images::Images;
 use crate::plan::Observed;
 use crate::ports::{self, Assigned};
@@ -20,6 +21,7 @@ use crate::progress::Voice;
 use crate::project::{Checkout, Loaded};
 use crate::releases::{self, Known};
 use crate::resolve::{Chosen, Outside, Parts, choose, resolve};
+use crate::settings::Step;
 use crate::source::Context;
 use crate::state::{State, Store};
 use crate::supervisor::look;
@@ -258,7 +260,9 @@ impl Workspace {
             configs: &digests(&contents, WantedFileKind::Config),
             secrets: &digests(&contents, WantedFileKind::Secret),
         };
-        let wanted = Wanted { contents, ..resolve(&parts, &chosen, &outside)? };
+        let resolved = resolve(&parts, &chosen, &outside)?;
+        let fills = self.fills(&resolved)?;
+        let wanted = Wanted { contents, fills, ..resolved };
         let wanted = Arc::new(wanted);
         let mut notes = self.notes(&known, &chosen, &state);
         notes.extend(stand_ins);
@@ -284,6 +288,20 @@ impl Workspace {
         let (engine, hub) = (self.engine.clone(), self.hub.clone());
         let known = self.store.images()?;
         Ok(Images::new(engine, hub, self.checkout.folder.clone(), labels_of(workspace), known, voice))
+    }
+
+    /// What fills the services that are to run.
+    fn fills(&self, wanted: &Wanted) -> Result<BTreeMap<String, Fill>, Error> {
+        let mut fills = BTreeMap::new();
+        for (name, settings) in &self.loaded.settings.workspace.services {
+            let steps: Vec<Step> = settings.value.fill.iter().map(|step| step.value.clone()).collect();
+            if let Some(service) = wanted.services.get(name).filter(|_| !steps.is_empty())
+                && let Some(fill) = Fill::new(name, service, &wanted.volumes, steps, &self.checkout.folder)?
+            {
+                fills.insert(name.clone(), fill);
+            }
+        }
+        Ok(fills)
     }
 
     fn builds(&self, services: &BTreeSet<String>) -> BTreeMap<String, Build> {

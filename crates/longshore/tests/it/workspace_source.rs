@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use bollard::Docker;
+use bollard::query_parameters::RemoveVolumeOptions;
 use serde_json::Value;
 
 use crate::lone::Lone;
@@ -34,6 +36,15 @@ services:
 volumes: {data: {}}
 ";
 
+const LONGSHORE: &str = "
+workspace:
+  services:
+    store:
+      fill:
+        - {command: [sh, -c, 'cat >> /data/rows'], input: rows.txt}
+        - {command: [sh, -c, 'read seconds; sleep $seconds'], input: wait}
+";
+
 const DOCKERFILE: &str = "FROM debian:bookworm-slim
 COPY page /srv/page
 CMD [\"sh\", \"-c\", \"echo kept; touch /data/ready; while :; do sleep 1; done\"]
@@ -49,19 +60,22 @@ fn a_workspace_from_source_alone() {
         );
         rig::base_image::ensure(&docker, &cache).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let result = from_source(folder.path()).await;
+        let result = from_source(folder.path(), &docker).await;
         workspaces_remove(&docker, std::process::id()).await.unwrap();
         result.unwrap();
     });
 }
 
-async fn from_source(folder: &Path) -> anyhow::Result<()> {
+async fn from_source(folder: &Path, docker: &Docker) -> anyhow::Result<()> {
     let (hub, checkout) = (Lone::start(&folder.join("hub"), "", &[]), folder.join("checkout"));
     std::fs::create_dir_all(checkout.join("store"))?;
     let name = workspace_of(std::process::id());
     std::fs::write(checkout.join("compose.yaml"), format!("name: {name}{COMPOSE}"))?;
     std::fs::write(checkout.join("store/Dockerfile"), DOCKERFILE)?;
     std::fs::write(checkout.join("store/page"), "first\n")?;
+    std::fs::write(checkout.join("longshore.yaml"), LONGSHORE)?;
+    std::fs::write(checkout.join("rows.txt"), "one\ntwo\n")?;
+    std::fs::write(checkout.join("wait"), "0")?;
     let environments = checkout.join("environments.yaml");
     std::fs::write(&environments, "environments: {prod: {target: {docker: {hosts: [none]}}}}")?;
     let (state, data) = (folder.join("state"), folder.join("hub"));
@@ -72,9 +86,12 @@ async fn from_source(folder: &Path) -> anyhow::Result<()> {
     ensure!(said.err.contains("prod does not have prepare, store, web yet, so they come from source"), "{}", said.err);
     let rows = laptop.ps().await?;
     ensure!(rows.values().all(|row| row["proof"]["source"]["changed"] == false), "{rows:#?}");
+    filled(&laptop, docker).await?;
     for_once(&laptop).await?;
     volumes(&laptop).await?;
     attended(&laptop).await?;
+    let out = laptop.run("run -T store cat /data/rows").await?.out;
+    ensure!(out == "three\n", "it is filled again, or not kept: {out}");
     hub.stop();
     without_any_answer(Laptop { state: folder.join("another"), ..laptop }).await
 }
@@ -88,6 +105,35 @@ async fn without_any_answer(laptop: Laptop) -> anyhow::Result<()> {
     let rows = laptop.ps().await?;
     ensure!(rows.values().all(|row| row["proof"]["source"]["changed"] == false), "{rows:#?}");
     laptop.run("down").await?;
+    Ok(())
+}
+
+/// The database of `longshore.yaml`, filled when its volume is new; again when `up` is killed meanwhile; else never.
+async fn filled(laptop: &Laptop, docker: &Docker) -> anyhow::Result<()> {
+    let rows = "exec -T store cat /data/rows";
+    ensure!(laptop.run(rows).await?.out == "one\ntwo\n");
+    laptop.run("down").await?;
+    let name = workspace_of(std::process::id());
+    docker.remove_volume(&format!("{name}_data"), None::<RemoveVolumeOptions>).await?;
+    std::fs::write(laptop.checkout.join("rows.txt"), "three\n")?;
+    // It waits for more than comes.
+    std::fs::write(laptop.checkout.join("wait"), "60")?;
+    let mut killed = tokio::process::Command::from(laptop.command("up --detach"))
+        .kill_on_drop(true)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    rig::until("nothing is filled", LIMIT, || async { (laptop.said(rows).await.ok()?.out == "three\n").then_some(()) })
+        .await?;
+    let seen = laptop.ps().await?;
+    ensure!(
+        matches!(seen["prepare"]["state"].as_str(), None | Some("created")),
+        "what awaits the database runs before it is filled: {seen:#?}"
+    );
+    killed.kill().await?;
+    std::fs::write(laptop.checkout.join("wait"), "0")?;
+    laptop.run("up --detach").await?;
+    ensure!(laptop.run(rows).await?.out == "three\n", "it is filled twice, or not at all");
     Ok(())
 }
 
@@ -113,7 +159,7 @@ async fn volumes(laptop: &Laptop) -> anyhow::Result<()> {
     laptop.run("exec -T store touch /data/later").await?;
     laptop.run("volume restore data").await?;
     let listed = laptop.run("exec -T store ls /data").await?.out;
-    ensure!(listed == "kept\nready\n", "the volume is as it was saved: {listed:?}");
+    ensure!(listed == "kept\nready\nrows\n", "the volume is as it was saved: {listed:?}");
     let after = laptop.ps().await?;
     ensure!(before["web"]["container"] == after["web"]["container"], "a service without the volume was touched");
     let unknown = laptop.said("volume save nothing").await?;
