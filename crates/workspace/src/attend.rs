@@ -1,6 +1,8 @@
 //! A workspace that a terminal is attached to: kept as it should be until it is told to end, and changed by what other
 //! commands ask for meanwhile.
 
+use std::num::NonZeroU16;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Answer, Asked, Order};
@@ -116,8 +118,8 @@ pub async fn attend(
                     supervisor.aim(Goal::Gone);
                     pending.push(Pending { service: None, answer: asked.answer });
                 }
-                Order::Switch { service, develop } if end.is_none() => {
-                    match switch(workspace, &service, develop).await {
+                Order::Switch { service, develop, debugger } if end.is_none() => {
+                    match switch(workspace, &service, develop, debugger).await {
                         Ok(next) => {
                             next.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
                             workspace.commit(next.state.clone())?;
@@ -169,18 +171,26 @@ async fn rebuilt(workspace: &mut Workspace) -> Result<Prepared, Error> {
     workspace.prepare(state).await
 }
 
-/// What should be once a service comes from somewhere else.
+/// What should be once a service comes from somewhere else. A `debugger` is remembered until the service is the
+/// environment's again.
 ///
 /// # Errors
 /// There is no such service, or it cannot come from there.
-pub async fn switch(workspace: &mut Workspace, service: &str, develop: bool) -> Result<Prepared, Error> {
+pub async fn switch(
+    workspace: &mut Workspace,
+    service: &str,
+    develop: bool,
+    debugger: Option<NonZeroU16>,
+) -> Result<Prepared, Error> {
     workspace.reload()?;
     crate::resolve::service_known(&workspace.loaded().project, service)?;
     let mut state = workspace.known_state()?.clone();
     if develop {
         state.develop.insert(service.to_owned());
+        state.debuggers.extend(debugger.map(|port| (service.to_owned(), port)));
     } else {
         state.develop.remove(service);
+        state.debuggers.remove(service);
     }
     workspace.prepare(state).await
 }

@@ -2,6 +2,7 @@
 //! word for. Strict: a key that is not known is an error.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::path::Path;
 
 use base::config::nearest;
@@ -41,6 +42,8 @@ pub struct OfWorkspaces {
 pub struct OfService {
     /// What is done once its volumes are new and it is up, in this order.
     pub fill: Vec<Spanned<Step>>,
+    /// The container's port that a debugger is to reach while the service is worked on.
+    pub debugger: Option<NonZeroU16>,
 }
 
 /// A command that is run in a service's container.
@@ -156,12 +159,13 @@ mod tests {
     #[test]
     fn what_is_known_is_read_and_all_else_is_refused_by_line() {
         let settings = read(
-            "workspace:\n  services:\n    db:\n      fill:\n        - command: [psql, -U, postgres]\n          input: seed.sql\n        - {command: [touch, /done]}\n",
+            "workspace:\n  services:\n    db:\n      fill:\n        - command: [psql, -U, postgres]\n          input: seed.sql\n        - {command: [touch, /done]}\n    vote: {debugger: 5678}\n",
         );
         let settings = settings.unwrap();
         let fill = &settings.workspace.services["db"].value.fill;
         assert_eq!(fill[0].value.input.as_deref(), Some("seed.sql"));
         assert_eq!(fill[1].value, Step { command: vec!["touch".to_owned(), "/done".to_owned()], input: None });
+        assert_eq!(settings.workspace.services["vote"].value.debugger.map(NonZeroU16::get), Some(5678));
         assert_eq!(read("# nothing yet\n"), Ok(Settings::default()));
 
         // The line is said, and the column; which of a flow mapping's is the parser's affair.

@@ -1,13 +1,15 @@
 //! A workspace as commands use it: what its checkout, its state and the hub say, brought together into what should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::EnvName;
 use api::client::HubClient;
-use compose::model::{Build, Protocol};
+use compose::model::{Build, Port, Protocol};
 use engine::machine::WantedFileKind;
 use engine::{Engine, Labels};
 
@@ -83,10 +85,19 @@ pub struct Address {
     pub service: String,
     /// The container's port.
     pub target: u16,
-    /// As a browser takes it.
+    /// As a browser takes it; host and port for a debugger.
     pub url: String,
+    /// A debugger is to connect there.
+    pub debugger: bool,
     /// The port that the project names, when it was not free.
     pub instead_of: Option<u16>,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.url)?;
+        if self.debugger { formatter.write_str(" for a debugger") } else { Ok(()) }
+    }
 }
 
 impl Workspace {
@@ -229,7 +240,13 @@ impl Workspace {
             develop: &state.develop,
             services: &state.services,
         };
-        let chosen = choose(&parts)?;
+        let mut chosen = choose(&parts)?;
+        let debuggers = self.debuggers(&state);
+        for (name, port) in &debuggers {
+            if let Some(chosen) = chosen.get_mut(name) {
+                open(chosen, *port);
+            }
+        }
         if let Some(error) = away {
             needs_nothing(&chosen, &state, error)?;
         }
@@ -244,7 +261,7 @@ impl Workspace {
         let taken = self.taken_elsewhere().await?;
         let mut is_free = |port| taken.as_ref().map_or_else(|| ports::is_free(port), |taken| !taken.contains(&port));
         let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut is_free)?;
-        let addresses = self.addresses(&declared, &assigned, &state);
+        let addresses = self.addresses(&declared, &assigned, &state, &debuggers);
         let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, self.variable.as_ref())?;
         let home = std::env::home_dir().map(|home| home.display().to_string());
         let outside = Outside {
@@ -339,15 +356,31 @@ impl Workspace {
         Ok(Some(found.iter().flat_map(|found| &found.ports).map(|(published, _)| *published).collect()))
     }
 
-    fn addresses(&self, declared: &[ports::Declared], assigned: &Assigned, state: &State) -> Vec<Address> {
+    /// Ports for debuggers: of services that are worked on, and of no others.
+    fn debuggers(&self, state: &State) -> BTreeMap<String, NonZeroU16> {
+        let usual = self.loaded.settings.workspace.services.iter();
+        let usual = usual.filter_map(|(name, service)| Some((name.clone(), service.value.debugger?)));
+        let all = usual.chain(state.debuggers.iter().map(|(name, port)| (name.clone(), *port)));
+        all.filter(|(name, _)| state.develop.contains(name)).collect()
+    }
+
+    fn addresses(
+        &self,
+        declared: &[ports::Declared],
+        assigned: &Assigned,
+        state: &State,
+        debuggers: &BTreeMap<String, NonZeroU16>,
+    ) -> Vec<Address> {
         let of_one = |one: &ports::Declared| {
             let port = *assigned.get(&one.key()).filter(|_| one.protocol == Protocol::Tcp)?;
+            let debugger = debuggers.get(&one.service).is_some_and(|debugger| debugger.get() == one.target);
             let url = match &self.choice.machine {
+                _ if debugger => format!("127.0.0.1:{port}"),
                 None => ports::address(&one.service, &state.workspace, port),
                 Some(machine) => format!("http://{machine}:{port}"),
             };
             let (service, instead_of) = (one.service.clone(), one.published.filter(|published| *published != port));
-            Some(Address { service, target: one.target, url, instead_of })
+            Some(Address { service, target: one.target, url, debugger, instead_of })
         };
         declared.iter().filter_map(of_one).collect()
     }
@@ -399,6 +432,14 @@ impl Workspace {
         }
         notes
     }
+}
+
+/// Publishes a port for a debugger, where nobody but this machine gets: whoever gets there can do anything.
+fn open(chosen: &mut Chosen, debugger: NonZeroU16) {
+    let (target, ports) = (debugger.get(), &mut chosen.definition.service.ports);
+    ports.retain(|port| port.target != target || port.protocol != Protocol::Tcp);
+    let host_ip = Some(Ipv4Addr::LOCALHOST.into());
+    ports.push(Port { target, published: Some(target), host_ip, ..Port::default() });
 }
 
 /// Whether nothing of what is to run needs an environment of which nothing is known: all that can be built is worked on.

@@ -189,7 +189,10 @@ async fn attended(laptop: &Laptop) -> anyhow::Result<()> {
     })
     .await?;
     ensure!(laptop.ps().await?["web"]["container"] == before["web"]["container"], "a sync replaces nothing");
-    laptop.run("dev store").await?;
+    laptop.run("dev store --debugger 5005").await?;
+    let address = debugger(laptop).await?.context("there is no port for a debugger")?;
+    ensure!(address.starts_with("127.0.0.1:"), "{address}");
+    tokio::net::TcpStream::connect(&address).await.context("a debugger does not get there")?;
     let refused = laptop.said("up").await?;
     ensure!(refused.code == Some(4) && refused.err.contains("attended to already"), "{}", refused.err);
     let pid = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())).context("it runs")?;
@@ -201,10 +204,21 @@ async fn attended(laptop: &Laptop) -> anyhow::Result<()> {
     ensure!(rows.values().all(|row| row["state"] == "exited"), "{rows:#?}");
     let child = up(laptop)?;
     rig::until("not all runs", LIMIT, all_run).await?;
+    ensure!(debugger(laptop).await?.is_some(), "the debugger is forgotten");
+    laptop.run("undev store").await?;
+    ensure!(debugger(laptop).await?.is_none(), "the debugger is still let in");
     laptop.run("down").await?;
     let output = tokio::time::timeout(COMMAND_LIMIT, child.wait_with_output()).await??;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
+}
+
+/// Where a debugger of the store connects.
+async fn debugger(laptop: &Laptop) -> anyhow::Result<Option<String>> {
+    let shown: Value = serde_json::from_str(&laptop.run("ps --json").await?.out)?;
+    let addresses = shown["addresses"].as_array().context("addresses")?;
+    let found = addresses.iter().find(|address| address["service"] == "store" && address["debugger"] == true);
+    Ok(found.and_then(|address| address["url"].as_str()).map(str::to_owned))
 }
 
 /// A file of this name somewhere below a folder.

@@ -65,6 +65,6 @@ fn line(told: &Told) -> Vec<String> {
 pub(super) fn addresses(prepared: &Prepared) {
     for address in &prepared.addresses {
         let moved = address.instead_of.map(|port| format!(" ({port} is taken)")).unwrap_or_default();
-        output::stream(&format!("{}  {}{moved}", address.service, address.url));
+        output::stream(&format!("{}  {address}{moved}", address.service));
     }
 }
