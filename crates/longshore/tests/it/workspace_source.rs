@@ -88,7 +88,7 @@ async fn from_source(folder: &Path, docker: &Docker) -> anyhow::Result<()> {
     ensure!(rows.values().all(|row| row["proof"]["source"]["changed"] == false), "{rows:#?}");
     filled(&laptop, docker).await?;
     for_once(&laptop).await?;
-    volumes(&laptop).await?;
+    volumes(&laptop, docker).await?;
     attended(&laptop).await?;
     let out = laptop.run("run -T store cat /data/rows").await?.out;
     ensure!(out == "three\n", "it is filled again, or not kept: {out}");
@@ -144,6 +144,12 @@ async fn for_once(laptop: &Laptop) -> anyhow::Result<()> {
     ensure!(laptop.run("exec -T web cat /srv/page").await?.out == "first\n", "what a command writes is seen");
     let said = laptop.run("run -T store sh -c env").await?;
     ensure!(said.out.contains("STORE_PASSWORD=secret"), "{}{}", said.out, said.err);
+    let (file, input) = (laptop.checkout.join("input"), "a line of many\n".repeat(20_000));
+    std::fs::write(&file, &input)?;
+    let mut command = laptop.command("run store cat");
+    command.stdin(std::fs::File::open(&file)?);
+    let said = laptop.said_to(command, "run store cat").await?;
+    ensure!(said.out == input, "of {} bytes come {}: {}", input.len(), said.out.len(), said.err);
     let said = laptop.said("debug -T store env").await?;
     ensure!(said.code == Some(3) && said.err.contains("prod does not have store"), "{}", said.err);
     let logs = laptop.run("logs store prepare").await?.out;
@@ -151,7 +157,7 @@ async fn for_once(laptop: &Laptop) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn volumes(laptop: &Laptop) -> anyhow::Result<()> {
+async fn volumes(laptop: &Laptop, docker: &Docker) -> anyhow::Result<()> {
     let before = laptop.ps().await?;
     laptop.run("exec -T store cp /srv/page /data/kept").await?;
     laptop.run("volume save data").await?;
@@ -162,8 +168,36 @@ async fn volumes(laptop: &Laptop) -> anyhow::Result<()> {
     ensure!(listed == "kept\nready\nrows\n", "the volume is as it was saved: {listed:?}");
     let after = laptop.ps().await?;
     ensure!(before["web"]["container"] == after["web"]["container"], "a service without the volume was touched");
+    restore_killed(laptop, docker).await?;
     let unknown = laptop.said("volume save nothing").await?;
     ensure!(unknown.code == Some(3) && unknown.err.contains("It has: data."), "{}", unknown.err);
+    Ok(())
+}
+
+/// A restore that is killed half way is found out by whoever would use what it left.
+async fn restore_killed(laptop: &Laptop, docker: &Docker) -> anyhow::Result<()> {
+    let pipe = laptop.checkout.join("archive");
+    rig::engine::run(std::process::Command::new("mkfifo").arg(&pipe))?;
+    let mut command = laptop.command("volume restore data");
+    command.arg(&pipe).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut killed = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+    // Whoever reads waits for more than comes.
+    let _writes = tokio::fs::OpenOptions::new().write(true).open(&pipe).await?;
+    let mark = format!("{}_data.restoring", workspace_of(std::process::id()));
+    rig::until("nothing is restored", LIMIT, || async { docker.inspect_volume(&mark).await.ok() }).await?;
+    killed.kill().await?;
+    for line in ["up --detach", "dev web", "run -T store true", "volume save data"] {
+        let refused = laptop.said(line).await?;
+        ensure!(
+            refused.code == Some(4) && refused.err.contains("`longshore volume restore data`"),
+            "{line}: {}",
+            refused.err
+        );
+    }
+    laptop.run("volume restore data").await?;
+    laptop.run("up --detach").await?;
+    let listed = laptop.run("exec -T store ls /data").await?.out;
+    ensure!(listed == "kept\nready\nrows\n", "the volume is as it was saved: {listed:?}");
     Ok(())
 }
 

@@ -66,6 +66,7 @@ async fn run(
         Err(error) => return Err(in_use(error)),
     };
     let prepared = switch(&mut workspace, &service, develop, debugger).await?;
+    ::workspace::volumes::all_whole(&prepared)?;
     workspace.commit(prepared.state.clone())?;
     let (voice, told) = Voice::new();
     let shown = show::show(told, &format!("switching {service}"));
