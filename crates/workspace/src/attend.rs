@@ -2,6 +2,7 @@
 //! commands ask for meanwhile.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -164,9 +165,9 @@ pub async fn attend(
                     supervisor.aim(Goal::Gone);
                     pending.push(Pending { service: None, answer: asked.answer });
                 }
-                Order::Switch { service, develop } if end.is_none() => {
+                Order::Switch { service, develop, debugger } if end.is_none() => {
                     let rebuilding = follower.as_ref().map(Follower::rebuilding).unwrap_or_default();
-                    match switch(workspace, &service, develop, rebuilding).await {
+                    match switch(workspace, &service, develop, debugger, rebuilding).await {
                         Ok(next) => {
                             next.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
                             workspace.commit(next.state.clone())?;
@@ -222,7 +223,7 @@ async fn rebuilt(workspace: &mut Workspace, services: &BTreeSet<String>) -> Resu
 }
 
 /// What should be once a service comes from somewhere else; the others stay as they are, but for those that are being
-/// built again.
+/// built again. A `debugger` is remembered until the service is the environment's again.
 ///
 /// # Errors
 /// There is no such service, or it cannot come from there.
@@ -230,6 +231,7 @@ pub async fn switch(
     workspace: &mut Workspace,
     service: &str,
     develop: bool,
+    debugger: Option<NonZeroU16>,
     rebuilding: BTreeSet<String>,
 ) -> Result<Prepared, Error> {
     workspace.reload()?;
@@ -237,8 +239,10 @@ pub async fn switch(
     let mut state = workspace.known_state()?.clone();
     if develop {
         state.develop.insert(service.to_owned());
+        state.debuggers.extend(debugger.map(|port| (service.to_owned(), port)));
     } else {
         state.develop.remove(service);
+        state.debuggers.remove(service);
     }
     let mut services = rebuilding;
     services.insert(service.to_owned());

@@ -46,6 +46,7 @@ pub fn container(own: &WantedContainer, once: &Once, suffix: &str) -> WantedCont
     machine.ports.clear();
     machine.settings.tty = once.terminal;
     machine.settings.stdin_open = once.stdin;
+    machine.stdin_once = once.stdin;
     if once.masked {
         mask(&mut container.environment);
     }

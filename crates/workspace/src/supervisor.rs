@@ -82,6 +82,8 @@ struct Ended {
 
 enum Outcome {
     Done,
+    /// Volumes that were found though they do not carry the workspace's label.
+    Volumes(BTreeSet<String>),
     Network(Box<Network>),
     Image(BTreeSet<String>),
     Created(Box<ContainerSummary>),
@@ -373,11 +375,29 @@ impl Supervisor {
             Some(container) => self.memory.images.get(&container.image).and_then(|ids| ids.first()).cloned(),
             None => None,
         };
+        let fill = match (&action, &self.goal) {
+            (Action::Fill { service, .. } | Action::FillBegin { service }, Goal::Run(wanted)) => {
+                wanted.fills.get(service).cloned()
+            }
+            _ => None,
+        };
+        if let Action::Fill { service, .. } = &action {
+            self.voice.tell(Told::Filling { service: service.clone() });
+        }
         self.tasks.spawn(async move {
+            if let Some(fill) = fill {
+                let result = match &action {
+                    Action::Fill { id, .. } => fill.run(work.engine.as_ref(), id).await.map(|()| BTreeSet::new()),
+                    _ => fill.begin(work.engine.as_ref()).await,
+                };
+                return Ended { key, action: Some(action), result: result.map(Outcome::Volumes) };
+            }
             let result = match &action {
                 Action::NetworkRemove(name) => work.engine.network_remove(name).await.map(|()| Outcome::Done),
                 Action::NetworkCreate(spec) => work.network(spec).await,
                 Action::VolumeEnsure(spec) => volume_ensure(work.engine.as_ref(), spec).await.map(|()| Outcome::Done),
+                Action::VolumeRemove(name) => work.engine.volume_remove(name).await.map(|()| Outcome::Done),
+                Action::FillBegin { .. } | Action::Fill { .. } => Ok(Outcome::Done),
                 Action::Image { service: name, .. } => {
                     let Some(service) = service else {
                         return Ended { key, action: Some(action), result: Ok(Outcome::Done) };
@@ -423,6 +443,10 @@ impl Supervisor {
             }
             return;
         };
+        if let (Action::Fill { service, .. }, Err(_)) = (&action, &ended.result) {
+            // Another try begins with new volumes.
+            self.memory.fresh.remove(service);
+        }
         let outcome = match ended.result {
             Ok(outcome) => outcome,
             Err(error) if error.kind == ErrorKind::EngineAway => {
@@ -439,7 +463,29 @@ impl Supervisor {
                 self.observed.networks.remove(&name);
             }
             (Action::VolumeEnsure(spec), _) => {
+                if let Goal::Run(wanted) = &self.goal {
+                    let filled = wanted.fills.iter().filter(|(_, fill)| fill.volumes.contains(&spec.name));
+                    self.memory.fresh.extend(filled.map(|(service, _)| service.clone()));
+                }
                 self.observed.volumes.insert(spec.name);
+            }
+            (Action::VolumeRemove(name), _) => {
+                self.observed.volumes.remove(&name);
+            }
+            (Action::FillBegin { service }, Outcome::Volumes(there)) => match &self.goal {
+                Goal::Run(wanted) if there.is_empty() => {
+                    let marker = wanted.fills.get(&service).map(|fill| fill.marker.name.clone());
+                    self.observed.volumes.extend(marker);
+                }
+                _ => self.observed.volumes.extend(there),
+            },
+            (Action::Fill { service, .. }, Outcome::Volumes(_)) => {
+                if let Goal::Run(wanted) = &self.goal
+                    && let Some(fill) = wanted.fills.get(&service)
+                {
+                    self.observed.volumes.remove(&fill.marker.name);
+                }
+                self.voice.tell(Told::Filled { service });
             }
             (Action::Image { reference, .. }, Outcome::Image(ids)) => {
                 self.memory.images.insert(reference.clone(), ids);
@@ -510,7 +556,9 @@ impl Supervisor {
             | Action::Stop { service, .. }
             | Action::Remove { service, .. } => service.clone(),
             Action::NetworkRemove(name) | Action::NetworkCreate(NetworkSpec { name, .. }) => name.clone(),
+            Action::FillBegin { service } | Action::Fill { service, .. } => service.clone(),
             Action::VolumeEnsure(spec) => spec.name.clone(),
+            Action::VolumeRemove(name) => name.clone(),
         };
         self.memory.failed.insert(key, error.why.clone());
         let hint = error.hint.as_ref().map(|hint| format!("\n{hint}")).unwrap_or_default();

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contents::Contents;
+use crate::fill::Fill;
 use api::delivery::{ImageAddress, ReleaseId};
 use compose::model::{Build, Dependency};
 use engine::{Labels, NetworkSpec, VolumeSpec, WantedContainer};
@@ -41,6 +42,8 @@ pub struct Wanted {
     pub known: BTreeSet<String>,
     /// What configs and secrets are made of.
     pub contents: Contents,
+    /// What fills services whose volumes are new.
+    pub fills: BTreeMap<String, Fill>,
 }
 
 /// A service that is to run.

@@ -1,18 +1,21 @@
 //! A workspace as commands use it: what its checkout, its state and the hub say, brought together into what should be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api::EnvName;
 use api::client::HubClient;
-use compose::model::{Build, Protocol};
+use compose::model::{Build, Port, Protocol};
 use engine::machine::WantedFileKind;
 use engine::{Engine, Labels};
 
 use crate::contents::{self, digests};
 use crate::error::{Error, ErrorKind};
+use crate::fill::Fill;
 use crate::images::Images;
 use crate::plan::Observed;
 use crate::ports::{self, Assigned};
@@ -20,6 +23,7 @@ use crate::progress::Voice;
 use crate::project::{Checkout, Loaded};
 use crate::releases::{self, Known};
 use crate::resolve::{Chosen, Outside, Parts, choose, resolve};
+use crate::settings::Step;
 use crate::source::Context;
 use crate::state::{State, Store};
 use crate::supervisor::look;
@@ -99,10 +103,19 @@ pub struct Address {
     pub service: String,
     /// The container's port.
     pub target: u16,
-    /// As a browser takes it.
+    /// As a browser takes it; host and port for a debugger.
     pub url: String,
+    /// A debugger is to connect there.
+    pub debugger: bool,
     /// The port that the project names, when it was not free.
     pub instead_of: Option<u16>,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.url)?;
+        if self.debugger { formatter.write_str(" for a debugger") } else { Ok(()) }
+    }
 }
 
 impl Workspace {
@@ -253,7 +266,13 @@ impl Workspace {
             develop: &state.develop,
             services: &state.services,
         };
-        let chosen = choose(&parts)?;
+        let mut chosen = choose(&parts)?;
+        let debuggers = self.debuggers(&state);
+        for (name, port) in &debuggers {
+            if let Some(chosen) = chosen.get_mut(name) {
+                open(chosen, *port);
+            }
+        }
         if let Some(error) = away {
             needs_nothing(&chosen, &state, error)?;
         }
@@ -268,7 +287,7 @@ impl Workspace {
         let taken = self.taken_elsewhere().await?;
         let mut is_free = |port| taken.as_ref().map_or_else(|| ports::is_free(port), |taken| !taken.contains(&port));
         let assigned = ports::assign(&declared, &state.ports, &held.collect(), &mut is_free)?;
-        let addresses = self.addresses(&declared, &assigned, &state);
+        let addresses = self.addresses(&declared, &assigned, &state, &debuggers);
         let variable = |name: &str| (self.variable)(name).or_else(|| self.loaded.dotenv.get(name).cloned());
         let (contents, stand_ins) = contents::read(&chosen, &self.checkout.folder, &variable)?;
         let home = std::env::home_dir().map(|home| home.display().to_string());
@@ -285,7 +304,9 @@ impl Workspace {
             configs: &digests(&contents, WantedFileKind::Config),
             secrets: &digests(&contents, WantedFileKind::Secret),
         };
-        let wanted = Wanted { contents, ..resolve(&parts, &chosen, &outside)? };
+        let resolved = resolve(&parts, &chosen, &outside)?;
+        let fills = self.fills(&resolved)?;
+        let wanted = Wanted { contents, fills, ..resolved };
         let wanted = Arc::new(wanted);
         let mut notes = self.notes(&known, &chosen, &state);
         notes.extend(stand_ins);
@@ -311,6 +332,20 @@ impl Workspace {
         let (engine, hub) = (self.engine.clone(), self.hub.clone());
         let known = self.store.images()?;
         Ok(Images::new(engine, hub, self.checkout.folder.clone(), labels_of(workspace), known, voice))
+    }
+
+    /// What fills the services that are to run.
+    fn fills(&self, wanted: &Wanted) -> Result<BTreeMap<String, Fill>, Error> {
+        let mut fills = BTreeMap::new();
+        for (name, settings) in &self.loaded.settings.workspace.services {
+            let steps: Vec<Step> = settings.value.fill.iter().map(|step| step.value.clone()).collect();
+            if let Some(service) = wanted.services.get(name).filter(|_| !steps.is_empty())
+                && let Some(fill) = Fill::new(name, service, &wanted.volumes, steps, &self.checkout.folder)?
+            {
+                fills.insert(name.clone(), fill);
+            }
+        }
+        Ok(fills)
     }
 
     fn builds(&self, services: &BTreeSet<String>) -> BTreeMap<String, Build> {
@@ -348,15 +383,31 @@ impl Workspace {
         Ok(Some(found.iter().flat_map(|found| &found.ports).map(|(published, _)| *published).collect()))
     }
 
-    fn addresses(&self, declared: &[ports::Declared], assigned: &Assigned, state: &State) -> Vec<Address> {
+    /// Ports for debuggers: of services that are worked on, and of no others.
+    fn debuggers(&self, state: &State) -> BTreeMap<String, NonZeroU16> {
+        let usual = self.loaded.settings.workspace.services.iter();
+        let usual = usual.filter_map(|(name, service)| Some((name.clone(), service.value.debugger?)));
+        let all = usual.chain(state.debuggers.iter().map(|(name, port)| (name.clone(), *port)));
+        all.filter(|(name, _)| state.develop.contains(name)).collect()
+    }
+
+    fn addresses(
+        &self,
+        declared: &[ports::Declared],
+        assigned: &Assigned,
+        state: &State,
+        debuggers: &BTreeMap<String, NonZeroU16>,
+    ) -> Vec<Address> {
         let of_one = |one: &ports::Declared| {
             let port = *assigned.get(&one.key()).filter(|_| one.protocol == Protocol::Tcp)?;
+            let debugger = debuggers.get(&one.service).is_some_and(|debugger| debugger.get() == one.target);
             let url = match &self.choice.machine {
+                _ if debugger => format!("127.0.0.1:{port}"),
                 None => ports::address(&one.service, &state.workspace, port),
                 Some(machine) => format!("http://{machine}:{port}"),
             };
             let (service, instead_of) = (one.service.clone(), one.published.filter(|published| *published != port));
-            Some(Address { service, target: one.target, url, instead_of })
+            Some(Address { service, target: one.target, url, debugger, instead_of })
         };
         declared.iter().filter_map(of_one).collect()
     }
@@ -408,6 +459,14 @@ impl Workspace {
         }
         notes
     }
+}
+
+/// Publishes a port for a debugger, where nobody but this machine gets: whoever gets there can do anything.
+fn open(chosen: &mut Chosen, debugger: NonZeroU16) {
+    let (target, ports) = (debugger.get(), &mut chosen.definition.service.ports);
+    ports.retain(|port| port.target != target || port.protocol != Protocol::Tcp);
+    let host_ip = Some(Ipv4Addr::LOCALHOST.into());
+    ports.push(Port { target, published: Some(target), host_ip, ..Port::default() });
 }
 
 /// Whether nothing of what is to run needs an environment of which nothing is known: all that can be built is worked on.

@@ -111,6 +111,7 @@ fn definition<D: Default + Serialize + DeserializeOwned>(service: &str) -> anyho
     let mut definition = serde_json::to_value(D::default())?;
     definition["networks"] = serde_json::json!({ "default": {} });
     definition["service"]["networks"] = serde_json::json!({ "default": {} });
+    definition["service"]["environment"] = serde_json::json!({ "API_TOKEN": "hidden", "MODE": "fast" });
     if service == "front" {
         definition["service"]["ports"] = serde_json::json!([{ "target": 8080, "published": 8080, "protocol": "tcp" }]);
     }
@@ -227,6 +228,8 @@ async fn elsewhere(folder: &Path, hub: &Lone, network: &Network, releases: Envir
         ensure!(row["proof"] == "equal" && row["digest"] == digests[service.as_str()], "{row:#}");
     }
     ensure!(rows.len() == SERVICES.len(), "{rows:#?}");
+    let seen = laptop.run("debug -T store --env prod env").await?.out;
+    ensure!(seen.contains("API_TOKEN=masked\n") && seen.contains("MODE=fast\n") && !seen.contains("hidden"), "{seen}");
     laptop.run("down").await?;
     Ok(())
 }

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use compose::model::Condition::{ServiceCompletedSuccessfully as Completed, ServiceHealthy as Healthy};
 use compose::model::Protocol;
-use engine::fake::FakeEngine;
+use engine::fake::{FakeEngine, Reply};
 use engine::machine::WantedPort;
 use engine::wanted::WantedRestart;
 use engine::{ContainerState, Engine as _, Health, NetworkSpec, Progress};
 use workspace::plan::Standing;
 use workspace::progress::Told;
 use workspace::supervisor::{Goal, Supervisor, look};
-use workspace::wanted::LABEL_SERVICE;
+use workspace::wanted::{LABEL_SERVICE, Wanted};
 
-use crate::made::{Spec, WORKSPACE, engine, supervisor, wanted};
+use crate::made::{Spec, WORKSPACE, engine, fill, supervisor, wanted};
 
 /// How long a test waits for what must come.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -88,6 +88,97 @@ async fn killed_after_any_call_the_next_up_comes_to_the_same_end() {
         up(&engine, &shop()).await;
         assert_eq!(end_state(&engine).await, wanted_end, "killed after {kill} calls");
     }
+}
+
+/// An engine whose images have the programs that fill, and a workspace with a database that is filled.
+fn filled() -> (FakeEngine, Wanted) {
+    let engine = engine();
+    for program in ["schema", "rows"] {
+        engine.program_set(program, Some(Reply::default()));
+    }
+    let mut wanted = wanted(&shop());
+    fill(&mut wanted, "db");
+    (engine, wanted)
+}
+
+async fn up_with(engine: &FakeEngine, wanted: &Wanted) -> Supervisor {
+    let (mut supervisor, _told) = supervisor(engine).await;
+    supervisor.aim(Goal::Run(Arc::new(wanted.clone())));
+    tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+    supervisor
+}
+
+#[tokio::test]
+async fn a_service_is_filled_once_in_new_volumes_and_again_after_kill_9() {
+    let (reference, wanted) = filled();
+    up_with(&reference, &wanted).await;
+    let wanted_end = end_state(&reference).await;
+    let calls = reference.calls();
+    let exec = calls.iter().rposition(|call| call.starts_with("container_exec")).unwrap();
+    let starts = calls.iter().enumerate().filter(|(_, call)| call.starts_with("container_start"));
+    assert_eq!(starts.filter(|(at, _)| *at < exec).count(), 1, "what awaits the database began before: {calls:?}");
+    for kill in 0..calls.len() {
+        let (engine, wanted) = filled();
+        let (mut supervisor, _told) = supervisor(&engine).await;
+        engine.fail_after(Some(kill));
+        supervisor.aim(Goal::Run(Arc::new(wanted.clone())));
+        let dead = async {
+            while !supervisor.turn() {
+                supervisor.wait().await;
+                if engine.version().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, dead).await.unwrap();
+        drop(supervisor);
+        engine.fail_after(None);
+        up_with(&engine, &wanted).await;
+        let count = engine.calls().len();
+        up_with(&engine, &wanted).await;
+        assert_eq!(end_state(&engine).await, wanted_end, "killed after {kill} calls");
+        let calls = engine.calls();
+        let new = calls.iter().rposition(|call| call == "volume_create shop_data").unwrap();
+        let steps: Vec<(usize, &str)> = calls
+            .iter()
+            .enumerate()
+            .filter(|(_, call)| call.starts_with("container_exec"))
+            .map(|(at, call)| (at, call.rsplit(' ').next().unwrap_or_default()))
+            .collect();
+        let last: Vec<&str> = steps.iter().filter(|(at, _)| *at > new).map(|(_, program)| *program).collect();
+        assert_eq!(last, ["schema", "rows"], "killed after {kill} calls: {calls:#?}");
+        assert!(steps.iter().all(|(at, _)| *at < count), "filled again");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_filled_holds_back_who_awaits_it_and_is_filled_anew_next_time() {
+    let (engine, wanted) = filled();
+    engine.program_set("rows", Some(Reply { output: "no such table".to_owned(), code: 3 }));
+    let supervisor = up_with(&engine, &wanted).await;
+    assert_eq!(supervisor.standing()["db"], Standing::Failed);
+    assert_eq!(supervisor.standing()["migrate"], Standing::Pending);
+    let why: Vec<&String> = supervisor.failures().collect();
+    assert_eq!(why, ["`rows` ended with status 3\n  no such table"]);
+    engine.program_set("rows", Some(Reply::default()));
+    let supervisor = up_with(&engine, &wanted).await;
+    assert_eq!(supervisor.standing()["web"], Standing::Ready);
+    let calls = engine.calls();
+    assert_eq!(calls.iter().filter(|call| *call == "volume_create shop_data").count(), 2, "{calls:#?}");
+}
+
+#[tokio::test]
+async fn a_volume_that_is_there_is_never_filled_whoever_made_it() {
+    let (engine, wanted) = filled();
+    let spec = engine::VolumeSpec { labels: engine::Labels::new(), ..wanted.volumes[0].clone() };
+    engine.volume_create(&spec).await.unwrap();
+    let supervisor = up_with(&engine, &wanted).await;
+    assert_eq!(supervisor.standing()["web"], Standing::Ready);
+    let calls = engine.calls();
+    assert!(
+        !calls.iter().any(|call| call.starts_with("container_exec") || call.starts_with("volume_remove")),
+        "{calls:?}"
+    );
 }
 
 #[tokio::test]

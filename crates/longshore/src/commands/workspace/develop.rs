@@ -1,6 +1,7 @@
 //! `longshore dev` and `longshore undev`.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 
 use ::workspace::attend::{bring_up, switch};
 use ::workspace::control::{self, Order};
@@ -17,6 +18,9 @@ use crate::reach::Global;
 pub(in crate::commands) struct DevArgs {
     /// The service
     service: String,
+    /// Publish this port of its container on 127.0.0.1 for a debugger, until `undev`
+    #[arg(long, value_name = "PORT")]
+    debugger: Option<NonZeroU16>,
     #[command(flatten)]
     place: Place,
 }
@@ -31,24 +35,30 @@ pub(in crate::commands) struct UndevArgs {
 }
 
 pub(in crate::commands) async fn dev(global: &Global, args: DevArgs) -> api::Result<()> {
-    run(global, args.place, args.service, true).await
+    run(global, args.place, args.service, true, args.debugger).await
 }
 
 pub(in crate::commands) async fn undev(global: &Global, args: UndevArgs) -> api::Result<()> {
-    run(global, args.place, args.service, false).await
+    run(global, args.place, args.service, false, None).await
 }
 
-async fn run(global: &Global, place: Place, service: String, develop: bool) -> api::Result<()> {
+async fn run(
+    global: &Global,
+    place: Place,
+    service: String,
+    develop: bool,
+    debugger: Option<NonZeroU16>,
+) -> api::Result<()> {
     let mut workspace = place.open(global)?;
     workspace.known_state()?;
     let _lock = match workspace.store().lock() {
         Ok(lock) => lock,
         Err(error @ FolderError::InUse { .. }) => {
             // Whoever attends to it does it, so that two do not work against each other.
-            let order = Order::Switch { service: service.clone(), develop };
+            let order = Order::Switch { service: service.clone(), develop, debugger };
             return match control::send(&workspace.store().socket(), &order).await? {
                 Some(()) => {
-                    said(&service, develop);
+                    said(&service, develop, debugger);
                     Ok(())
                 }
                 None => Err(in_use(error)),
@@ -56,7 +66,8 @@ async fn run(global: &Global, place: Place, service: String, develop: bool) -> a
         }
         Err(error) => return Err(in_use(error)),
     };
-    let prepared = switch(&mut workspace, &service, develop, BTreeSet::new()).await?;
+    let prepared = switch(&mut workspace, &service, develop, debugger, BTreeSet::new()).await?;
+    ::workspace::volumes::all_whole(&prepared)?;
     workspace.commit(prepared.state.clone())?;
     let (voice, told) = Voice::new();
     let shown = show::show(told, &format!("switching {service}"));
@@ -70,12 +81,15 @@ async fn run(global: &Global, place: Place, service: String, develop: bool) -> a
     super::up::all_right(&supervisor)?;
     drop(supervisor);
     show::finish(shown).await;
-    said(&service, develop);
+    said(&service, develop, debugger);
     Ok(())
 }
 
-fn said(service: &str, develop: bool) {
+fn said(service: &str, develop: bool, debugger: Option<NonZeroU16>) {
     output::note(&match develop {
+        true if debugger.is_some() => {
+            format!("{service} runs from source; `longshore ps` says where a debugger connects.")
+        }
         true => format!("{service} runs from source."),
         false => format!("{service} runs at its release."),
     });

@@ -68,7 +68,7 @@ fn columns(row: &Row, prepared: &Prepared) -> Vec<String> {
             Proof::Image => format!("not in {env}"),
             Proof::Absent => dash(),
         },
-        addresses.map(|address| address.url.as_str()).collect::<Vec<_>>().join(" "),
+        addresses.map(ToString::to_string).collect::<Vec<_>>().join(", "),
     ]
 }
 

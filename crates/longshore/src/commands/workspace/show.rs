@@ -50,6 +50,8 @@ fn line(told: &Told) -> Vec<String> {
         Told::Built { service } => vec![format!("{service}: built")],
         Told::Ready { service } => vec![format!("{service}: ready")],
         Told::Completed { service } => vec![format!("{service}: done")],
+        Told::Filling { service } => vec![format!("{service}: filling its new volumes")],
+        Told::Filled { service } => vec![format!("{service}: filled")],
         Told::Stopped { service } => vec![format!("{service}: stopped")],
         Told::Removed { name } => vec![format!("{name}: removed")],
         Told::Failed { service, why } => vec![format!("{service}: failed: {why}")],
@@ -63,6 +65,6 @@ fn line(told: &Told) -> Vec<String> {
 pub(super) fn addresses(prepared: &Prepared) {
     for address in &prepared.addresses {
         let moved = address.instead_of.map(|port| format!(" ({port} is taken)")).unwrap_or_default();
-        output::stream(&format!("{}  {}{moved}", address.service, address.url));
+        output::stream(&format!("{}  {address}{moved}", address.service));
     }
 }

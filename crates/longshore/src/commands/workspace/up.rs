@@ -52,6 +52,7 @@ pub(in crate::commands) async fn run(global: &Global, args: Args) -> api::Result
     state.develop.extend(args.dev);
     state.services = args.services.into_iter().collect();
     let prepared = workspace.prepare(state, Sources::All).await?;
+    ::workspace::volumes::all_whole(&prepared)?;
     workspace.commit(prepared.state.clone())?;
     let (voice, told) = Voice::new();
     let _shown = show::show(told, &format!("starting {}", prepared.state.workspace));
