@@ -38,11 +38,13 @@ pub struct Behaviour {
     pub exits: Option<i64>,
     /// What it writes at its start.
     pub output: Vec<String>,
+    /// The image has a healthcheck of its own.
+    pub healthcheck: bool,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { health: Health::Healthy, exits: None, output: Vec::new() }
+        Self { health: Health::Healthy, exits: None, output: Vec::new(), healthcheck: false }
     }
 }
 
@@ -173,7 +175,11 @@ impl FakeEngine {
             found.seen.state = ContainerState::Running;
             found.seen.started = Some(Micros::now());
             found.seen.exit_code = None;
-            let checked = matches!(found.wanted.healthcheck, Some(WantedHealthcheck::Test { .. }));
+            let checked = match &found.wanted.healthcheck {
+                Some(WantedHealthcheck::Test { .. }) => true,
+                Some(WantedHealthcheck::Disabled) => false,
+                None => behaviour.healthcheck,
+            };
             found.seen.health = if checked { behaviour.health } else { Health::None };
             for name in found.seen.networks.clone() {
                 if let Some(Some(subnet)) = subnets.get(&name) {
@@ -291,8 +297,9 @@ impl State {
             exposed: BTreeSet::new(),
             volumes: BTreeSet::new(),
             entrypoint: Vec::new(),
-            healthcheck: false,
+            healthcheck: self.registry.get(reference).is_some_and(|behaviour| behaviour.healthcheck),
             architecture: "amd64".to_owned(),
+            tagged: None,
             size_bytes: 0,
         };
         self.images.insert(id, image.clone());
@@ -358,6 +365,7 @@ impl Engine for FakeEngine {
         let mut state = self.lock();
         state.call(format!("image_tag {image} {reference}"))?;
         let found = state.images.get(image).ok_or_else(|| missing("image", image))?.clone();
+        let found = Image { tagged: Some(Micros::now()), ..found };
         state.images.insert(reference.to_owned(), found);
         Ok(())
     }

@@ -66,6 +66,8 @@ pub struct Image {
     pub healthcheck: bool,
     /// Architecture, such as `amd64`.
     pub architecture: String,
+    /// When the engine last gave it a reference; not every engine says so of an image that was pulled.
+    pub tagged: Option<Micros>,
     /// Bytes on disk, shared layers included.
     pub size_bytes: u64,
 }

@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::Micros;
 use api::client::HubClient;
 use api::delivery::ImageAddress;
 use client::pull_through;
+use compose::model::PullPolicy;
 use engine::build::BuildEvent;
-use engine::{Engine, Labels, Progress, PullProgress};
+use engine::{Engine, ErrorKind as EngineErrorKind, Labels, Progress, PullProgress};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind};
+use crate::policy::{self, Need};
 use crate::progress::{Told, Voice};
 use crate::released;
 use crate::source::Context;
@@ -92,8 +95,10 @@ impl Images {
         let Some(reference) = wanted.reference() else { return Ok(BTreeSet::new()) };
         let ids = match &wanted.origin {
             Origin::Release { image, .. } => self.release(service, reference, image).await?,
-            Origin::Source(source) => BTreeSet::from([self.build(service, reference, source).await?]),
-            Origin::Image { .. } => BTreeSet::from([self.named(service, reference).await?]),
+            Origin::Source(source) => BTreeSet::from([self
+                .build(service, reference, source, wanted.pull_policy == Some(PullPolicy::Build))
+                .await?]),
+            Origin::Image { .. } => BTreeSet::from([self.named(service, reference, wanted.pull_policy).await?]),
         };
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_owned(), ids.clone());
         Ok(ids)
@@ -195,15 +200,36 @@ impl Images {
         Ok(held)
     }
 
-    async fn named(&self, service: &str, reference: &str) -> Result<String, Error> {
+    async fn named(&self, service: &str, reference: &str, policy: Option<PullPolicy>) -> Result<String, Error> {
         let engine = &self.0.engine;
-        if let Some(found) = engine.image_inspect(reference).await? {
-            return Ok(found.id);
-        }
+        let here = engine.image_inspect(reference).await?;
+        let need = policy::need(policy, reference, here.as_ref(), Micros::now());
+        let here = match (need, here) {
+            (Need::Nothing, Some(here)) => return Ok(here.id),
+            (Need::Forbidden, _) => {
+                let why = format!("{reference} is not on this machine, and {service} has `pull_policy: never`");
+                let hint = format!("Get it with `docker pull {reference}`, or give {service} another policy.");
+                return Err(Error::new(ErrorKind::Refused, why, hint));
+            }
+            (_, here) => here,
+        };
         let _turn = self.0.pulls.acquire().await;
         self.0.voice.tell(Told::Pulling { service: service.to_owned() });
-        engine.image_pull(reference, self.pull_progress(service)).await?;
+        let pulled = engine.image_pull(reference, self.pull_progress(service)).await;
+        match (pulled, here) {
+            // A workspace goes on without a network, from what is on the machine.
+            (Err(error), Some(here)) if !matches!(error.kind, EngineErrorKind::Unreachable) => {
+                let note = format!("{service}: whether {reference} is the newest is not known: {}", error.why);
+                self.0.voice.tell(Told::Note(note));
+                return Ok(here.id);
+            }
+            (pulled, _) => pulled?,
+        }
         self.0.voice.tell(Told::Pulled { service: service.to_owned() });
+        if let Some(PullPolicy::Every { .. }) = policy {
+            // Engines note when they tagged an image, and not always when they pulled it.
+            engine.image_tag(reference, reference).await?;
+        }
         let found = engine.image_inspect(reference).await?;
         found.map(|found| found.id).ok_or_else(|| {
             let why = format!("{reference} was pulled for {service}, and is not there");
@@ -211,9 +237,15 @@ impl Images {
         })
     }
 
-    async fn build(&self, service: &str, reference: &str, source: &SourceBuild) -> Result<String, Error> {
+    async fn build(
+        &self,
+        service: &str,
+        reference: &str,
+        source: &SourceBuild,
+        each_time: bool,
+    ) -> Result<String, Error> {
         let engine = &self.0.engine;
-        if let Some(found) = engine.image_inspect(reference).await? {
+        if !each_time && let Some(found) = engine.image_inspect(reference).await? {
             return Ok(found.id);
         }
         let _turn = self.0.builds.acquire().await;

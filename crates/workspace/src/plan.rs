@@ -28,6 +28,8 @@ pub struct Memory {
     pub images: BTreeMap<String, BTreeSet<String>>,
     /// Images that were found, pulled or built in this run.
     pub present: BTreeSet<String>,
+    /// Containers that were started and whose `post_start` hooks have not all run.
+    pub unhooked: BTreeSet<String>,
     /// Containers that this run started, or found running: one that ended since is not started again.
     pub started: BTreeSet<String>,
     /// Services whose volumes this run made: they can be filled as they are.
@@ -77,7 +79,7 @@ pub enum Action {
         /// From 1.
         slot: usize,
     },
-    /// Start a container.
+    /// Start a container, and run what its service has run after the start; one that runs already has the rest done.
     Start {
         /// Its service.
         service: String,
@@ -163,6 +165,9 @@ pub fn decide(wanted: &Wanted, observed: &Observed, memory: &Memory) -> Decision
         }
     }
     actions.extend(view.orphans());
+    // Of two services with one image, the one whose policy asks for it each time speaks for both.
+    let asks = |service: &str| wanted.services.get(service).is_some_and(WantedService::asks_image);
+    actions.sort_by_key(|action| matches!(action, Action::Image { service, .. } if !asks(service)));
     let mut keys = BTreeSet::new();
     actions.retain(|action| {
         let key = action.key();
@@ -287,6 +292,9 @@ impl View<'_> {
         if failed(format!("image {reference}")) {
             return Standing::Failed;
         }
+        if self.is_asked(service) {
+            return Standing::Pending;
+        }
         let of_one = |(index, container): (usize, &WantedContainer)| {
             let slot = index + 1;
             if failed(format!("container {name} {slot}")) {
@@ -301,6 +309,9 @@ impl View<'_> {
                 return Standing::Failed;
             }
             if self.memory.restart.contains(name) || self.memory.busy.contains(&format!("container {}", found.id)) {
+                return Standing::Pending;
+            }
+            if self.is_unhooked(found) {
                 return Standing::Pending;
             }
             match (found.state, found.health) {
@@ -324,6 +335,16 @@ impl View<'_> {
         bad.or_else(|| standings.first()).copied().unwrap_or(Standing::Completed)
     }
 
+    /// Whether a service's image is to be looked at before anything is said or done about it.
+    fn is_asked(&self, service: &WantedService) -> bool {
+        service.asks_image() && service.reference().is_some_and(|reference| !self.memory.present.contains(reference))
+    }
+
+    /// Whether a container runs and what is to run after its start has not.
+    fn is_unhooked(&self, found: &ContainerSummary) -> bool {
+        found.state == ContainerState::Running && self.memory.unhooked.contains(&found.id)
+    }
+
     /// Whether all that a service awaits is as it should be for it to start.
     fn may_start(&self, service: &WantedService, standing: &BTreeMap<String, Standing>) -> bool {
         service.awaits.iter().all(|(other, dependency)| {
@@ -345,6 +366,10 @@ impl View<'_> {
         standing: &BTreeMap<String, Standing>,
         actions: &mut Vec<Action>,
     ) {
+        if self.is_asked(service) {
+            let reference = service.reference().unwrap_or_default().to_owned();
+            return actions.push(Action::Image { service: name.to_owned(), reference });
+        }
         let may_start = self.may_start(service, standing);
         for (index, container) in service.containers.iter().enumerate() {
             let slot = index + 1;
@@ -376,7 +401,8 @@ impl View<'_> {
                         && standing.get(name) == Some(&Standing::Pending);
                     if runs && restarts {
                         actions.push(Action::Stop { service, id });
-                    } else if may_start && (right.state == ContainerState::Created || ended) {
+                    } else if may_start && (right.state == ContainerState::Created || ended || self.is_unhooked(right))
+                    {
                         actions.push(Action::Start { service, id });
                     }
                 }

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use api::delivery::{EnvironmentRelease, EnvironmentReleases};
-use compose::model::{Mode, Network, Service, Volume};
+use compose::model::{Condition, Mode, Network, PullPolicy, Service, Volume};
 use compose::{Project, ServiceDefinition};
 use engine::Labels;
 use engine::definition::{Identity, Role, wanted_container, wanted_networks, wanted_volumes};
 use engine::machine::{Machine, Place, WantedPort};
 
 use crate::error::{Error, ErrorKind};
+use crate::hooks;
 use crate::ports::{Assigned, Declared};
 use crate::wanted::{
     LABEL_AWAITS, LABEL_CHECKOUT, LABEL_GRACE, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT, LABEL_SOURCE, Origin,
@@ -140,7 +141,7 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
     let jobs: BTreeSet<&String> = chosen
         .values()
         .flat_map(|chosen| &chosen.definition.service.depends_on)
-        .filter(|(_, dependency)| dependency.condition == compose::model::Condition::ServiceCompletedSuccessfully)
+        .filter(|(_, dependency)| dependency.condition == Condition::ServiceCompletedSuccessfully)
         .map(|(name, _)| name)
         .collect();
     let labels = labels_of(parts.workspace);
@@ -195,10 +196,18 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
             };
             let mut container = wanted_container(definition, &identity, Place::Workspace(machine))?;
             container.labels.insert(LABEL_GRACE.to_owned(), container.stop_grace.as_millis().to_string());
+            let service = &definition.service;
+            hooks::label(&mut container.labels, &service.post_start, &service.pre_stop);
             Ok(container)
         });
         let containers = containers.collect::<Result<Vec<_>, Error>>()?;
-        wanted.services.insert(name.clone(), WantedService { origin, containers, awaits, is_job });
+        let pull_policy = definition.service.pull_policy;
+        if pull_policy == Some(PullPolicy::Build) && matches!(origin, Origin::Image { .. }) {
+            let why = format!("{name} has `pull_policy: build`, and no `build`");
+            return Err(Error::new(ErrorKind::ProjectInvalid, why, "Say how it is built, or give it another policy."));
+        }
+        let service = WantedService { origin, containers, awaits, is_job, pull_policy };
+        wanted.services.insert(name.clone(), service);
     }
     Ok(wanted)
 }

@@ -108,6 +108,11 @@ impl Store {
         self.folder.join("watch")
     }
 
+    /// Where it is kept which containers' hooks are still to run.
+    pub fn hooks_folder(&self) -> PathBuf {
+        self.folder.join("hooks")
+    }
+
     /// Where a volume is saved unless another file is named.
     pub fn volume_file(&self, name: &str) -> PathBuf {
         self.folder.join("volumes").join(format!("{name}.tar"))

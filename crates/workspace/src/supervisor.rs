@@ -2,9 +2,11 @@
 //! engine's events and the ends of its own steps. It may be killed at any moment, and the next one goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compose::model::Hook;
 use engine::ensure::{log_tail, volume_ensure};
 use engine::wanted::{STOP_GRACE_DEFAULT, WantedRestart};
 use engine::{
@@ -17,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::contents;
 use crate::error::{Error, ErrorKind};
+use crate::hooks::{self, LABEL_POST_START, LABEL_PRE_STOP, Undone};
 use crate::images::Images;
 use crate::plan::{Action, Decision, Memory, Observed, Standing, decide, decide_end, health_at_start};
 use crate::progress::{Told, Voice};
@@ -69,6 +72,8 @@ pub struct Supervisor {
     is_dirty: bool,
     /// Containers are killed rather than asked to stop.
     in_haste: bool,
+    /// Containers whose `post_start` hooks did not all run.
+    undone: Undone,
     /// A container did not start because somebody else took its port.
     port_taken: bool,
 }
@@ -131,7 +136,17 @@ impl Supervisor {
             is_dirty: false,
             in_haste: false,
             port_taken: false,
+            undone: Undone::default(),
         }
+    }
+
+    /// Remembers in a folder which containers' hooks are still to run, and takes up what was left there.
+    #[must_use]
+    pub fn remembering(mut self, folder: PathBuf) -> Self {
+        self.undone = Undone::kept(folder);
+        self.undone.retain(|id| self.observed.containers.contains_key(id));
+        self.memory.unhooked.clone_from(self.undone.containers());
+        self
     }
 
     /// Changes what the workspace is to come to. What failed before is tried again.
@@ -345,6 +360,10 @@ impl Supervisor {
             Action::Start { id, .. } => {
                 self.starting.insert(id.clone());
                 self.stopping.remove(id);
+                if !self.hooks(id, LABEL_POST_START).is_empty() {
+                    self.undone.begin(id);
+                    self.memory.unhooked.insert(id.clone());
+                }
             }
             Action::Stop { id, .. } | Action::Remove { id, .. } => {
                 self.stopping.insert(id.clone());
@@ -357,6 +376,12 @@ impl Supervisor {
             images: self.images.clone(),
             grace: self.grace(&action),
             runs: self.runs(&action),
+            hooks: match &action {
+                Action::Start { id, .. } => self.hooks(id, LABEL_POST_START),
+                Action::Stop { id, .. } | Action::Remove { id, .. } if !self.in_haste => self.hooks(id, LABEL_PRE_STOP),
+                _ => Vec::new(),
+            },
+            voice: self.voice.clone(),
             wanted: match &self.goal {
                 Goal::Run(wanted) => Some(wanted.clone()),
                 Goal::Stopped | Goal::Gone => None,
@@ -410,11 +435,15 @@ impl Supervisor {
                     None => Ok(Outcome::Done),
                 },
                 Action::Start { id, .. } => work.start(id, container.as_ref()).await,
-                Action::Stop { id, .. } => work.engine.container_stop(id, work.grace).await.map(|()| Outcome::Done),
-                Action::Remove { id, .. } => work.remove(id).await,
+                Action::Stop { service, id } => work.stop(service, id).await.map(|()| Outcome::Done),
+                Action::Remove { service, id, .. } => work.remove(service, id).await,
             };
             Ended { key, action: Some(action), result: result.map_err(Error::from) }
         });
+    }
+
+    fn hooks(&self, id: &str, label: &str) -> Vec<Hook> {
+        self.observed.containers.get(id).map(|found| hooks::of(&found.labels, label)).unwrap_or_default()
     }
 
     fn grace(&self, action: &Action) -> Duration {
@@ -496,6 +525,8 @@ impl Supervisor {
             }
             (Action::Start { service, id }, outcome) => {
                 self.memory.started.insert(id.clone());
+                self.memory.unhooked.remove(&id);
+                self.undone.end(&id);
                 // Events may have said more by now than what was true right after the start.
                 if self.starting.remove(&id) {
                     match outcome {
@@ -517,6 +548,8 @@ impl Supervisor {
             (Action::Remove { service, id, name, replaced }, _) => {
                 self.observed.containers.remove(&id);
                 self.stopping.remove(&id);
+                self.memory.unhooked.remove(&id);
+                self.undone.end(&id);
                 if replaced {
                     self.replaced(&service);
                 }
@@ -733,6 +766,9 @@ struct Work {
     images: Images,
     grace: Duration,
     runs: bool,
+    /// What is run in the container after its start, or before its stop.
+    hooks: Vec<Hook>,
+    voice: Voice,
     wanted: Option<Arc<Wanted>>,
 }
 
@@ -798,15 +834,30 @@ impl Work {
             self.engine.container_archive_put(id, "/", contents::tar(files, &all.contents)).await?;
         }
         self.engine.container_start(id).await?;
-        if wanted.and_then(health_at_start).is_some() {
+        hooks::run(self.engine.as_ref(), id, &self.hooks).await?;
+        if self.hooks.is_empty() && wanted.and_then(health_at_start).is_some() {
             return Ok(Outcome::Done);
         }
         Ok(Outcome::Seen(self.engine.container_inspect(id).await?.map(Box::new)))
     }
 
-    async fn remove(&self, id: &str) -> Result<Outcome, EngineError> {
+    async fn stop(&self, service: &str, id: &str) -> Result<(), EngineError> {
+        match hooks::run(self.engine.as_ref(), id, &self.hooks).await {
+            Ok(()) => {}
+            // It ended by itself meanwhile.
+            Err(error) if matches!(error.kind, EngineErrorKind::NotFound | EngineErrorKind::Conflict) => {}
+            Err(error) if error.kind == EngineErrorKind::Unreachable => return Err(error),
+            // What is to stop stops: a hook that fails would keep it for ever.
+            Err(error) => {
+                self.voice.tell(Told::Note(format!("{service}: pre_stop: {error}; it is stopped all the same")));
+            }
+        }
+        self.engine.container_stop(id, self.grace).await
+    }
+
+    async fn remove(&self, service: &str, id: &str) -> Result<Outcome, EngineError> {
         if self.runs {
-            self.engine.container_stop(id, self.grace).await?;
+            self.stop(service, id).await?;
         }
         self.engine.container_remove(id).await?;
         Ok(Outcome::Done)

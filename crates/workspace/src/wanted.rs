@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contents::Contents;
 use crate::fill::Fill;
+use crate::policy::is_asked_each_time;
 use api::delivery::{ImageAddress, ReleaseId};
-use compose::model::{Build, Dependency};
+use compose::model::{Build, Dependency, PullPolicy};
 use engine::{Labels, NetworkSpec, VolumeSpec, WantedContainer};
 
 /// The workspace that something on the engine belongs to.
@@ -57,6 +58,8 @@ pub struct WantedService {
     pub awaits: BTreeMap<String, Dependency>,
     /// Whether others await its end.
     pub is_job: bool,
+    /// When its image is pulled, or built, where the project says so.
+    pub pull_policy: Option<PullPolicy>,
 }
 
 /// Where a service comes from.
@@ -96,6 +99,11 @@ impl WantedService {
     /// The image's name on the engine, by which its containers are created.
     pub fn reference(&self) -> Option<&str> {
         self.containers.first().map(|container| container.image.as_str())
+    }
+
+    /// Whether its image is looked at with every `up`, whatever runs already.
+    pub fn asks_image(&self) -> bool {
+        is_asked_each_time(&self.origin, self.pull_policy)
     }
 }
 

@@ -445,18 +445,6 @@ impl Workspace {
         if !gone.is_empty() {
             notes.push(format!("{env} has {}, which this checkout does not have: not started", gone.join(", ")));
         }
-        for (name, chosen) in chosen {
-            let service = &chosen.definition.service;
-            let read = [
-                ("post_start", !service.post_start.is_empty()),
-                ("pre_stop", !service.pre_stop.is_empty()),
-                ("pull_policy", service.pull_policy.is_some()),
-            ];
-            let unheeded: Vec<&str> = read.into_iter().filter_map(|(key, is_there)| is_there.then_some(key)).collect();
-            if !unheeded.is_empty() {
-                notes.push(format!("{name}: {} is not acted upon yet", unheeded.join(", ")));
-            }
-        }
         notes
     }
 }

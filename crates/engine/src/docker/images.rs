@@ -139,6 +139,7 @@ pub(super) async fn inspect(docker: &Connection, image: &str) -> Result<Option<I
             .and_then(|check| check.test)
             .is_some_and(|test| test.first().is_some_and(|kind| kind != "NONE")),
         architecture: found.architecture.unwrap_or_default(),
+        tagged: found.metadata.and_then(|metadata| super::containers::time_of(&metadata.last_tag_time?)),
         size_bytes: found.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
     }))
 }

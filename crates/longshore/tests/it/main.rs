@@ -27,4 +27,5 @@ mod soak;
 #[cfg(feature = "otel")]
 mod traces;
 mod workspace;
+mod workspace_hooks;
 mod workspace_source;

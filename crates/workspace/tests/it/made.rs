@@ -82,7 +82,9 @@ pub(crate) fn wanted(specs: &[Spec]) -> Wanted {
             })
             .collect();
         let origin = Origin::Image { reference: spec.reference() };
-        (spec.name.clone(), WantedService { origin, containers: vec![spec.container()], awaits, is_job: spec.is_job })
+        let (containers, is_job) = (vec![spec.container()], spec.is_job);
+        let service = WantedService { origin, containers, awaits, is_job, pull_policy: None };
+        (spec.name.clone(), service)
     };
     let labels = labels_of(WORKSPACE);
     Wanted {

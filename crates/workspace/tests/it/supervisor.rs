@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compose::model::Condition::{ServiceCompletedSuccessfully as Completed, ServiceHealthy as Healthy};
-use compose::model::Protocol;
+use compose::model::{Hook, Protocol, PullPolicy};
 use engine::fake::{FakeEngine, Reply};
 use engine::machine::WantedPort;
 use engine::wanted::WantedRestart;
 use engine::{ContainerState, Engine as _, Health, NetworkSpec, Progress};
+use workspace::hooks;
 use workspace::plan::Standing;
 use workspace::progress::Told;
 use workspace::supervisor::{Goal, Supervisor, look};
@@ -223,6 +224,105 @@ async fn a_service_whose_dependency_is_unhealthy_waits_and_goes_on_when_it_recov
     };
     tokio::time::timeout(LIMIT, recovered).await.unwrap();
     assert!(end_state(&engine).await.contains_key("web"));
+}
+
+/// A service whose hook after the start is this program, and one that awaits it.
+fn hooked(program: &str) -> Wanted {
+    let specs = [Spec::new("db", &[]), Spec::new("web", &[("db", Healthy)])];
+    let mut wanted = wanted(&specs);
+    let hook = |program: &str| Hook { command: vec![program.to_owned()], ..Hook::default() };
+    let container = &mut wanted.services.get_mut("db").unwrap().containers[0];
+    hooks::label(&mut container.labels, &[hook(program)], &[hook("flush")]);
+    wanted
+}
+
+fn run_of(engine: &FakeEngine, program: &str) -> usize {
+    engine.calls().iter().filter(|call| call.starts_with("container_exec") && call.ends_with(program)).count()
+}
+
+#[tokio::test]
+async fn killed_after_any_call_hooks_have_run_before_anybody_goes_on() {
+    let program = |engine: FakeEngine| {
+        engine.program_set("prepare", Some(Reply::default()));
+        engine.program_set("flush", Some(Reply { output: "full".to_owned(), code: 1 }));
+        engine
+    };
+    for kill in 0.. {
+        let (engine, folder) = (program(engine()), tempfile::tempdir().unwrap());
+        let mut ran = false;
+        for fails in [Some(kill), None] {
+            engine.fail_after(None);
+            let (supervisor, _told) = supervisor(&engine).await;
+            let mut supervisor = supervisor.remembering(folder.path().join("hooks"));
+            engine.fail_after(fails);
+            supervisor.aim(Goal::Run(Arc::new(hooked("prepare"))));
+            let work = async {
+                while !supervisor.turn() {
+                    supervisor.wait().await;
+                    if engine.version().await.is_err() {
+                        return;
+                    }
+                }
+                ran |= fails.is_some();
+            };
+            tokio::time::timeout(LIMIT, work).await.unwrap();
+        }
+        let calls = engine.calls();
+        let first = |call: &str| calls.iter().position(|one| one.starts_with(call)).unwrap();
+        let hook = calls.iter().position(|call| call.ends_with(" prepare")).unwrap();
+        let web = look(&engine, WORKSPACE).await.unwrap().containers;
+        let web = web.values().find(|found| found.labels[LABEL_SERVICE] == "web").unwrap();
+        assert_eq!(web.state, ContainerState::Running, "killed after {kill} calls");
+        let web = first(&format!("container_start {}", web.id));
+        assert!(hook < web, "killed after {kill} calls: {calls:?}");
+        if ran {
+            assert_eq!(run_of(&engine, "prepare"), 1, "nothing was killed, and hooks run once: {calls:?}");
+            let (mut supervisor, mut told) = supervisor(&engine).await;
+            supervisor.aim(Goal::Gone);
+            tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+            assert!(look(&engine, WORKSPACE).await.unwrap().containers.is_empty(), "a hook that fails keeps nothing");
+            let mut said = std::iter::from_fn(|| told.try_recv().ok());
+            assert!(said.any(|told| matches!(told, Told::Note(note) if note.contains("status 1: full"))));
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_fails_its_service_and_is_tried_again_by_the_next_up() {
+    let engine = engine();
+    engine.program_set("prepare", Some(Reply { output: "no".to_owned(), code: 3 }));
+    let (mut supervisor, _told) = supervisor(&engine).await;
+    supervisor.aim(Goal::Run(Arc::new(hooked("prepare"))));
+    tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+    assert_eq!((supervisor.standing()["db"], supervisor.standing()["web"]), (Standing::Failed, Standing::Pending));
+    assert!(supervisor.failures().any(|why| why.contains("`prepare`: it ended with status 3: no")));
+    engine.program_set("prepare", Some(Reply::default()));
+    supervisor.aim(Goal::Run(Arc::new(hooked("prepare"))));
+    tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+    assert!(supervisor.standing().values().all(|standing| *standing == Standing::Ready), "{:?}", supervisor.standing());
+    assert_eq!(run_of(&engine, "prepare"), 2);
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_with_each_up_where_its_policy_says_so() {
+    let engine = engine();
+    let mut wanted = wanted(&[Spec::new("db", &[]), Spec::new("web", &[])]);
+    // Both have one image, and one of them wants it new.
+    wanted.services.get_mut("web").unwrap().pull_policy = Some(PullPolicy::Always);
+    let pulls = || engine.calls().iter().filter(|call| call.starts_with("image_pull")).count();
+    for ups in 1..=3 {
+        let (mut supervisor, _told) = supervisor(&engine).await;
+        for _ in 0..2 {
+            supervisor.aim(Goal::Run(Arc::new(wanted.clone())));
+            tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+        }
+        assert_eq!(pulls(), ups, "once with each up");
+    }
+    let containers = look(&engine, WORKSPACE).await.unwrap().containers;
+    assert_eq!(containers.len(), 2);
+    let created = engine.calls().iter().filter(|call| call.starts_with("container_create")).count();
+    assert_eq!(created, 2, "an image that did not change replaces nothing");
 }
 
 #[tokio::test]

@@ -75,7 +75,8 @@ async fn run(
     let images = workspace.images(&prepared.state.workspace, voice.clone())?;
     let engine = workspace.engine().clone();
     let observed = prepared.observed.clone();
-    let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice, observed);
+    let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice, observed)
+        .remembering(workspace.store().hooks_folder());
     bring_up(&mut workspace, &mut supervisor, prepared).await?;
     workspace.store().images_save(&supervisor.images_known())?;
     super::up::all_right(&supervisor)?;

@@ -120,7 +120,8 @@ async fn go(
             let engine = workspace.engine().clone();
             let observed = prepared.observed.clone();
             let mut supervisor =
-                Supervisor::with(engine, images.clone(), &prepared.state.workspace, voice.clone(), observed);
+                Supervisor::with(engine, images.clone(), &prepared.state.workspace, voice.clone(), observed)
+                    .remembering(workspace.store().hooks_folder());
             supervisor.aim(Goal::Run(Arc::new(before)));
             supervisor.settle().await?;
             super::up::all_right(&supervisor)?;

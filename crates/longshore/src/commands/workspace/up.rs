@@ -60,7 +60,8 @@ pub(in crate::commands) async fn run(global: &Global, args: Args) -> api::Result
     let images = workspace.images(&prepared.state.workspace, voice.clone())?;
     let engine = workspace.engine().clone();
     let observed = prepared.observed.clone();
-    let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice.clone(), observed);
+    let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice.clone(), observed)
+        .remembering(workspace.store().hooks_folder());
     if !args.detach {
         return attached(&mut workspace, &mut supervisor, prepared, &voice).await;
     }
