@@ -310,6 +310,10 @@ impl Workspace {
         let wanted = Arc::new(wanted);
         let mut notes = self.notes(&known, &chosen, &state);
         notes.extend(stand_ins);
+        let unfilled = wanted.fills.iter().filter(|(_, fill)| observed.volumes.contains(&fill.marker.name));
+        notes.extend(unfilled.map(|(name, _)| {
+            format!("{name} was not filled to the end: `longshore up` begins that again with new volumes")
+        }));
         let state = State { ports: assigned, ..state };
         Ok(Prepared { wanted, observed, addresses, known, notes, state })
     }

@@ -132,7 +132,8 @@ async fn filled(laptop: &Laptop, docker: &Docker) -> anyhow::Result<()> {
     );
     killed.kill().await?;
     std::fs::write(laptop.checkout.join("wait"), "0")?;
-    laptop.run("up --detach").await?;
+    let said = laptop.run("up --detach").await?;
+    ensure!(said.err.contains("store was not filled to the end"), "{}", said.err);
     ensure!(laptop.run(rows).await?.out == "three\n", "it is filled twice, or not at all");
     Ok(())
 }
