@@ -23,7 +23,9 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// How often a page is asked for until it is there.
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// How many answers are waited for at once.
-const ASKED_MAX: usize = 32;
+const ASKED_MAX: usize = 64;
+/// How long each is waited for.
+const ANSWER_LIMIT: Duration = Duration::from_millis(300);
 
 /// A laptop.
 pub(crate) struct Laptop {
@@ -41,7 +43,7 @@ impl Laptop {
         let (port, tunnel) = tunnel::inner(&folder.join("tunnel")).await?;
         // DOCKER_HOST names the laptop's engine.
         let docker = rig::engine::ensure().await?;
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).pool_max_idle_per_host(0).build()?;
         Ok(Self { binary, folder: folder.to_owned(), hub_port: port, docker, http, _tunnel: tunnel })
     }
 
