@@ -61,10 +61,11 @@ fn hooks_policies_and_health_of_a_workspace() {
         rig::base_image::ensure(&docker, &cache).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let hub = Lone::start(&folder.path().join("hub"), "", &[]);
-        let image = format!("{}/tools/app:1", hub.host);
+        let (registry, image) = (format!("{}/", hub.host), format!("{}/tools/app:1", hub.host));
         let result = in_checkout(folder.path(), hub, &image).await;
         workspaces_remove(&docker, std::process::id()).await.unwrap();
-        docker_run(&["image", "rm", &image]).unwrap();
+        let label = format!("dev.longshore.workspace={}", workspace_of(std::process::id()));
+        rig::engine::sweep(&docker, &label, &[registry]).await.unwrap();
         result.unwrap();
     });
 }
