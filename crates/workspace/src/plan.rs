@@ -219,6 +219,11 @@ pub fn decide_end(observed: &Observed, memory: &Memory, remove: bool) -> Decisio
     Decision { actions, standing: BTreeMap::new(), is_settled }
 }
 
+/// What a service failed by that is awaited to be healthy and has no healthcheck.
+pub fn health_key(service: &str) -> String {
+    format!("health {service}")
+}
+
 fn is_failed(memory: &Memory, id: &str) -> bool {
     memory.failed.contains_key(&format!("container {id}"))
 }
@@ -289,7 +294,7 @@ impl View<'_> {
     fn standing(&self, name: &str, service: &WantedService) -> Standing {
         let reference = service.reference().unwrap_or_default();
         let failed = |key: String| self.memory.failed.contains_key(&key);
-        if failed(format!("image {reference}")) {
+        if failed(format!("image {reference}")) || failed(health_key(name)) {
             return Standing::Failed;
         }
         if self.is_asked(service) {
@@ -369,6 +374,9 @@ impl View<'_> {
         if self.is_asked(service) {
             let reference = service.reference().unwrap_or_default().to_owned();
             return actions.push(Action::Image { service: name.to_owned(), reference });
+        }
+        if self.memory.failed.contains_key(&health_key(name)) {
+            return;
         }
         let may_start = self.may_start(service, standing);
         for (index, container) in service.containers.iter().enumerate() {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use api::delivery::{EnvironmentRelease, EnvironmentReleases};
-use compose::model::{Condition, Mode, Network, PullPolicy, Service, Volume};
+use compose::model::{Condition, HealthTest, Mode, Network, PullPolicy, Service, Volume};
 use compose::{Project, ServiceDefinition};
 use engine::Labels;
 use engine::definition::{Identity, Role, wanted_container, wanted_networks, wanted_volumes};
@@ -206,10 +206,43 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
             let why = format!("{name} has `pull_policy: build`, and no `build`");
             return Err(Error::new(ErrorKind::ProjectInvalid, why, "Say how it is built, or give it another policy."));
         }
-        let service = WantedService { origin, containers, awaits, is_job, pull_policy };
+        let health_for = health_for(name, chosen)?;
+        let service = WantedService { origin, containers, awaits, is_job, pull_policy, health_for };
         wanted.services.insert(name.clone(), service);
     }
     Ok(wanted)
+}
+
+/// The services that await this one's health, where only its image can say whether it has a healthcheck.
+///
+/// # Errors
+/// It surely has none.
+fn health_for(name: &str, chosen: &BTreeMap<String, Chosen>) -> Result<Vec<String>, Error> {
+    let Some(service) = chosen.get(name) else { return Ok(Vec::new()) };
+    let test = service.definition.service.healthcheck.as_ref().map(|check| &check.test);
+    let awaits = |other: &Chosen| {
+        let dependency = other.definition.service.depends_on.get(name);
+        dependency.is_some_and(|dependency| dependency.condition == Condition::ServiceHealthy)
+    };
+    let others = chosen.iter().filter(|(_, other)| awaits(other)).map(|(other, _)| other.clone());
+    let others: Vec<String> = others.collect();
+    match test {
+        Some(Some(HealthTest::Disabled)) if !others.is_empty() => {
+            Err(Error::new(ErrorKind::ProjectInvalid, health_missing(name, &others), HEALTH_HINT))
+        }
+        Some(Some(_)) => Ok(Vec::new()),
+        None | Some(None) => Ok(others),
+    }
+}
+
+/// What to do about a service that has no healthcheck, and is awaited to be healthy.
+pub const HEALTH_HINT: &str = "Give it a `healthcheck`, or await it with `condition: service_started`.";
+
+/// Why a service cannot be awaited.
+pub fn health_missing(name: &str, others: &[String]) -> String {
+    let verb = if others.len() == 1 { "awaits" } else { "await" };
+    let others = others.join(", ");
+    format!("{others} {verb} that {name} is healthy (depends_on, service_healthy), and {name} has no healthcheck")
 }
 
 /// How many containers a service has here.

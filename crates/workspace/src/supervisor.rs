@@ -21,9 +21,10 @@ use crate::contents;
 use crate::error::{Error, ErrorKind};
 use crate::hooks::{self, LABEL_POST_START, LABEL_PRE_STOP, Undone};
 use crate::images::Images;
-use crate::plan::{Action, Decision, Memory, Observed, Standing, decide, decide_end, health_at_start};
+use crate::plan::{Action, Decision, Memory, Observed, Standing, decide, decide_end, health_at_start, health_key};
 use crate::progress::{Told, Voice};
-use crate::wanted::{LABEL_GRACE, LABEL_SERVICE, LABEL_WORKSPACE, Wanted, labels_of};
+use crate::resolve::{self, HEALTH_HINT};
+use crate::wanted::{LABEL_GRACE, LABEL_SERVICE, LABEL_WORKSPACE, Wanted, WantedService, labels_of};
 
 /// How often everything is looked at again, whatever the engine's events said.
 const LOOK_SECONDS: u64 = 30;
@@ -90,7 +91,8 @@ enum Outcome {
     /// Volumes that were found though they do not carry the workspace's label.
     Volumes(BTreeSet<String>),
     Network(Box<Network>),
-    Image(BTreeSet<String>),
+    /// The ids under which the engine may have it, and whether it has a healthcheck where somebody needs it.
+    Image(BTreeSet<String>, bool),
     Created(Box<ContainerSummary>),
     Seen(Option<Box<Container>>),
 }
@@ -151,6 +153,12 @@ impl Supervisor {
 
     /// Changes what the workspace is to come to. What failed before is tried again.
     pub fn aim(&mut self, goal: Goal) {
+        if let Goal::Run(before) = &self.goal {
+            let failed = |name: &str| self.memory.failed.contains_key(&health_key(name));
+            let unhealthy = before.services.iter().filter(|(name, _)| failed(name));
+            let references: BTreeSet<&str> = unhealthy.filter_map(|(_, service)| service.reference()).collect();
+            self.memory.present.retain(|reference| !references.contains(reference.as_str()));
+        }
         self.goal = goal;
         self.memory.failed.clear();
         self.memory.images = self.images.known();
@@ -427,7 +435,7 @@ impl Supervisor {
                     let Some(service) = service else {
                         return Ended { key, action: Some(action), result: Ok(Outcome::Done) };
                     };
-                    let result = work.images.ensure(name, &service).await.map(Outcome::Image);
+                    let result = work.image(name, &service).await;
                     return Ended { key, action: Some(action), result };
                 }
                 Action::Create { .. } => match container {
@@ -516,7 +524,10 @@ impl Supervisor {
                 }
                 self.voice.tell(Told::Filled { service });
             }
-            (Action::Image { reference, .. }, Outcome::Image(ids)) => {
+            (Action::Image { reference, .. }, Outcome::Image(ids, has_healthcheck)) => {
+                if !has_healthcheck {
+                    self.health_missing(&reference);
+                }
                 self.memory.images.insert(reference.clone(), ids);
                 self.memory.present.insert(reference);
             }
@@ -574,6 +585,17 @@ impl Supervisor {
             if runs {
                 self.memory.restart.insert(name.clone());
             }
+        }
+    }
+
+    /// Says of the services of an image that are awaited to be healthy that they never are.
+    fn health_missing(&mut self, reference: &str) {
+        let Goal::Run(wanted) = &self.goal else { return };
+        let of_it = |service: &&WantedService| service.reference() == Some(reference) && !service.health_for.is_empty();
+        for (name, service) in wanted.services.iter().filter(|(_, service)| of_it(service)) {
+            let why = format!("{}, nor has its image", resolve::health_missing(name, &service.health_for));
+            self.memory.failed.insert(health_key(name), why.clone());
+            self.voice.tell(Told::Failed { service: name.clone(), why: format!("{why}\n{HEALTH_HINT}") });
         }
     }
 
@@ -839,6 +861,19 @@ impl Work {
             return Ok(Outcome::Done);
         }
         Ok(Outcome::Seen(self.engine.container_inspect(id).await?.map(Box::new)))
+    }
+
+    /// The image of a service, and whether it has a healthcheck where somebody needs it.
+    async fn image(&self, name: &str, service: &WantedService) -> Result<Outcome, Error> {
+        let ids = self.images.ensure(name, service).await?;
+        let reference = service.reference().unwrap_or_default();
+        let mut others = self.wanted.iter().flat_map(|wanted| wanted.services.values());
+        let is_needed = others.any(|other| other.reference() == Some(reference) && !other.health_for.is_empty());
+        let has_healthcheck = match is_needed {
+            true => self.engine.image_inspect(reference).await?.is_none_or(|image| image.healthcheck),
+            false => true,
+        };
+        Ok(Outcome::Image(ids, has_healthcheck))
     }
 
     async fn stop(&self, service: &str, id: &str) -> Result<(), EngineError> {

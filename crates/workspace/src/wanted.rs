@@ -60,6 +60,8 @@ pub struct WantedService {
     pub is_job: bool,
     /// When its image is pulled, or built, where the project says so.
     pub pull_policy: Option<PullPolicy>,
+    /// Services that await its health while only its image can say whether it has a healthcheck.
+    pub health_for: Vec<String>,
 }
 
 /// Where a service comes from.
@@ -103,7 +105,7 @@ impl WantedService {
 
     /// Whether its image is looked at with every `up`, whatever runs already.
     pub fn asks_image(&self) -> bool {
-        is_asked_each_time(&self.origin, self.pull_policy)
+        !self.health_for.is_empty() || is_asked_each_time(&self.origin, self.pull_policy)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use compose::model::{Mount, Port};
+use compose::model::{HealthTest, Mount, Port};
+use compose::{Source, Stage};
 use proptest::prelude::*;
 
 use crate::load;
@@ -174,6 +175,34 @@ fn profiles_select_services() {
     let needed = "services: {web: {image: x, depends_on: [debug]}, debug: {image: x, profiles: [debug]}}";
     let error = load(&[needed]).unwrap().project.select(&BTreeSet::new()).unwrap_err();
     insta::assert_snapshot!(error, @r#"service "web" awaits "debug", whose profiles are not switched on; switch one on, or write `required: false`"#);
+}
+
+/// `disable` stands, whatever test it is laid over or is laid over it, until it is said not to.
+#[test]
+fn a_healthcheck_is_switched_off_and_on_over_an_extended_service() {
+    let test = |base: &str, own: &str| {
+        let text = format!(
+            "services: {{base: {{image: x, healthcheck: {base}}}, web: {{extends: base, healthcheck: {own}}}, a: {{image: x, depends_on: {{web: {{condition: service_healthy}}}}}}}}"
+        );
+        let sources = [Source { name: "compose.yaml", text: &text }];
+        compose::load(&sources, Stage::Workspace(&|_| Ok(None)), &|_| None)
+            .map(|loaded| loaded.project.services["web"].healthcheck.as_ref().and_then(|check| check.test.clone()))
+            .map_err(|error| error.to_string())
+    };
+    let shell = |line: &str| Ok(Some(HealthTest::Shell(line.to_owned())));
+    for (base, own) in [
+        ("{test: one, interval: 5s}", "{disable: true}"),
+        ("{test: one}", "{test: [NONE]}"),
+        ("{disable: true}", "{test: two}"),
+        ("{disable: true, test: one}", "{interval: 1s}"),
+    ] {
+        let said = test(base, own).unwrap_err();
+        assert!(said.contains("\"web\" is awaited to be healthy, but its healthcheck is switched off"), "{said}");
+    }
+    assert_eq!(test("{disable: true}", "{disable: false, test: two}"), shell("two"));
+    assert_eq!(test("{disable: true, test: one}", "{disable: !reset null}"), shell("one"));
+    assert_eq!(test("{disable: true}", "!override {test: two}"), shell("two"));
+    assert_eq!(test("{test: one}", "{disable: false}"), shell("one"));
 }
 
 /// What a workspace's files name is bounded, too: in number, in depth, in copies, and never goes in circles.

@@ -236,7 +236,8 @@ In a workspace a service counts as started once its `post_start` hooks have ende
 next `longshore up`. A `pre_stop` hook that fails is said, and the container is stopped all the same. `pull_policy` is about
 images that the project names: a release's is what its digest says. Where the registry does not answer, an image that is on
 the machine is used, and that is said. Of a service with `build`, `pull_policy: build` alone means something: it is built
-with every `up`, and otherwise when what goes into it changed.
+with every `up`, and otherwise when what goes into it changed. `service_healthy` wants a healthcheck, of the service or of
+its image.
 
 | property | releases | workspaces |
 | --- | --- | --- |

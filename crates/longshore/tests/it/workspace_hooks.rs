@@ -1,4 +1,4 @@
-//! Hooks of containers and policies of images, on a real engine.
+//! Hooks of containers, policies of images, and health that nobody can tell, on a real engine.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,8 +38,20 @@ volumes: {data: {}}
 const STARTED: &str = "started\n/tmp 0\n";
 const STOPPING: &str = "stopping\n";
 
+const AWAITED: &str = "
+services:
+  app:
+    image: debian:bookworm-slim
+    command: sleep infinity
+    init: true
+  web:
+    image: debian:bookworm-slim
+    command: sleep infinity
+    depends_on: {app: {condition: service_healthy}}
+";
+
 #[test]
-fn hooks_and_policies_of_a_workspace() {
+fn hooks_policies_and_health_of_a_workspace() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let docker = rig::engine::ensure().await.unwrap();
@@ -49,10 +61,11 @@ fn hooks_and_policies_of_a_workspace() {
         rig::base_image::ensure(&docker, &cache).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let hub = Lone::start(&folder.path().join("hub"), "", &[]);
-        let image = format!("{}/tools/app:1", hub.host);
+        let (registry, image) = (format!("{}/", hub.host), format!("{}/tools/app:1", hub.host));
         let result = in_checkout(folder.path(), hub, &image).await;
         workspaces_remove(&docker, std::process::id()).await.unwrap();
-        docker_run(&["image", "rm", &image]).unwrap();
+        let label = format!("dev.longshore.workspace={}", workspace_of(std::process::id()));
+        rig::engine::sweep(&docker, &label, &[registry]).await.unwrap();
         result.unwrap();
     });
 }
@@ -137,6 +150,13 @@ async fn in_checkout(folder: &Path, hub: Lone, image: &str) -> anyhow::Result<()
     let log = docker_run(&["run", "--rm", "--network=none", "-v", &mount, "debian:bookworm-slim", "cat", "/data/log"])?;
     ensure!(log == log_before + STOPPING, "{log}");
 
+    write(AWAITED, "")?;
+    let said = laptop.said("up --detach").await?;
+    let why =
+        "web awaits that app is healthy (depends_on, service_healthy), and app has no healthcheck, nor has its image";
+    ensure!(said.code != Some(0) && said.err.contains(why), "{}", said.err);
+    ensure!(laptop.ps().await?.values().all(|row| row["state"] != "running"), "something was started");
+    laptop.run("down").await?;
     Ok(())
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn wanted(specs: &[Spec]) -> Wanted {
             .collect();
         let origin = Origin::Image { reference: spec.reference() };
         let (containers, is_job) = (vec![spec.container()], spec.is_job);
-        let service = WantedService { origin, containers, awaits, is_job, pull_policy: None };
+        let service = WantedService { origin, containers, awaits, is_job, pull_policy: None, health_for: Vec::new() };
         (spec.name.clone(), service)
     };
     let labels = labels_of(WORKSPACE);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use compose::model::Condition::{ServiceCompletedSuccessfully as Completed, ServiceHealthy as Healthy};
 use compose::model::{Hook, Protocol, PullPolicy};
-use engine::fake::{FakeEngine, Reply};
+use engine::fake::{Behaviour, FakeEngine, Reply};
 use engine::machine::WantedPort;
 use engine::wanted::WantedRestart;
 use engine::{ContainerState, Engine as _, Health, NetworkSpec, Progress};
@@ -302,6 +302,33 @@ async fn a_hook_that_fails_fails_its_service_and_is_tried_again_by_the_next_up()
     tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
     assert!(supervisor.standing().values().all(|standing| *standing == Standing::Ready), "{:?}", supervisor.standing());
     assert_eq!(run_of(&engine, "prepare"), 2);
+}
+
+#[tokio::test]
+async fn health_that_is_awaited_must_be_told_by_the_image_where_the_project_does_not() {
+    for has_healthcheck in [false, true] {
+        let engine = FakeEngine::new();
+        engine.registry_add("service:1", Behaviour { healthcheck: has_healthcheck, ..Behaviour::default() });
+        let mut wanted = wanted(&[Spec::new("db", &[]), Spec::new("web", &[("db", Healthy)])]);
+        let db = wanted.services.get_mut("db").unwrap();
+        (db.containers[0].healthcheck, db.health_for) = (None, vec!["web".to_owned()]);
+        let wanted = Arc::new(wanted);
+        let (mut supervisor, _told) = supervisor(&engine).await;
+        // The second time the engine has the image.
+        for _ in 0..2 {
+            supervisor.aim(Goal::Run(wanted.clone()));
+            tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+            let standing = (supervisor.standing()["db"], supervisor.standing()["web"]);
+            let started = engine.calls().iter().any(|call| call.starts_with("container_start"));
+            if has_healthcheck {
+                assert_eq!(standing, (Standing::Ready, Standing::Ready));
+            } else {
+                assert_eq!((standing, started), ((Standing::Failed, Standing::Pending), false));
+                let why = "web awaits that db is healthy (depends_on, service_healthy), and db has no healthcheck";
+                assert!(supervisor.failures().any(|said| said.contains(why)));
+            }
+        }
+    }
 }
 
 #[tokio::test]
