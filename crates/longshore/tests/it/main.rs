@@ -26,3 +26,4 @@ mod soak;
 mod traces;
 mod workspace;
 mod workspace_source;
+mod workspace_view;
