@@ -13,6 +13,7 @@ pub mod load;
 pub mod namespaces;
 pub mod soak;
 pub mod stage;
+pub mod terminal;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -32,6 +32,19 @@ pub enum End {
 pub enum Signal {
     /// Stop everything. The second time: at once.
     Stop,
+    /// It was closed: stop everything, however often that is said.
+    Closed,
+}
+
+/// What has come about, as far as it concerns whoever shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Something may have changed.
+    Working,
+    /// Nothing is left to do.
+    Settled,
+    /// Everything is being stopped.
+    Ending,
 }
 
 /// An order that is being carried out.
@@ -72,8 +85,8 @@ async fn on_other_ports(workspace: &mut Workspace) -> Result<Prepared, Error> {
     Ok(prepared)
 }
 
-/// Keeps a workspace as it should be until a signal, or another command, ends it. `settled` is called whenever nothing is
-/// left to do, and with new addresses after a switch.
+/// Keeps a workspace as it should be until a signal, or another command, ends it. `seen` is called after everything that
+/// happened; with [`Moment::Settled`] once whenever nothing is left to do.
 ///
 /// # Errors
 /// What was asked for at the beginning cannot be had.
@@ -84,7 +97,7 @@ pub async fn attend(
     orders: &mut mpsc::Receiver<Asked>,
     signals: &mut mpsc::Receiver<Signal>,
     voice: &Voice,
-    mut settled: impl FnMut(&Prepared, &Supervisor),
+    mut seen: impl FnMut(&Prepared, &Supervisor, Moment),
 ) -> Result<End, Error> {
     let mut prepared = prepared;
     supervisor.aim(Goal::Run(prepared.wanted.clone()));
@@ -96,6 +109,18 @@ pub async fn attend(
     loop {
         let is_settled = supervisor.turn();
         workspace.store().images_save(&supervisor.images_known())?;
+        if is_settled && end.is_none() && supervisor.port_was_taken() && port_tries < PORT_TRIES_MAX {
+            port_tries += 1;
+            prepared = on_other_ports(workspace).await?;
+            supervisor.aim(Goal::Run(prepared.wanted.clone()));
+            continue;
+        }
+        let moment = match end {
+            Some(_) => Moment::Ending,
+            None if is_settled && !was_settled => Moment::Settled,
+            None => Moment::Working,
+        };
+        seen(&prepared, supervisor, moment);
         if is_settled {
             if let Some(end) = end {
                 for one in pending.drain(..) {
@@ -103,15 +128,6 @@ pub async fn attend(
                     let _unheard = one.answer.send(Answer::Done);
                 }
                 return Ok(end);
-            }
-            if supervisor.port_was_taken() && port_tries < PORT_TRIES_MAX {
-                port_tries += 1;
-                prepared = on_other_ports(workspace).await?;
-                supervisor.aim(Goal::Run(prepared.wanted.clone()));
-                continue;
-            }
-            if !was_settled {
-                settled(&prepared, supervisor);
             }
             if let Some(follower) = &mut follower {
                 let all_right = supervisor
@@ -127,9 +143,10 @@ pub async fn attend(
         was_settled = is_settled;
         tokio::select! {
             () = supervisor.wait() => {}
-            Some(Signal::Stop) = signals.recv() => match end {
-                Some(_) => supervisor.hurry(),
-                None => {
+            Some(signal) = signals.recv() => match (end, signal) {
+                (Some(_), Signal::Stop) => supervisor.hurry(),
+                (Some(_), Signal::Closed) => {}
+                (None, _) => {
                     end = Some(End::Stopped);
                     supervisor.aim(Goal::Stopped);
                 }
@@ -184,7 +201,17 @@ pub async fn attend(
                         }
                     }
                 }
-                Order::Switch { .. } => {
+                Order::Restart { service } if end.is_none() => match supervisor.restart(&service) {
+                    true => {
+                        was_settled = false;
+                        pending.push(Pending { service: Some(service), answer: asked.answer });
+                    }
+                    false => {
+                        let problem = api::Problem::new(404, "service-unknown", format!("{service} is not to run here"));
+                        let _unheard = asked.answer.send(Answer::Refused(problem));
+                    }
+                },
+                Order::Switch { .. } | Order::Restart { .. } => {
                     let problem = api::Problem::new(409, "workspace-ending", "The workspace is about to end");
                     let _unheard = asked.answer.send(Answer::Refused(problem));
                 }

@@ -37,6 +37,11 @@ pub enum Order {
         /// The container's port that a debugger is to reach.
         debugger: Option<NonZeroU16>,
     },
+    /// Stop a service and start it again; one that ended is started.
+    Restart {
+        /// The service.
+        service: String,
+    },
     /// Take everything down, and end.
     Down,
 }
@@ -63,11 +68,17 @@ pub struct Asked {
 /// Listens for messages as long as it lives.
 pub struct Listener {
     path: PathBuf,
+    orders: mpsc::Sender<Asked>,
     answering: TaskTracker,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Listener {
+    /// The way for orders from within this process.
+    pub fn orders(&self) -> mpsc::Sender<Asked> {
+        self.orders.clone()
+    }
+
     /// Waits until answers that were given are sent.
     pub async fn finish(&self) {
         self.answering.close();
@@ -104,7 +115,7 @@ pub fn listen(path: &Path) -> Result<(Listener, mpsc::Receiver<Asked>), Error> {
     let listener = UnixListener::bind(path).map_err(failed)?;
     let (sender, receiver) = mpsc::channel(MESSAGES_MAX);
     let answering = TaskTracker::new();
-    let tracker = answering.clone();
+    let (tracker, orders) = (answering.clone(), sender.clone());
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let sender = sender.clone();
@@ -115,7 +126,7 @@ pub fn listen(path: &Path) -> Result<(Listener, mpsc::Receiver<Asked>), Error> {
             });
         }
     });
-    Ok((Listener { path: path.to_owned(), answering, _task: AbortOnDropHandle::new(task) }, receiver))
+    Ok((Listener { path: path.to_owned(), orders, answering, _task: AbortOnDropHandle::new(task) }, receiver))
 }
 
 async fn serve(stream: UnixStream, sender: mpsc::Sender<Asked>) -> io::Result<()> {

@@ -15,6 +15,8 @@ use crate::wanted::{LABEL_SERVICE, labels_of, place_of};
 
 /// Lines that may wait to be shown; containers that write more are read more slowly.
 const LINES_WAITING_MAX: usize = 1024;
+/// The engine may say so much later that a container started than its first line was written.
+const START_LATE_MICROS: i64 = 2_000_000;
 
 /// One line of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -85,22 +87,25 @@ pub async fn lines(
             tokio::select! {
                 () = sender.closed() => return,
                 Some(ended) = reading.join_next(), if !reading.is_empty() => {
-                    let Ok((id, _last)) = ended else { continue };
+                    let Ok((id, read_last)) = ended else { continue };
                     open.remove(&id);
+                    last.extend(read_last.map(|at| (id.clone(), at)));
                     // It was started again before its last lines were read.
-                    if let Some((place, after)) = again.remove(&id) {
+                    if let Some((place, started)) = again.remove(&id) {
+                        let after = last.get(&id).copied().unwrap_or(started);
                         open.insert(id.clone());
-                        reading.spawn(read(engine.clone(), id, place, after, sender.clone()));
+                        reading.spawn(read(engine.clone(), id, place, Some(after), sender.clone()));
                     }
                 }
                 event = events.next() => match event {
                     Some(Ok(event)) if event.kind == EventKind::Start => {
                         let Some(place) = wanted(&event.labels, &options) else { continue };
-                        let after = Some(Micros(event.at.0 - 1));
+                        let started = Micros(event.at.0 - START_LATE_MICROS);
                         if open.insert(event.container.clone()) {
-                            reading.spawn(read(engine.clone(), event.container, place, after, sender.clone()));
+                            let after = last.get(&event.container).copied().unwrap_or(started);
+                            reading.spawn(read(engine.clone(), event.container, place, Some(after), sender.clone()));
                         } else {
-                            again.insert(event.container, (place, after));
+                            again.insert(event.container, (place, started));
                         }
                     }
                     Some(Ok(_)) => {}

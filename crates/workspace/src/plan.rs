@@ -402,7 +402,10 @@ impl View<'_> {
                 None => {}
                 Some(right) => {
                     let (service, id) = (name.to_owned(), right.id.clone());
-                    let runs = matches!(right.state, ContainerState::Running | ContainerState::Restarting);
+                    let runs = matches!(
+                        right.state,
+                        ContainerState::Running | ContainerState::Restarting | ContainerState::Paused
+                    );
                     let restarts = self.memory.restart.contains(name) && may_start;
                     let ended = right.state == ContainerState::Exited
                         && !self.memory.started.contains(&right.id)

@@ -24,7 +24,7 @@ use crate::images::Images;
 use crate::plan::{Action, Decision, Memory, Observed, Standing, decide, decide_end, health_at_start, health_key};
 use crate::progress::{Told, Voice};
 use crate::resolve::{self, HEALTH_HINT};
-use crate::wanted::{LABEL_GRACE, LABEL_SERVICE, LABEL_WORKSPACE, Wanted, WantedService, labels_of};
+use crate::wanted::{LABEL_GRACE, LABEL_SERVICE, LABEL_WORKSPACE, Wanted, WantedService, labels_of, place_of};
 
 /// How often everything is looked at again, whatever the engine's events said.
 const LOOK_SECONDS: u64 = 30;
@@ -165,6 +165,31 @@ impl Supervisor {
         self.deaths.clear();
         self.standing.clear();
         self.port_taken = false;
+    }
+
+    /// Stops a service's containers and starts them again; those that ended are started. What failed about the service is
+    /// tried again. Whether there is such a service to run.
+    pub fn restart(&mut self, service: &str) -> bool {
+        let Goal::Run(wanted) = &self.goal else { return false };
+        let Some(of_it) = wanted.services.get(service) else { return false };
+        self.memory.failed.remove(&format!("image {}", of_it.reference().unwrap_or_default()));
+        for slot in 1..=of_it.containers.len() {
+            self.memory.failed.remove(&format!("container {service} {slot}"));
+        }
+        let here = self
+            .observed
+            .containers
+            .values()
+            .filter(|found| place_of(&found.labels).is_some_and(|(of, _)| of == service));
+        for found in here {
+            self.memory.failed.remove(&format!("container {}", found.id));
+            self.deaths.remove(&found.id);
+            if !matches!(found.state, ContainerState::Running | ContainerState::Restarting | ContainerState::Paused) {
+                self.memory.started.remove(&found.id);
+            }
+            self.memory.restart.insert(service.to_owned());
+        }
+        true
     }
 
     /// Containers are killed rather than asked to stop, from now on.
@@ -538,6 +563,7 @@ impl Supervisor {
                 self.memory.started.insert(id.clone());
                 self.memory.unhooked.remove(&id);
                 self.undone.end(&id);
+                self.memory.restart.remove(&service);
                 // Events may have said more by now than what was true right after the start.
                 if self.starting.remove(&id) {
                     match outcome {

@@ -29,3 +29,4 @@ mod traces;
 mod workspace;
 mod workspace_hooks;
 mod workspace_source;
+mod workspace_view;

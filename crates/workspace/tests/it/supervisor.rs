@@ -430,3 +430,20 @@ async fn a_container_that_is_restarted_for_a_save_has_not_failed() {
     let failed = std::iter::from_fn(|| told.try_recv().ok()).find(|told| matches!(told, Told::Failed { .. }));
     assert_eq!(failed, None);
 }
+
+#[tokio::test]
+async fn one_service_is_started_anew_and_no_other_is_touched() {
+    let engine = engine();
+    let mut supervisor = up(&engine, &shop()).await;
+    let calls = engine.calls().len();
+    assert!(supervisor.restart("web") && supervisor.restart("migrate"));
+    tokio::time::timeout(LIMIT, supervisor.settle()).await.unwrap().unwrap();
+    assert!(supervisor.standing().values().all(|standing| matches!(standing, Standing::Ready | Standing::Completed)));
+    let calls = engine.calls().split_off(calls);
+    let count = |call: &str| calls.iter().filter(|one| one.starts_with(call)).count();
+    // What runs is stopped first; a job that ended runs once more.
+    assert_eq!((count("container_stop"), count("container_start"), count("container_create")), (1, 2, 0), "{calls:?}");
+    assert!(!supervisor.restart("nothing"));
+    supervisor.aim(Goal::Stopped);
+    assert!(!supervisor.restart("web"));
+}

@@ -19,6 +19,7 @@ pub(super) mod ps;
 mod show;
 mod terminal;
 pub(super) mod up;
+mod view;
 pub(super) mod volume;
 
 /// Which workspace is meant.

@@ -22,7 +22,7 @@ pub(super) fn show(mut told: mpsc::Receiver<Told>, what: &str) -> AbortOnDropHan
                     progress.now(&format!("pulling {} of {}", output::bytes(done), output::bytes(total)));
                 }
                 Told::Started { service } => progress.now(&format!("{service} started")),
-                told => line(&told).iter().for_each(|line| progress.line(line)),
+                told => plain(&told).iter().for_each(|line| progress.line(line)),
             }
         }
     }))
@@ -35,30 +35,41 @@ pub(super) async fn finish(shown: AbortOnDropHandle<()>) {
     }
 }
 
-/// What is told, as lines; nothing where it is not worth one.
-fn line(told: &Told) -> Vec<String> {
-    match told {
-        Told::Note(note) => vec![format!("note: {note}")],
-        Told::Pulling { service } => vec![format!("{service}: pulling")],
-        Told::Pulled { service } => vec![format!("{service}: pulled")],
-        Told::Building { service } => vec![format!("{service}: building from source")],
-        Told::BuildStep { service, step } => vec![format!("{service}: {step}")],
+/// What is told, as plain lines; nothing where it is not worth one.
+pub(super) fn plain(told: &Told) -> Vec<String> {
+    let line = |(service, text): (Option<&str>, String)| match service {
+        Some(service) => format!("{service}: {text}"),
+        None => text,
+    };
+    said(told).into_iter().map(line).collect()
+}
+
+/// What is told, as lines that may be about a service.
+pub(super) fn said(told: &Told) -> Vec<(Option<&str>, String)> {
+    let of_one = match told {
+        Told::Note(note) => return vec![(None, format!("note: {note}"))],
+        Told::Pulling { service } => (service, "pulling"),
+        Told::Pulled { service } => (service, "pulled"),
+        Told::Building { service } => (service, "building from source"),
+        Told::BuildStep { service, step } => (service, step.as_str()),
         Told::BuildLog { service, text } => {
-            text.lines().filter(|line| !line.trim().is_empty()).map(|line| format!("{service}: | {line}")).collect()
+            let lines = text.lines().filter(|line| !line.trim().is_empty());
+            return lines.map(|line| (Some(service.as_str()), format!("| {line}"))).collect();
         }
-        Told::Synced { service } => vec![format!("{service}: up to date")],
-        Told::Built { service } => vec![format!("{service}: built")],
-        Told::Ready { service } => vec![format!("{service}: ready")],
-        Told::Completed { service } => vec![format!("{service}: done")],
-        Told::Filling { service } => vec![format!("{service}: filling its new volumes")],
-        Told::Filled { service } => vec![format!("{service}: filled")],
-        Told::Stopped { service } => vec![format!("{service}: stopped")],
-        Told::Removed { name } => vec![format!("{name}: removed")],
-        Told::Failed { service, why } => vec![format!("{service}: failed: {why}")],
-        Told::Engine { up: true, .. } => vec!["the container engine is back".to_owned()],
-        Told::Engine { up: false, why } => vec![format!("the container engine is away: {why}")],
-        Told::PullBytes { .. } | Told::Started { .. } => Vec::new(),
-    }
+        Told::Synced { service } => (service, "up to date"),
+        Told::Built { service } => (service, "built"),
+        Told::Ready { service } => (service, "ready"),
+        Told::Completed { service } => (service, "done"),
+        Told::Filling { service } => (service, "filling its new volumes"),
+        Told::Filled { service } => (service, "filled"),
+        Told::Stopped { service } => (service, "stopped"),
+        Told::Removed { name } => (name, "removed"),
+        Told::Failed { service, why } => return vec![(Some(service), format!("failed: {why}"))],
+        Told::Engine { up: true, .. } => return vec![(None, "the container engine is back".to_owned())],
+        Told::Engine { up: false, why } => return vec![(None, format!("the container engine is away: {why}"))],
+        Told::PullBytes { .. } | Told::Started { .. } => return Vec::new(),
+    };
+    vec![(Some(of_one.0.as_str()), of_one.1.to_owned())]
 }
 
 /// Where everything is found.

@@ -1,32 +1,47 @@
 //! `longshore up`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use ::workspace::attend::{End, Signal, attend, bring_up};
-use ::workspace::control;
-use ::workspace::logs;
+use ::workspace::attend::{End, Moment, Signal, attend, bring_up};
+use ::workspace::control::{self, Listener};
+use ::workspace::logs::{self, Line};
 use ::workspace::plan::Standing;
 use ::workspace::progress::{Told, Voice};
 use ::workspace::supervisor::Supervisor;
+use ::workspace::wanted::place_of;
 use ::workspace::workspace::{Prepared, Sources, Workspace};
 use api::{EnvName, Micros, Problem};
+use engine::ContainerState;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::view::{self, Showing};
 use super::{Place, in_use, show};
 use crate::output;
 use crate::reach::Global;
 
 /// Signals that may wait: the second makes haste.
 const SIGNALS_MAX: usize = 4;
+/// Lines of the past that the view begins with, for each container that runs already.
+const TAIL_LINES: u32 = 50;
+/// Lines of each container among which those are that were written while the engine was away.
+const TAIL_LINES_AGAIN: u32 = 1000;
+/// How long it takes until lines are asked for again.
+const LINES_AGAIN: Duration = Duration::from_secs(1);
+/// Lines that may wait to be shown.
+const LINES_WAITING_MAX: usize = 1024;
 
 /// Run the whole app on this machine, every service at an environment's release.
 ///
 /// In a checkout of the app: asks the hub which releases the environment has, gets their images, and starts all services
 /// in the order of their dependencies. Services given with --dev are built from the checkout. Without the hub it goes on
-/// with what is on this machine. Stays attached and shows what services write; Ctrl-C stops everything.
+/// with what is on this machine.
+///
+/// Stays attached. On a terminal it shows services with their state, CPU and memory, what they write, and takes keys (? lists
+/// them); elsewhere, with TERM=dumb, in CI or with --plain, what services write comes as lines. Ctrl-C stops everything.
 #[derive(clap::Args)]
 pub(in crate::commands) struct Args {
     /// Only these services, and what they await
@@ -41,6 +56,9 @@ pub(in crate::commands) struct Args {
     /// Leave everything running and do not stay attached
     #[arg(short, long)]
     detach: bool,
+    /// Lines alone, also on a terminal
+    #[arg(long)]
+    plain: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -55,13 +73,16 @@ pub(in crate::commands) async fn run(global: &Global, args: Args) -> api::Result
     ::workspace::volumes::all_whole(&prepared)?;
     workspace.commit(prepared.state.clone())?;
     let (voice, told) = Voice::new();
-    let _shown = show::show(told, &format!("starting {}", prepared.state.workspace));
     prepared.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
     let images = workspace.images(&prepared.state.workspace, voice.clone())?;
     let engine = workspace.engine().clone();
     let observed = prepared.observed.clone();
     let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice.clone(), observed)
         .remembering(workspace.store().hooks_folder());
+    if !args.detach && !args.plain && !global.json && view::is_possible() {
+        return viewed(&mut workspace, &mut supervisor, prepared, &voice, told).await;
+    }
+    let _shown = show::show(told, &format!("starting {}", prepared.state.workspace));
     if !args.detach {
         return attached(&mut workspace, &mut supervisor, prepared, &voice).await;
     }
@@ -105,62 +126,138 @@ pub(super) fn all_right(supervisor: &Supervisor) -> api::Result<()> {
         .hint("`longshore logs` shows what they wrote; what runs was left running."))
 }
 
+/// Stays, and shows lines.
 async fn attached(
     workspace: &mut Workspace,
     supervisor: &mut Supervisor,
     prepared: Prepared,
     voice: &Voice,
 ) -> api::Result<()> {
-    let name = prepared.state.workspace.clone();
     let (listener, mut orders) = control::listen(&workspace.store().socket())?;
-    let mut signals = signals()?;
-    let _lines = lines(workspace, &name, Micros::now()).await?;
-    let end = attend(workspace, supervisor, prepared, &mut orders, &mut signals, voice, |prepared, supervisor| {
-        show::addresses(prepared);
-        if let Err(problem) = all_right(supervisor) {
-            output::problem(&problem);
+    let (_signals, mut signals) = signals()?;
+    let detached = detached(workspace);
+    let mut lines = lines(workspace, &prepared, 0).await?;
+    let _showing = AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Some(line) = lines.recv().await {
+            if !detached.contains(&line.service) {
+                output::stream(&super::logs::text(&line));
+            }
         }
-    })
-    .await?;
+    }));
+    let end =
+        attend(workspace, supervisor, prepared, &mut orders, &mut signals, voice, |prepared, supervisor, moment| {
+            if moment == Moment::Settled {
+                show::addresses(prepared);
+                if let Err(problem) = all_right(supervisor) {
+                    output::problem(&problem);
+                }
+            }
+        })
+        .await?;
+    ended(&listener, end).await;
+    Ok(())
+}
+
+/// Stays, and shows the view.
+async fn viewed(
+    workspace: &mut Workspace,
+    supervisor: &mut Supervisor,
+    prepared: Prepared,
+    voice: &Voice,
+    told: mpsc::Receiver<Told>,
+) -> api::Result<()> {
+    let (listener, mut orders) = control::listen(&workspace.store().socket())?;
+    let (sender, mut signals) = signals()?;
+    let showing = Showing::begin(view::Parts {
+        workspace: prepared.state.workspace.clone(),
+        env: prepared.state.env.to_string(),
+        engine: workspace.engine().clone(),
+        told,
+        lines: lines(workspace, &prepared, TAIL_LINES).await?,
+        orders: listener.orders(),
+        signals: sender,
+        detached: detached(workspace),
+    })?;
+    let seen = |prepared: &Prepared, supervisor: &Supervisor, moment| showing.seen(prepared, supervisor, moment);
+    let end = attend(workspace, supervisor, prepared, &mut orders, &mut signals, voice, seen).await;
+    // Whatever came of it: what is said next is said on the terminal as it was.
+    showing.end().await;
+    ended(&listener, end?).await;
+    Ok(())
+}
+
+async fn ended(listener: &Listener, end: End) {
     listener.finish().await;
     output::note(match end {
         End::Stopped => "Stopped. `longshore up` goes on, `longshore down` removes it.",
         End::Gone => "Taken down.",
     });
-    Ok(())
 }
 
-/// What services write from now on, but for those that are to be left out.
-async fn lines(workspace: &Workspace, name: &str, from: Micros) -> api::Result<AbortOnDropHandle<()>> {
-    let options = logs::Options { tail_lines: 0, follow: true, ..logs::Options::default() };
-    let engine = workspace.engine().clone();
+/// Services whose lines are not shown with those of others.
+fn detached(workspace: &Workspace) -> BTreeSet<String> {
     let services = workspace.loaded().project.services.iter();
-    let detached: BTreeSet<String> =
-        services.filter(|(_, service)| service.detached).map(|(name, _)| name.clone()).collect();
-    let mut lines = logs::lines(engine, name, options).await.map_err(::workspace::Error::from)?;
-    Ok(AbortOnDropHandle::new(tokio::spawn(async move {
-        while let Some(Ok(line)) = lines.recv().await {
-            if line.line.at >= from && !detached.contains(&line.service) {
-                output::stream(&super::logs::text(&line));
-            }
-        }
-    })))
+    services.filter(|(_, service)| service.detached).map(|(name, _)| name.clone()).collect()
 }
 
-/// Ctrl-C, a closed terminal, and being asked to end are the same: everything is stopped.
-fn signals() -> api::Result<mpsc::Receiver<Signal>> {
+/// What services write from now on, and before that the last lines of those that run. When the engine was away, it goes on
+/// where it ended.
+async fn lines(workspace: &Workspace, prepared: &Prepared, tail_lines: u32) -> api::Result<mpsc::Receiver<Line>> {
+    let options = move |tail_lines| logs::Options { tail_lines, follow: true, ..logs::Options::default() };
+    let (engine, name) = (workspace.engine().clone(), prepared.state.workspace.clone());
+    let running = prepared.observed.containers.values().filter(|found| found.state == ContainerState::Running);
+    let running: BTreeSet<String> = running.filter_map(|found| Some(place_of(&found.labels)?.0.to_owned())).collect();
+    let begun = Micros::now();
+    let mut reading =
+        logs::lines(engine.clone(), &name, options(tail_lines)).await.map_err(::workspace::Error::from)?;
+    let (sender, receiver) = mpsc::channel(LINES_WAITING_MAX);
+    tokio::spawn(async move {
+        let mut last: Option<Micros> = None;
+        loop {
+            let after = last;
+            while let Some(Ok(line)) = reading.recv().await {
+                let at = line.line.at;
+                let is_new = after.map_or(at >= begun || running.contains(&line.service), |after| at > after);
+                last = last.max(Some(at));
+                if is_new && sender.send(line).await.is_err() {
+                    return;
+                }
+            }
+            reading = loop {
+                tokio::time::sleep(LINES_AGAIN).await;
+                if sender.is_closed() {
+                    return;
+                }
+                if let Ok(reading) = logs::lines(engine.clone(), &name, options(TAIL_LINES_AGAIN)).await {
+                    break reading;
+                }
+            };
+            last = last.or(Some(begun));
+        }
+    });
+    Ok(receiver)
+}
+
+/// Ctrl-C, a closed terminal, and being asked to end are the same: everything is stopped. Only the first makes haste the
+/// second time: a terminal that closes may say so often.
+fn signals() -> api::Result<(mpsc::Sender<Signal>, mpsc::Receiver<Signal>)> {
     let (sender, receiver) = mpsc::channel(SIGNALS_MAX);
-    for kind in [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::terminate()] {
+    let kinds = [
+        (SignalKind::interrupt(), Signal::Stop),
+        (SignalKind::terminate(), Signal::Stop),
+        (SignalKind::hangup(), Signal::Closed),
+    ];
+    for (kind, means) in kinds {
         let mut signal = signal(kind)
             .map_err(|error| Problem::new(500, "signals", "Signals cannot be waited for").detail(error.to_string()))?;
         let sender = sender.clone();
         tokio::spawn(async move {
             while signal.recv().await.is_some() {
-                if sender.send(Signal::Stop).await.is_err() {
+                if sender.send(means).await.is_err() {
                     return;
                 }
             }
         });
     }
-    Ok(receiver)
+    Ok((sender, receiver))
 }

@@ -1,0 +1,153 @@
+//! The terminal view of `longshore up`, on a terminal and a real engine.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use rig::terminal::Terminal;
+use rustix::process::Signal;
+
+use crate::lone::Lone;
+use crate::scene::{LIMIT, workspace_of, workspaces_remove};
+use crate::workspace::{COMMAND_LIMIT, Laptop};
+
+/// How long something may take to be seen.
+const SEEN_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a service must not be able to do: clear the screen, leave it, name the window, move the cursor.
+const COMPOSE: &str = r#"
+services:
+  db:
+    image: debian:bookworm-slim
+    command: [sh, -c, 'trap "echo ends by itself; exit 0" TERM; echo db is there; while :; do sleep 0.1; done']
+  web:
+    build: {context: ., dockerfile_inline: "FROM debian:bookworm-slim\n"}
+    command: [sh, -c, 'printf "\033[2J\033[?1049l\033]0;owned\007\033[Hhostile \033[31mline\n"; exec sleep 1000']
+    ports: ["8000"]
+    init: true
+"#;
+
+#[test]
+fn up_on_a_terminal() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let docker = rig::engine::ensure().await.unwrap();
+        let cache = PathBuf::from(
+            std::env::var("LONGSHORE_CACHE").unwrap_or_else(|_| std::env::temp_dir().display().to_string()),
+        );
+        rig::base_image::ensure(&docker, &cache).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let result = on_a_terminal(folder.path()).await;
+        workspaces_remove(&docker, std::process::id()).await.unwrap();
+        result.unwrap();
+    });
+}
+
+async fn on_a_terminal(folder: &Path) -> anyhow::Result<()> {
+    let (hub, checkout) = (Lone::start(&folder.join("hub"), "", &[]), folder.join("checkout"));
+    std::fs::create_dir_all(&checkout)?;
+    let name = workspace_of(std::process::id());
+    std::fs::write(checkout.join("compose.yaml"), format!("name: {name}{COMPOSE}"))?;
+    std::fs::write(checkout.join("environments.yaml"), "environments: {prod: {target: {docker: {hosts: [none]}}}}")?;
+    let laptop =
+        Laptop { checkout, state: folder.join("state"), hub: hub.url(""), data: folder.join("hub"), engine: None };
+    rig::until("no environment", LIMIT, || async { laptop.run("env apply -f environments.yaml").await.ok() }).await?;
+    keys(&laptop, &name).await?;
+    signals(&laptop).await?;
+    closed(&laptop).await?;
+    plain(&laptop).await?;
+    laptop.run("down").await?;
+    hub.stop();
+    Ok(())
+}
+
+fn up(laptop: &Laptop, line: &str) -> anyhow::Result<Terminal> {
+    let mut command: Command = laptop.command(line);
+    command.env("TERM", "xterm-256color");
+    for name in ["CI", "NO_COLOR", "DISPLAY", "WAYLAND_DISPLAY"] {
+        command.env_remove(name);
+    }
+    Terminal::start(&command, 80, 24)
+}
+
+async fn sees(terminal: &Terminal, text: &str) -> anyhow::Result<()> {
+    let seen = rig::until(text, SEEN_LIMIT, || async { terminal.seen().contains(text).then_some(()) }).await;
+    seen.with_context(|| format!("it shows\n{}", terminal.seen()))
+}
+
+/// What is seen, what keys do, and the end.
+async fn keys(laptop: &Laptop, name: &str) -> anyhow::Result<()> {
+    let mut terminal = up(laptop, "up")?;
+    for text in ["2 of 2 up", "SERVICE", "from source", "its image", "db is there", "hostile line", "MB", " %"] {
+        sees(&terminal, text).await?;
+    }
+    let first = terminal.seen().lines().next().unwrap_or_default().to_owned();
+    ensure!(first.contains(&format!("{name} · prod")), "a line of a service steers the terminal:\n{}", terminal.seen());
+    terminal.press("?")?;
+    sees(&terminal, "stop everything").await?;
+    terminal.press("\x1b")?;
+    terminal.press("j")?;
+    sees(&terminal, &format!("http://web.{name}.localhost:")).await?;
+    terminal.press("/HOSTILE\r")?;
+    sees(&terminal, "log with “HOSTILE”").await?;
+    ensure!(!terminal.seen().contains("db is there"), "the filter leaves out nothing:\n{}", terminal.seen());
+    let before = laptop.ps().await?;
+    terminal.press("r")?;
+    sees(&terminal, "web was started anew").await?;
+    terminal.press("d")?;
+    sees(&terminal, "web runs from source").await?;
+    ensure!(laptop.ps().await?["db"] == before["db"], "another service was touched");
+    terminal.resize(40, 12)?;
+    let fits = || async { terminal.seen().lines().next()?.trim_end().ends_with("2 of 2 up").then_some(()) };
+    rig::until("it does not fit the window", SEEN_LIMIT, fits).await.with_context(|| terminal.seen())?;
+    ensure!(terminal.seen().contains("hostile line"), "{}", terminal.seen());
+    terminal.press("q")?;
+    sees(&terminal, "Stopped.").await?;
+    ensure!(terminal.ended(COMMAND_LIMIT).await?.success(), "{}", terminal.seen());
+    terminal.is_restored()?;
+    all_ended(laptop).await
+}
+
+/// Being suspended, and being asked to end.
+async fn signals(laptop: &Laptop) -> anyhow::Result<()> {
+    let mut terminal = up(laptop, "up")?;
+    sees(&terminal, "2 of 2 up").await?;
+    ensure!(terminal.is_restored().is_err(), "the view has not taken the terminal");
+    terminal.signal(Signal::CONT)?;
+    terminal.press("\x0c")?;
+    sees(&terminal, "2 of 2 up").await?;
+    terminal.signal(Signal::TERM)?;
+    ensure!(terminal.ended(COMMAND_LIMIT).await?.success(), "{}", terminal.seen());
+    terminal.is_restored()?;
+    all_ended(laptop).await
+}
+
+/// A closed window: containers are stopped, not killed, and nothing goes round.
+async fn closed(laptop: &Laptop) -> anyhow::Result<()> {
+    let mut terminal = up(laptop, "up")?;
+    sees(&terminal, "2 of 2 up").await?;
+    terminal.close()?;
+    terminal.ended(COMMAND_LIMIT).await?;
+    all_ended(laptop).await?;
+    let logs = laptop.run("logs db").await?.out;
+    ensure!(logs.matches("ends by itself").count() == 3, "{logs}");
+    Ok(())
+}
+
+/// Lines, where somebody wants them on a terminal.
+async fn plain(laptop: &Laptop) -> anyhow::Result<()> {
+    let mut terminal = up(laptop, "up --plain")?;
+    sees(&terminal, "db | db is there").await?;
+    terminal.is_restored()?;
+    terminal.press("\x03")?;
+    sees(&terminal, "Stopped.").await?;
+    ensure!(terminal.ended(COMMAND_LIMIT).await?.success(), "{}", terminal.seen());
+    all_ended(laptop).await
+}
+
+async fn all_ended(laptop: &Laptop) -> anyhow::Result<()> {
+    let rows = laptop.ps().await?;
+    ensure!(rows.len() == 2 && rows.values().all(|row| row["state"] == "exited"), "{rows:#?}");
+    Ok(())
+}
