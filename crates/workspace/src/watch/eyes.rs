@@ -146,8 +146,8 @@ struct Thread {
 struct News {
     /// It may be another folder than before.
     is_new: bool,
-    /// Something happened to it after a mark of the same round.
-    is_after_mark: bool,
+    /// Something happened to it after a mark of the same round, when this was there.
+    at_mark: Option<Stamp>,
 }
 
 /// The thread ends: nobody listens, or it cannot go on and has said so.
@@ -281,14 +281,14 @@ impl Thread {
         // A look shows what is there now. For what came after a mark that is more than was there at the mark.
         let (before, after): (Vec<_>, Vec<_>) = news.into_iter().partition(|(path, news)| {
             let may_hold_later = news.is_new && Path::new(OsStr::from_bytes(path)).is_dir();
-            marks.is_empty() || !(news.is_after_mark || may_hold_later)
+            marks.is_empty() || !(news.at_mark.is_some() || may_hold_later)
         });
         for (path, news) in before {
             self.look(&path, news.is_new)?;
         }
-        for (path, _) in after.iter().filter(|(path, _)| !self.folders.contains_key(path)) {
+        for (path, news) in after.iter().filter(|(path, _)| !self.folders.contains_key(path)) {
             // It may have been looked at since the mark was made, so that the next look shows nothing new.
-            self.list.push(Seen::Path(path.clone(), Stamp::UNSURE));
+            self.list.push(Seen::Path(path.clone(), news.at_mark.unwrap_or(Stamp::UNSURE)));
         }
         self.list.extend(marks.into_iter().map(Seen::Mark));
         for (path, news) in after {
@@ -332,7 +332,11 @@ impl Thread {
         }
         let news = news.entry(path).or_default();
         news.is_new |= flags.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-        news.is_after_mark |= is_after_mark;
+        if is_after_mark && news.at_mark.is_none() {
+            // What is made was not there.
+            let is_made = flags.contains(ReadFlags::CREATE);
+            news.at_mark = Some(if is_made { Stamp::NONE } else { Stamp::UNSURE });
+        }
         Ok(())
     }
 
@@ -558,6 +562,7 @@ mod tests {
             |path: &[u8]| String::from_utf8_lossy(below(path, source.as_os_str().as_bytes()).unwrap()).into_owned();
         let list = thread.list.iter().map(|seen| match seen {
             Seen::Path(path, Stamp::UNSURE) => format!("{} unsure", name(path)),
+            Seen::Path(path, Stamp::NONE) => format!("no {}", name(path)),
             Seen::Path(path, _) => name(path),
             Seen::Folder(path, names) => format!("{}/ {}", name(path), names.len()),
             Seen::Mark(mark) => format!("mark {mark}"),
@@ -570,9 +575,9 @@ mod tests {
     fn what_comes_after_a_mark_is_not_taken_for_what_was_there() {
         let write = |name: &'static str| move |source: &Path| std::fs::write(source.join(name), "x").unwrap();
         assert_eq!(told(write("a"), |_| {}), ["a", "mark 1"]);
-        assert_eq!(told(|_| {}, write("a")), ["a unsure", "mark 1", "a"]);
+        assert_eq!(told(|_| {}, write("a")), ["no a", "mark 1", "a"]);
         assert_eq!(told(write("a"), write("a")), ["a unsure", "mark 1", "a"]);
-        assert_eq!(told(write("a"), write("b")), ["a", "b unsure", "mark 1", "b"]);
+        assert_eq!(told(write("a"), write("b")), ["a", "no b", "mark 1", "b"]);
         // Nobody knows which of what is in a new folder came before the mark.
         let folder = |source: &Path| std::fs::create_dir(source.join("new")).unwrap();
         assert_eq!(told(folder, write("new/b")), ["new unsure", "mark 1", "new", "new/ 1"]);
