@@ -251,8 +251,9 @@ impl Ledger {
         }
     }
 
-    /// The target has this of a path now.
-    pub(super) fn done(&mut self, path: &[u8], stamp: Stamp) {
+    /// The target has this of a path now. Says whether the source is thought to have something else.
+    pub(super) fn done(&mut self, path: &[u8], stamp: Stamp) -> bool {
         self.change(path, |entry| entry.target = stamp);
+        self.source(path) != stamp
     }
 }

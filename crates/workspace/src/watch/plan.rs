@@ -494,18 +494,25 @@ impl Service {
 
     fn settle_sync(&mut self, sync: &SyncWork, copied: &[Copied], now: Duration) -> Vec<Below> {
         let ledger = &mut self.rules[sync.rule].ledger;
+        let mut is_news = false;
         for path in &sync.remove {
             ledger.done(path, Stamp::NONE);
         }
         for (path, copied) in sync.put.iter().zip(copied) {
             match copied {
-                Copied::Whole(stamp) => ledger.done(path, *stamp),
+                Copied::Whole(stamp) => {
+                    // A copy that is newer than the last look is news, too.
+                    is_news |= ledger.done(path, *stamp);
+                }
                 Copied::Changing(stamp) => {
                     ledger.look(path, *stamp);
-                    self.first_change.get_or_insert(now);
-                    self.last_change = now;
+                    is_news = true;
                 }
             }
+        }
+        if is_news {
+            self.first_change.get_or_insert(now);
+            self.last_change = now;
         }
         sync.remove.iter().chain(&sync.put).cloned().collect()
     }

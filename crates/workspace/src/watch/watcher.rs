@@ -19,6 +19,9 @@ use super::stamp::Stamp;
 /// Bytes of a `.dockerignore` at most.
 const IGNORE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Lists of sights that are taken in before anything is done about them.
+const LISTS_AT_ONCE: usize = 64;
+
 /// The folder of marks in the state folder.
 const MARKS: &str = "marks";
 
@@ -150,6 +153,14 @@ impl Watcher {
     /// that the kernel's events ended.
     pub async fn next(&mut self) -> Result<WatchEvent, WatchError> {
         loop {
+            // What is due follows from what was seen, so that comes first: else work on what is past is due for ever.
+            for _ in 0..LISTS_AT_ONCE {
+                match self.seen.try_recv() {
+                    Ok(list) => drop(self.take_in(list)?),
+                    // The end of the thread is told below.
+                    Err(_) => break,
+                }
+            }
             if let Some(event) = self.waiting.pop_front() {
                 return Ok(event);
             }
@@ -217,9 +228,13 @@ impl Watcher {
         CLOCK_BEGIN + self.origin.elapsed()
     }
 
-    /// Takes in what was seen; says whether the first look at everything is over.
+    /// Waits for what is seen, and takes it in; says whether the first look at everything is over.
     async fn sights(&mut self) -> Result<bool, WatchError> {
         let list = self.seen.recv().await.ok_or_else(|| WatchError::Kernel(std::io::ErrorKind::BrokenPipe.into()))?;
+        self.take_in(list)
+    }
+
+    fn take_in(&mut self, list: Vec<Seen>) -> Result<bool, WatchError> {
         let (now, mut ready) = (self.now(), false);
         let mut news = Vec::new();
         for seen in list {
