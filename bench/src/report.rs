@@ -1,19 +1,24 @@
 //! What was measured, for people and as JSON.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One row of the table.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Row {
-    pub(crate) row: String,
-    pub(crate) value: f64,
-    pub(crate) unit: &'static str,
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Row {
+    /// What was measured.
+    pub row: String,
+    /// Longshore's value, in `unit`.
+    pub value: f64,
+    /// The unit of both values.
+    pub unit: String,
     /// What it was compared with in the same run.
-    pub(crate) peer: String,
-    pub(crate) peer_value: Option<f64>,
-    pub(crate) target: String,
+    pub peer: String,
+    /// The peer's value, in `unit`.
+    pub peer_value: Option<f64>,
+    /// What Longshore's value should be, in words.
+    pub target: String,
     /// Whether the target was reached; none for a row that only informs.
-    pub(crate) holds: Option<bool>,
+    pub holds: Option<bool>,
 }
 
 /// A number with as many digits as it bears.
@@ -26,7 +31,7 @@ fn number(value: f64) -> String {
 }
 
 /// The table as text.
-pub(crate) fn table(rows: &[Row]) -> String {
+pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
         "{:<44} {:>11} {:<22} {:<26} {:>11}  {:<28} {}\n",
         "row", "longshore", "unit", "peer", "peer's", "target", ""
@@ -48,4 +53,17 @@ pub(crate) fn table(rows: &[Row]) -> String {
         ));
     }
     text
+}
+
+/// Prints the rows on standard output.
+///
+/// # Errors
+/// They cannot be written as JSON.
+pub fn print(rows: &[Row], as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(rows)?);
+    } else {
+        print!("{}", table(rows));
+    }
+    Ok(())
 }

@@ -29,6 +29,8 @@ const ANSWER_SECONDS_MAX: u64 = 120;
 const END_SECONDS_MAX: u64 = 30;
 /// The size of the disk that the engines keep everything on; what they do not use takes no room.
 const DISK_BYTES: u64 = 32 << 30;
+/// Where engines that others are to reach listen: Docker's usual port without TLS.
+pub const ENGINE_PORT: u16 = 2375;
 /// How many blocks of addresses are tried.
 const BLOCKS_TRIED_MAX: u32 = 200;
 
@@ -79,12 +81,23 @@ pub struct Network {
     places: Places,
     folder: PathBuf,
     daemons: Vec<Child>,
+    /// The engines listen on their hosts' addresses as well.
+    open: bool,
 }
 
 impl Network {
     /// Makes the hosts and starts their engines, which keep everything in `folder`. As root, on Linux; one network at a
     /// time for each process.
     pub async fn start(folder: &Path, hosts: &[&str]) -> anyhow::Result<Self> {
+        Self::begin(folder, hosts, false).await
+    }
+
+    /// The same with engines that are reached at [`ENGINE_PORT`] of their hosts' addresses besides.
+    pub async fn start_open(folder: &Path, hosts: &[&str]) -> anyhow::Result<Self> {
+        Self::begin(folder, hosts, true).await
+    }
+
+    async fn begin(folder: &Path, hosts: &[&str], open: bool) -> anyhow::Result<Self> {
         let network = [("ip", "iproute2"), ("nsenter", "util-linux"), ("iptables", "iptables")];
         let engine = [("dockerd", "docker.io"), ("containerd", "containerd"), ("mkfs.ext4", "e2fsprogs")];
         for (program, package) in network.into_iter().chain(engine) {
@@ -102,7 +115,7 @@ impl Network {
         };
         let places = Places { machine: address(block, 1), hosts: hosts.iter().zip(11..).map(place).collect() };
         // From here on, whatever fails, dropping takes away what was made.
-        let mut network = Self { places, folder: folder.to_owned(), daemons: Vec::new() };
+        let mut network = Self { places, folder: folder.to_owned(), daemons: Vec::new(), open };
         network.disk()?;
         network.connect()?;
         for host in hosts {
@@ -188,6 +201,9 @@ impl Network {
         let mut command = place.command(Path::new("dockerd"));
         command.arg("--config-file").arg(&dockerd).arg("--containerd").arg(&address).args(["--log-level", "warn"]);
         command.arg("--host").arg(format!("unix://{}", place.socket.display()));
+        if self.open {
+            command.arg("--tls=false").arg(format!("--host=tcp://{}:{ENGINE_PORT}", place.address));
+        }
         command.arg("--data-root").arg(folder.join("docker")).arg("--exec-root").arg(folder.join("docker-run"));
         command.arg("--pidfile").arg(folder.join("dockerd.pid"));
         let log = folder.join("dockerd.log");

@@ -15,6 +15,8 @@ pub enum ErrorKind {
     NotFound,
     /// The object is there already, is in use, or another holds what was asked for.
     Conflict,
+    /// Somebody else on the engine's machine listens on a port that is to be published.
+    PortTaken,
     /// The engine called the request wrong.
     Invalid,
     /// The image could not be had from its registry.

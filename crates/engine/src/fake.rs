@@ -38,11 +38,13 @@ pub struct Behaviour {
     pub exits: Option<i64>,
     /// What it writes at its start.
     pub output: Vec<String>,
+    /// The image has a healthcheck of its own.
+    pub healthcheck: bool,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { health: Health::Healthy, exits: None, output: Vec::new() }
+        Self { health: Health::Healthy, exits: None, output: Vec::new(), healthcheck: false }
     }
 }
 
@@ -160,14 +162,24 @@ impl FakeEngine {
             let number = u8::try_from(state.made % 200).unwrap_or(0) + 2;
             let subnets: BTreeMap<String, Option<Subnet>> =
                 state.networks.values().map(|network| (network.name.clone(), network.subnet)).collect();
+            let taken = state.ports_taken();
             let found = state.container(container)?;
             if found.seen.state == ContainerState::Running {
                 return Ok(());
             }
+            if let Some(port) = ports(&found.wanted).find(|port| taken.contains(port)) {
+                let what = format!("cannot start container {container}");
+                let why = format!("Bind for 127.0.0.1:{port} failed: port is already allocated");
+                return Err(EngineError::new(ErrorKind::PortTaken, what, why));
+            }
             found.seen.state = ContainerState::Running;
             found.seen.started = Some(Micros::now());
             found.seen.exit_code = None;
-            let checked = matches!(found.wanted.healthcheck, Some(WantedHealthcheck::Test { .. }));
+            let checked = match &found.wanted.healthcheck {
+                Some(WantedHealthcheck::Test { .. }) => true,
+                Some(WantedHealthcheck::Disabled) => false,
+                None => behaviour.healthcheck,
+            };
             found.seen.health = if checked { behaviour.health } else { Health::None };
             for name in found.seen.networks.clone() {
                 if let Some(Some(subnet)) = subnets.get(&name) {
@@ -219,7 +231,18 @@ fn carries(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
+/// Ports of the machine that a container has published.
+fn ports(wanted: &WantedContainer) -> impl Iterator<Item = u16> {
+    wanted.machine.iter().flat_map(|machine| &machine.ports).filter_map(|port| port.published)
+}
+
 impl State {
+    /// Ports of the machine that somebody listens on.
+    fn ports_taken(&self) -> BTreeSet<u16> {
+        let running = self.containers.values().filter(|found| found.seen.state == ContainerState::Running);
+        running.flat_map(|found| ports(&found.wanted)).collect()
+    }
+
     /// Notes a call; fails it when the engine is to be gone.
     fn call(&mut self, text: String) -> Result<(), EngineError> {
         self.answer()?;
@@ -270,11 +293,13 @@ impl State {
             tags: Vec::new(),
             digests: Vec::new(),
             labels: Labels::new(),
+            layers: Vec::new(),
             exposed: BTreeSet::new(),
             volumes: BTreeSet::new(),
             entrypoint: Vec::new(),
-            healthcheck: false,
+            healthcheck: self.registry.get(reference).is_some_and(|behaviour| behaviour.healthcheck),
             architecture: "amd64".to_owned(),
+            tagged: None,
             size_bytes: 0,
         };
         self.images.insert(id, image.clone());
@@ -340,6 +365,7 @@ impl Engine for FakeEngine {
         let mut state = self.lock();
         state.call(format!("image_tag {image} {reference}"))?;
         let found = state.images.get(image).ok_or_else(|| missing("image", image))?.clone();
+        let found = Image { tagged: Some(Micros::now()), ..found };
         state.images.insert(reference.to_owned(), found);
         Ok(())
     }

@@ -92,6 +92,9 @@ pub struct WantedMachine {
     pub cgroupns_mode: Option<String>,
     /// It has every capability and device.
     pub privileged: bool,
+    /// Its input ends with that of whoever is connected to it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stdin_once: bool,
     /// What the engine is told as it stands.
     pub settings: Settings,
 }

@@ -53,6 +53,9 @@ pub struct Image {
     pub digests: Vec<String>,
     /// Labels of the image's configuration.
     pub labels: Labels,
+    /// Digests of its layers, uncompressed and lowest first, where the engine loads another image on the same layers
+    /// without being sent them again. Empty where it does not: images that containerd keeps, say.
+    pub layers: Vec<String>,
     /// Ports that the image declares with EXPOSE, as `8080/tcp`.
     pub exposed: BTreeSet<String>,
     /// Paths that the image declares with VOLUME.
@@ -63,6 +66,8 @@ pub struct Image {
     pub healthcheck: bool,
     /// Architecture, such as `amd64`.
     pub architecture: String,
+    /// When the engine last gave it a reference; not every engine says so of an image that was pulled.
+    pub tagged: Option<Micros>,
     /// Bytes on disk, shared layers included.
     pub size_bytes: u64,
 }

@@ -1,6 +1,9 @@
 //! A workspace that a terminal is attached to: kept as it should be until it is told to end, and changed by what other
 //! commands ask for meanwhile.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Answer, Asked, Order};
@@ -9,7 +12,11 @@ use crate::follow::{Due, Follower};
 use crate::plan::Standing;
 use crate::progress::{Told, Voice};
 use crate::supervisor::{Goal, Supervisor};
-use crate::workspace::{Prepared, Workspace};
+use crate::wanted::{Origin, WantedService};
+use crate::workspace::{Prepared, Sources, Workspace};
+
+/// How often ports are looked for again when others took those that were free.
+const PORT_TRIES_MAX: u32 = 5;
 
 /// Why a workspace that was attended to ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +53,38 @@ struct Pending {
     answer: oneshot::Sender<Answer>,
 }
 
+/// Brings a workspace to what was prepared, and gives what that was in the end: a port may be taken between the look at it
+/// and the start of its container, as by another workspace that comes up at the same moment, and then another one is.
+///
+/// # Errors
+/// The engine went away, or what is asked for cannot be had.
+pub async fn bring_up(
+    workspace: &mut Workspace,
+    supervisor: &mut Supervisor,
+    prepared: Prepared,
+) -> Result<Prepared, Error> {
+    let mut prepared = prepared;
+    supervisor.aim(Goal::Run(prepared.wanted.clone()));
+    supervisor.settle().await?;
+    for _ in 0..PORT_TRIES_MAX {
+        if !supervisor.port_was_taken() {
+            break;
+        }
+        prepared = on_other_ports(workspace).await?;
+        supervisor.aim(Goal::Run(prepared.wanted.clone()));
+        supervisor.settle().await?;
+    }
+    Ok(prepared)
+}
+
+/// What should be now that a port is not free any more.
+async fn on_other_ports(workspace: &mut Workspace) -> Result<Prepared, Error> {
+    let state = workspace.known_state()?.clone();
+    let prepared = workspace.prepare(state, Sources::Of(&BTreeSet::new())).await?;
+    workspace.commit(prepared.state.clone())?;
+    Ok(prepared)
+}
+
 /// Keeps a workspace as it should be until a signal, or another command, ends it. `seen` is called after everything that
 /// happened; with [`Moment::Settled`] once whenever nothing is left to do.
 ///
@@ -65,10 +104,17 @@ pub async fn attend(
     let mut pending: Vec<Pending> = Vec::new();
     let mut end: Option<End> = None;
     let mut was_settled = false;
+    let mut port_tries = 0;
     let mut follower = follow(workspace, &prepared, voice).await?;
     loop {
         let is_settled = supervisor.turn();
         workspace.store().images_save(&supervisor.images_known())?;
+        if is_settled && end.is_none() && supervisor.port_was_taken() && port_tries < PORT_TRIES_MAX {
+            port_tries += 1;
+            prepared = on_other_ports(workspace).await?;
+            supervisor.aim(Goal::Run(prepared.wanted.clone()));
+            continue;
+        }
         let moment = match end {
             Some(_) => Moment::Ending,
             None if is_settled && !was_settled => Moment::Settled,
@@ -107,11 +153,14 @@ pub async fn attend(
             },
             due = next(&mut follower), if end.is_none() => match due {
                 Ok(Due::Nothing) => {}
+                Ok(Due::RestartBegins(containers)) => supervisor.restart_begins(&containers),
+                Ok(Due::RestartEnds(containers)) => supervisor.restart_ends(&containers),
                 Ok(Due::Rebuild) => {
+                    let services = follower.as_ref().map(Follower::rebuilding).unwrap_or_default();
                     if let Some(follower) = &mut follower {
-                        follower.builds_begin(&prepared.wanted);
+                        follower.builds_begin(&services);
                     }
-                    match rebuilt(workspace).await {
+                    match rebuilt(workspace, &services).await {
                         Ok(next) => {
                             workspace.commit(next.state.clone())?;
                             prepared = next;
@@ -133,8 +182,9 @@ pub async fn attend(
                     supervisor.aim(Goal::Gone);
                     pending.push(Pending { service: None, answer: asked.answer });
                 }
-                Order::Switch { service, develop } if end.is_none() => {
-                    match switch(workspace, &service, develop).await {
+                Order::Switch { service, develop, debugger } if end.is_none() => {
+                    let rebuilding = follower.as_ref().map(Follower::rebuilding).unwrap_or_default();
+                    match switch(workspace, &service, develop, debugger, rebuilding).await {
                         Ok(next) => {
                             next.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
                             workspace.commit(next.state.clone())?;
@@ -177,7 +227,10 @@ async fn follow(workspace: &Workspace, prepared: &Prepared, voice: &Voice) -> Re
     let started = Follower::start(engine, workspace.folder(), &state, &prepared.wanted, project, voice.clone());
     let mut follower = started.await?;
     if let Some(follower) = &mut follower {
-        follower.builds_begin(&prepared.wanted);
+        let from_source = |(name, service): (&'_ String, &WantedService)| {
+            matches!(service.origin, Origin::Source(_)).then(|| name.clone())
+        };
+        follower.builds_begin(&prepared.wanted.services.iter().filter_map(from_source).collect::<Vec<_>>());
     }
     Ok(follower)
 }
@@ -189,27 +242,38 @@ async fn next(follower: &mut Option<Follower>) -> Result<Due, Error> {
     }
 }
 
-/// What should be after sources changed.
-async fn rebuilt(workspace: &mut Workspace) -> Result<Prepared, Error> {
+/// What should be after the sources of these services changed.
+async fn rebuilt(workspace: &mut Workspace, services: &BTreeSet<String>) -> Result<Prepared, Error> {
     workspace.reload()?;
     let state = workspace.known_state()?.clone();
-    workspace.prepare(state).await
+    workspace.prepare(state, Sources::Of(services)).await
 }
 
-/// What should be once a service comes from somewhere else.
+/// What should be once a service comes from somewhere else; the others stay as they are, but for those that are being
+/// built again. A `debugger` is remembered until the service is the environment's again.
 ///
 /// # Errors
 /// There is no such service, or it cannot come from there.
-pub async fn switch(workspace: &mut Workspace, service: &str, develop: bool) -> Result<Prepared, Error> {
+pub async fn switch(
+    workspace: &mut Workspace,
+    service: &str,
+    develop: bool,
+    debugger: Option<NonZeroU16>,
+    rebuilding: BTreeSet<String>,
+) -> Result<Prepared, Error> {
     workspace.reload()?;
     crate::resolve::service_known(&workspace.loaded().project, service)?;
     let mut state = workspace.known_state()?.clone();
     if develop {
         state.develop.insert(service.to_owned());
+        state.debuggers.extend(debugger.map(|port| (service.to_owned(), port)));
     } else {
         state.develop.remove(service);
+        state.debuggers.remove(service);
     }
-    workspace.prepare(state).await
+    let mut services = rebuilding;
+    services.insert(service.to_owned());
+    workspace.prepare(state, Sources::Of(&services)).await
 }
 
 fn answer(supervisor: &Supervisor, service: Option<&str>) -> Answer {

@@ -2,6 +2,7 @@
 //! of JSON each way.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub enum Order {
         service: String,
         /// From source.
         develop: bool,
+        /// The container's port that a debugger is to reach.
+        debugger: Option<NonZeroU16>,
     },
     /// Stop a service and start it again; one that ended is started.
     Restart {

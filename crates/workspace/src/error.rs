@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Engine,
     /// The container engine does not answer.
     EngineAway,
+    /// Somebody else took a port of this machine.
+    PortTaken,
     /// A build from source failed.
     Build,
     /// A service did not start, or ended.
@@ -42,6 +44,7 @@ impl ErrorKind {
             Self::HubUnreachable => (503, "hub-unreachable", "The hub cannot be reached"),
             Self::EngineAway => (503, "engine-unreachable", "The container engine cannot be reached"),
             Self::Engine => (502, "engine", "The container engine cannot do it"),
+            Self::PortTaken => (409, "port-taken", "A port of this machine is taken"),
             Self::Build => (422, "build-failed", "A service could not be built from source"),
             Self::ServiceFailed => (500, "service-failed", "Not everything runs"),
             Self::State => (500, "workspace-state", "The workspace's folder cannot be used"),
@@ -83,6 +86,7 @@ impl From<EngineError> for Error {
     fn from(error: EngineError) -> Self {
         let kind = match error.kind {
             EngineErrorKind::Unreachable | EngineErrorKind::Timeout => ErrorKind::EngineAway,
+            EngineErrorKind::PortTaken => ErrorKind::PortTaken,
             _ => ErrorKind::Engine,
         };
         Self { kind, why: error.to_string(), hint: error.hint }

@@ -1,8 +1,9 @@
 //! What a developer saves, brought to the services from source: between the [`crate::watch`] and the supervisor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use compose::model::{WatchAction, WatchRule};
 use engine::wanted::STOP_GRACE_DEFAULT;
@@ -30,14 +31,20 @@ pub struct Follower {
     /// Batches that end with the next time everything is settled.
     rebuilding: Vec<Batch>,
     told: BTreeMap<String, Running>,
+    /// What a service's containers get to stop before they are restarted.
+    graces: BTreeMap<String, Duration>,
     voice: Voice,
 }
 
 /// What is to be done by whoever has the workspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
     /// Nothing.
     Nothing,
+    /// These containers are about to be restarted.
+    RestartBegins(Vec<String>),
+    /// They were, or could not be.
+    RestartEnds(Vec<String>),
     /// Sources changed: what should be is to be found out again.
     Rebuild,
 }
@@ -69,17 +76,19 @@ impl Follower {
             due: Vec::new(),
             rebuilding: Vec::new(),
             told: BTreeMap::new(),
+            graces: graces(wanted),
             voice,
         }))
     }
 
     /// Builds of these services begin now, from the source as it is.
-    pub fn builds_begin(&mut self, wanted: &Wanted) {
-        for (name, service) in &wanted.services {
-            if matches!(service.origin, Origin::Source(_)) {
-                self.watcher.build_begins(name);
-            }
-        }
+    pub fn builds_begin<'s>(&mut self, services: impl IntoIterator<Item = &'s String>) {
+        services.into_iter().for_each(|service| self.watcher.build_begins(service));
+    }
+
+    /// Services that are to be built again, until everything is settled.
+    pub fn rebuilding(&self) -> BTreeSet<String> {
+        self.rebuilding.iter().map(|batch| batch.service.clone()).collect()
     }
 
     /// Everything is settled: says which containers there are, and that what was rebuilt is.
@@ -91,6 +100,7 @@ impl Follower {
             let outcome = if all_right { Outcome::Done(Vec::new()) } else { Outcome::Failed };
             self.watcher.ended(batch.id, &outcome);
         }
+        self.graces = graces(wanted);
         for (name, service) in &wanted.services {
             if !matches!(service.origin, Origin::Source(_)) {
                 continue;
@@ -130,6 +140,7 @@ impl Follower {
                     report.notices.iter().for_each(|notice| self.tell(&batch.service, notice));
                     self.watcher.ended(batch.id, &report.outcome);
                     self.voice.tell(Told::Synced { service: batch.service });
+                    return Ok(restarts(&batch.work).map_or(Due::Nothing, Due::RestartEnds));
                 }
                 Ok(Due::Nothing)
             }
@@ -157,19 +168,36 @@ impl Follower {
             }
             BatchWork::Update(update) => {
                 let (engine, update) = (self.engine.clone(), update.clone());
+                let grace = self.graces.get(&batch.service).copied().unwrap_or(STOP_GRACE_DEFAULT);
+                let due = restarts(&batch.work).map_or(Due::Nothing, Due::RestartBegins);
                 let mut hands = self.hands.take().unwrap_or_default();
                 let task = tokio::spawn(async move {
-                    let report = hands.update(engine.as_ref(), &update, STOP_GRACE_DEFAULT).await;
+                    let report = hands.update(engine.as_ref(), &update, grace).await;
                     (hands, report)
                 });
                 self.under_way = Some((batch, task));
-                Due::Nothing
+                due
             }
         }
     }
 
     fn tell(&self, service: &str, notice: &str) {
         self.voice.tell(Told::Note(format!("{service}: {notice}")));
+    }
+}
+
+fn graces(wanted: &Wanted) -> BTreeMap<String, Duration> {
+    let grace = |(name, service): (&String, &crate::wanted::WantedService)| {
+        Some((name.clone(), service.containers.first()?.stop_grace))
+    };
+    wanted.services.iter().filter_map(grace).collect()
+}
+
+/// The containers that a batch restarts, if any.
+fn restarts(work: &BatchWork) -> Option<Vec<String>> {
+    match work {
+        BatchWork::Update(update) if update.restart => Some(update.containers.clone()),
+        BatchWork::Update(_) | BatchWork::Rebuild { .. } => None,
     }
 }
 

@@ -5,24 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::Micros;
 use api::client::HubClient;
 use api::delivery::ImageAddress;
 use client::pull_through;
+use compose::model::PullPolicy;
 use engine::build::BuildEvent;
-use engine::{Engine, Labels, Progress, PullProgress};
-use http::{HeaderMap, HeaderValue, Method, header};
-use oci::{Digest, Document, DocumentKind, MANIFEST_BYTES_MAX, Platform, media};
+use engine::{Engine, ErrorKind as EngineErrorKind, Labels, Progress, PullProgress};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Archive;
 use crate::error::{Error, ErrorKind};
+use crate::policy::{self, Need};
 use crate::progress::{Told, Voice};
+use crate::released;
 use crate::source::Context;
 use crate::state::KnownImages;
 use crate::wanted::{Origin, SourceBuild, WantedService};
 
 /// Images pulled side by side; the engine takes the layers of each three at a time.
 const PULLS_AT_ONCE: usize = 4;
+/// Images of the workspace that are looked through for layers which need not be sent.
+const HELD_LOOKED_AT_MAX: usize = 64;
 /// Images built side by side.
 const BUILDS_AT_ONCE: usize = 2;
 /// Messages of one pull or build that may wait to be shown.
@@ -41,6 +46,7 @@ struct Inner {
     voice: Voice,
     known: Mutex<KnownImages>,
     pulls: Semaphore,
+    loads: Semaphore,
     builds: Semaphore,
     registry: OnceCell<Registry>,
 }
@@ -69,6 +75,7 @@ impl Images {
             voice,
             known: Mutex::new(known),
             pulls: Semaphore::new(PULLS_AT_ONCE),
+            loads: Semaphore::new(1),
             builds: Semaphore::new(BUILDS_AT_ONCE),
             registry: OnceCell::new(),
         }))
@@ -88,8 +95,10 @@ impl Images {
         let Some(reference) = wanted.reference() else { return Ok(BTreeSet::new()) };
         let ids = match &wanted.origin {
             Origin::Release { image, .. } => self.release(service, reference, image).await?,
-            Origin::Source(source) => BTreeSet::from([self.build(service, reference, source).await?]),
-            Origin::Image { .. } => BTreeSet::from([self.named(service, reference).await?]),
+            Origin::Source(source) => BTreeSet::from([self
+                .build(service, reference, source, wanted.pull_policy == Some(PullPolicy::Build))
+                .await?]),
+            Origin::Image { .. } => BTreeSet::from([self.named(service, reference, wanted.pull_policy).await?]),
         };
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_owned(), ids.clone());
         Ok(ids)
@@ -102,7 +111,7 @@ impl Images {
     pub async fn ids(&self, service: &str, reference: &str, image: &ImageAddress) -> Result<BTreeSet<String>, Error> {
         match self.known().remove(reference) {
             Some(ids) => Ok(ids),
-            None => self.identify(service, image).await,
+            None => Ok(released::read(&self.0.hub, self.0.engine.as_ref(), service, image).await?.ids),
         }
     }
 
@@ -121,82 +130,106 @@ impl Images {
                 return Ok(ids);
             }
         }
+        self.0.voice.tell(Told::Pulling { service: service.to_owned() });
+        match engine.place().await?.shares_network {
+            true => self.pull(service, reference, image, &ids).await?,
+            false => self.load(service, reference, image).await?,
+        }
+        self.0.voice.tell(Told::Pulled { service: service.to_owned() });
+        Ok(ids)
+    }
+
+    /// Lets the engine pull from a registry of this process.
+    async fn pull(
+        &self,
+        service: &str,
+        reference: &str,
+        image: &ImageAddress,
+        ids: &BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let engine = &self.0.engine;
         let _turn = self.0.pulls.acquire().await;
         let registry = self.0.registry.get_or_try_init(|| Registry::open(self.0.hub.clone())).await?;
         let name = format!("{}/{}@{}", registry.address, image.repository, image.digest);
-        self.0.voice.tell(Told::Pulling { service: service.to_owned() });
         engine.image_pull(&name, self.pull_progress(service)).await?;
         let found = engine.image_inspect(&name).await?.filter(|found| ids.contains(&found.id));
-        let Some(found) = found else {
-            let why = format!("the engine has something else under {name} than the hub says");
-            return Err(Error::new(ErrorKind::Engine, why, "Remove that image, and try again."));
-        };
+        let found = found.ok_or_else(|| another(&name))?;
         engine.image_tag(&found.id, reference).await?;
-        engine.image_remove(&name).await?;
-        self.0.voice.tell(Told::Pulled { service: service.to_owned() });
-        Ok(ids)
+        Ok(engine.image_remove(&name).await?)
     }
 
-    /// The ids by which an engine may know an image: digest of the index, of the platform's manifest, or of its
-    /// configuration. Each follows from the one before, so that none of them needs to be trusted.
-    async fn identify(&self, service: &str, image: &ImageAddress) -> Result<BTreeSet<String>, Error> {
-        let mut ids = BTreeSet::from([image.digest.to_string()]);
-        let mut manifest = self.manifest(service, image, &image.digest).await?;
-        if let DocumentKind::Index(index) = &manifest.kind {
-            let version = self.0.engine.version().await?;
-            let fits = |platform: &Platform| platform.os == version.os && platform.architecture == version.architecture;
-            let entry = index.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(fits));
-            let Some(entry) = entry else {
-                let why = format!("the release of {service} has no image for {}/{}", version.os, version.architecture);
-                let hint = format!("Run it from source: `longshore dev {service}`.");
-                return Err(Error::new(ErrorKind::Refused, why, hint));
-            };
-            ids.insert(entry.digest.to_string());
-            manifest = self.manifest(service, image, &entry.digest).await?;
-        }
-        if let DocumentKind::Manifest(manifest) = &manifest.kind {
-            ids.insert(manifest.config.digest.to_string());
-        }
-        Ok(ids)
-    }
-
-    async fn manifest(&self, service: &str, image: &ImageAddress, digest: &Digest) -> Result<Document, Error> {
-        let away = |why: String| {
-            let why = format!("the release of {service} is not on this machine, and its image cannot be had: {why}");
-            let hint = format!("Connect to the hub, or run it from source: `longshore dev {service}`.");
-            Error::new(ErrorKind::HubUnreachable, why, hint)
-        };
-        let path = format!("/v2/{}/manifests/{digest}", image.repository);
-        let mut headers = HeaderMap::new();
-        let accepted = HeaderValue::from_str(&media::MANIFESTS.join(", "));
-        headers.insert(header::ACCEPT, accepted.map_err(|error| away(error.to_string()))?);
-        let asked = self.0.hub.registry(Method::GET, &path, headers).await;
-        let mut response = asked.map_err(|problem| away(problem.to_string()))?;
-        if !response.status().is_success() {
-            return Err(away(format!("the hub answered {} to GET {path}", response.status())));
-        }
-        let mut bytes = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| away(error.to_string()))? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() > MANIFEST_BYTES_MAX {
-                return Err(away(format!("a manifest has more than {MANIFEST_BYTES_MAX} bytes")));
-            }
-        }
-        if !digest.matches(&bytes) {
-            return Err(away(format!("the hub gave other bytes than {digest}")));
-        }
-        Document::parse(&bytes, None).map_err(|error| away(error.to_string()))
-    }
-
-    async fn named(&self, service: &str, reference: &str) -> Result<String, Error> {
+    /// Sends the image to an engine that does not get to this machine's loopback.
+    async fn load(&self, service: &str, reference: &str, image: &ImageAddress) -> Result<(), Error> {
         let engine = &self.0.engine;
-        if let Some(found) = engine.image_inspect(reference).await? {
-            return Ok(found.id);
+        // One after another: a layer that several services have is sent once.
+        let _turn = self.0.loads.acquire().await;
+        let released = released::read(&self.0.hub, engine.as_ref(), service, image).await?;
+        let ids = released.ids.clone();
+        let whole = Archive::new(self.0.hub.clone(), service, released).await?;
+        let partial = whole.without(&self.layers_held().await?);
+        let id = match self.send(service, &partial).await {
+            // What it had may have been removed meanwhile.
+            Err(error) if partial.is_partial() => {
+                tracing::debug!(%error, service, "all layers are sent");
+                self.send(service, &whole).await?
+            }
+            result => result?,
+        };
+        if !ids.contains(&id) {
+            return Err(another(&id));
         }
+        engine.image_tag(&id, reference).await?;
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).insert(reference.to_owned(), ids);
+        Ok(())
+    }
+
+    async fn send(&self, service: &str, archive: &Archive) -> Result<String, Error> {
+        let (voice, service, total_bytes) = (self.0.voice.clone(), service.to_owned(), archive.layer_bytes());
+        let body = archive.body(move |done_bytes| {
+            voice.tell(Told::PullBytes { service: service.clone(), done_bytes, total_bytes });
+        });
+        Ok(self.0.engine.image_load(body, Progress::none()).await?)
+    }
+
+    /// The layers of the workspace's images that the engine has, image by image.
+    async fn layers_held(&self) -> Result<Vec<Vec<String>>, Error> {
+        let mut held = Vec::new();
+        for reference in self.known().keys().take(HELD_LOOKED_AT_MAX) {
+            held.extend(self.0.engine.image_inspect(reference).await?.map(|found| found.layers));
+        }
+        Ok(held)
+    }
+
+    async fn named(&self, service: &str, reference: &str, policy: Option<PullPolicy>) -> Result<String, Error> {
+        let engine = &self.0.engine;
+        let here = engine.image_inspect(reference).await?;
+        let need = policy::need(policy, reference, here.as_ref(), Micros::now());
+        let here = match (need, here) {
+            (Need::Nothing, Some(here)) => return Ok(here.id),
+            (Need::Forbidden, _) => {
+                let why = format!("{reference} is not on this machine, and {service} has `pull_policy: never`");
+                let hint = format!("Get it with `docker pull {reference}`, or give {service} another policy.");
+                return Err(Error::new(ErrorKind::Refused, why, hint));
+            }
+            (_, here) => here,
+        };
         let _turn = self.0.pulls.acquire().await;
         self.0.voice.tell(Told::Pulling { service: service.to_owned() });
-        engine.image_pull(reference, self.pull_progress(service)).await?;
+        let pulled = engine.image_pull(reference, self.pull_progress(service)).await;
+        match (pulled, here) {
+            // A workspace goes on without a network, from what is on the machine.
+            (Err(error), Some(here)) if !matches!(error.kind, EngineErrorKind::Unreachable) => {
+                let note = format!("{service}: whether {reference} is the newest is not known: {}", error.why);
+                self.0.voice.tell(Told::Note(note));
+                return Ok(here.id);
+            }
+            (pulled, _) => pulled?,
+        }
         self.0.voice.tell(Told::Pulled { service: service.to_owned() });
+        if let Some(PullPolicy::Every { .. }) = policy {
+            // Engines note when they tagged an image, and not always when they pulled it.
+            engine.image_tag(reference, reference).await?;
+        }
         let found = engine.image_inspect(reference).await?;
         found.map(|found| found.id).ok_or_else(|| {
             let why = format!("{reference} was pulled for {service}, and is not there");
@@ -204,9 +237,15 @@ impl Images {
         })
     }
 
-    async fn build(&self, service: &str, reference: &str, source: &SourceBuild) -> Result<String, Error> {
+    async fn build(
+        &self,
+        service: &str,
+        reference: &str,
+        source: &SourceBuild,
+        each_time: bool,
+    ) -> Result<String, Error> {
         let engine = &self.0.engine;
-        if let Some(found) = engine.image_inspect(reference).await? {
+        if !each_time && let Some(found) = engine.image_inspect(reference).await? {
             return Ok(found.id);
         }
         let _turn = self.0.builds.acquire().await;
@@ -256,6 +295,12 @@ impl Images {
         });
         Progress::to(sender)
     }
+}
+
+/// The engine has something else than what the release's digest leads to.
+fn another(name: &str) -> Error {
+    let why = format!("the engine has something else under {name} than the hub says");
+    Error::new(ErrorKind::Engine, why, "Remove that image, and try again.")
 }
 
 impl Registry {

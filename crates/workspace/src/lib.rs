@@ -8,20 +8,26 @@
 //! workspace's label; a released service runs under an image id that follows from its release's digest; every command may
 //! be killed at any moment, and the next one comes to the same end.
 
+mod archive;
 pub mod attend;
 pub mod contents;
 pub mod control;
 pub mod error;
+pub mod fill;
 pub mod follow;
+pub mod hooks;
 pub mod images;
 pub mod logs;
 pub mod once;
 pub mod plan;
+pub mod policy;
 pub mod ports;
 pub mod progress;
 pub mod project;
+mod released;
 pub mod releases;
 pub mod resolve;
+pub mod settings;
 pub mod source;
 pub mod state;
 pub mod status;

@@ -8,6 +8,7 @@ use engine::{Engine, WantedContainer};
 
 use crate::contents::{self, Contents};
 use crate::error::Error;
+use crate::hooks;
 use crate::wanted::{LABEL_AWAITS, LABEL_ONCE, LABEL_SLOT};
 
 /// What a masked value is.
@@ -34,6 +35,7 @@ pub fn container(own: &WantedContainer, once: &Once, suffix: &str) -> WantedCont
     container.name = format!("{}-once-{suffix}", own.name);
     container.labels.remove(LABEL_SLOT);
     container.labels.remove(LABEL_AWAITS);
+    hooks::label(&mut container.labels, &[], &[]);
     container.labels.insert(LABEL_ONCE.to_owned(), suffix.to_owned());
     // Nobody who means the service is to get here.
     container.networks.values_mut().for_each(Vec::clear);
@@ -46,6 +48,7 @@ pub fn container(own: &WantedContainer, once: &Once, suffix: &str) -> WantedCont
     machine.ports.clear();
     machine.settings.tty = once.terminal;
     machine.settings.stdin_open = once.stdin;
+    machine.stdin_once = once.stdin;
     if once.masked {
         mask(&mut container.environment);
     }

@@ -7,6 +7,7 @@ use compose::model::Condition;
 use engine::wanted::WantedHealthcheck;
 use engine::{ContainerState, ContainerSummary, Health, Network, NetworkSpec, VolumeSpec, WantedContainer};
 
+use crate::fill::{Fill, Stage};
 use crate::wanted::{LABEL_AWAITS, LABEL_SERVICE, Wanted, WantedService, place_of};
 
 /// What is there of a workspace.
@@ -27,8 +28,12 @@ pub struct Memory {
     pub images: BTreeMap<String, BTreeSet<String>>,
     /// Images that were found, pulled or built in this run.
     pub present: BTreeSet<String>,
+    /// Containers that were started and whose `post_start` hooks have not all run.
+    pub unhooked: BTreeSet<String>,
     /// Containers that this run started, or found running: one that ended since is not started again.
     pub started: BTreeSet<String>,
+    /// Services whose volumes this run made: they can be filled as they are.
+    pub fresh: BTreeSet<String>,
     /// Services whose containers are to be restarted, because one that they await was replaced.
     pub restart: BTreeSet<String>,
     /// What could not be done, by key (see [`Action::key`]), and why.
@@ -46,6 +51,20 @@ pub enum Action {
     NetworkCreate(NetworkSpec),
     /// Create a volume, or look for one that somebody else makes.
     VolumeEnsure(VolumeSpec),
+    /// Remove a volume that another command left half filled.
+    VolumeRemove(String),
+    /// Mark a service's volumes, which are not there, as unfilled.
+    FillBegin {
+        /// The service.
+        service: String,
+    },
+    /// Fill a service.
+    Fill {
+        /// The service.
+        service: String,
+        /// The id of the container that it is done in.
+        id: String,
+    },
     /// Pull, build or find the image of a service.
     Image {
         /// The service.
@@ -60,7 +79,7 @@ pub enum Action {
         /// From 1.
         slot: usize,
     },
-    /// Start a container.
+    /// Start a container, and run what its service has run after the start; one that runs already has the rest done.
     Start {
         /// Its service.
         service: String,
@@ -93,7 +112,8 @@ impl Action {
         match self {
             Self::NetworkRemove(name) => format!("network {name}"),
             Self::NetworkCreate(spec) => format!("network {}", spec.name),
-            Self::VolumeEnsure(spec) => format!("volume {}", spec.name),
+            Self::VolumeEnsure(VolumeSpec { name, .. }) | Self::VolumeRemove(name) => format!("volume {name}"),
+            Self::FillBegin { service } | Self::Fill { service, .. } => format!("fill {service}"),
             Self::Image { reference, .. } => format!("image {reference}"),
             Self::Create { service, slot } => format!("container {service} {slot}"),
             Self::Start { id, .. } | Self::Stop { id, .. } | Self::Remove { id, .. } => format!("container {id}"),
@@ -133,18 +153,26 @@ pub struct Decision {
 pub fn decide(wanted: &Wanted, observed: &Observed, memory: &Memory) -> Decision {
     let view = View { wanted, observed, memory, places: places(observed) };
     let mut actions = view.foundations();
-    let standing: BTreeMap<String, Standing> =
+    let mut standing: BTreeMap<String, Standing> =
         wanted.services.iter().map(|(name, service)| (name.clone(), view.standing(name, service))).collect();
+    let changing = standing.values().any(|standing| *standing == Standing::Starting);
+    view.fills(&mut standing, &mut actions);
+    let broken = view.broken();
     for (name, service) in &wanted.services {
-        view.service(name, service, &standing, &mut actions);
+        match broken.contains(name) {
+            true => actions.extend(view.containers_of(name).map(|found| remove(name, found, false))),
+            false => view.service(name, service, &standing, &mut actions),
+        }
     }
     actions.extend(view.orphans());
+    // Of two services with one image, the one whose policy asks for it each time speaks for both.
+    let asks = |service: &str| wanted.services.get(service).is_some_and(WantedService::asks_image);
+    actions.sort_by_key(|action| matches!(action, Action::Image { service, .. } if !asks(service)));
     let mut keys = BTreeSet::new();
     actions.retain(|action| {
         let key = action.key();
         !memory.busy.contains(&key) && !memory.failed.contains_key(&key) && keys.insert(key)
     });
-    let changing = standing.values().any(|standing| *standing == Standing::Starting);
     let is_settled = actions.is_empty() && memory.busy.is_empty() && !changing;
     Decision { actions, standing, is_settled }
 }
@@ -231,7 +259,7 @@ impl View<'_> {
             }
         }
         let absent = self.wanted.volumes.iter().filter(|spec| !self.observed.volumes.contains(&spec.name));
-        actions.extend(absent.cloned().map(Action::VolumeEnsure));
+        actions.extend(absent.filter(|spec| self.may_be_made(&spec.name)).cloned().map(Action::VolumeEnsure));
         actions
     }
 
@@ -264,6 +292,9 @@ impl View<'_> {
         if failed(format!("image {reference}")) {
             return Standing::Failed;
         }
+        if self.is_asked(service) {
+            return Standing::Pending;
+        }
         let of_one = |(index, container): (usize, &WantedContainer)| {
             let slot = index + 1;
             if failed(format!("container {name} {slot}")) {
@@ -278,6 +309,9 @@ impl View<'_> {
                 return Standing::Failed;
             }
             if self.memory.restart.contains(name) || self.memory.busy.contains(&format!("container {}", found.id)) {
+                return Standing::Pending;
+            }
+            if self.is_unhooked(found) {
                 return Standing::Pending;
             }
             match (found.state, found.health) {
@@ -301,6 +335,16 @@ impl View<'_> {
         bad.or_else(|| standings.first()).copied().unwrap_or(Standing::Completed)
     }
 
+    /// Whether a service's image is to be looked at before anything is said or done about it.
+    fn is_asked(&self, service: &WantedService) -> bool {
+        service.asks_image() && service.reference().is_some_and(|reference| !self.memory.present.contains(reference))
+    }
+
+    /// Whether a container runs and what is to run after its start has not.
+    fn is_unhooked(&self, found: &ContainerSummary) -> bool {
+        found.state == ContainerState::Running && self.memory.unhooked.contains(&found.id)
+    }
+
     /// Whether all that a service awaits is as it should be for it to start.
     fn may_start(&self, service: &WantedService, standing: &BTreeMap<String, Standing>) -> bool {
         service.awaits.iter().all(|(other, dependency)| {
@@ -322,6 +366,10 @@ impl View<'_> {
         standing: &BTreeMap<String, Standing>,
         actions: &mut Vec<Action>,
     ) {
+        if self.is_asked(service) {
+            let reference = service.reference().unwrap_or_default().to_owned();
+            return actions.push(Action::Image { service: name.to_owned(), reference });
+        }
         let may_start = self.may_start(service, standing);
         for (index, container) in service.containers.iter().enumerate() {
             let slot = index + 1;
@@ -356,7 +404,8 @@ impl View<'_> {
                         && standing.get(name) == Some(&Standing::Pending);
                     if runs && restarts {
                         actions.push(Action::Stop { service, id });
-                    } else if may_start && (right.state == ContainerState::Created || ended) {
+                    } else if may_start && (right.state == ContainerState::Created || ended || self.is_unhooked(right))
+                    {
                         actions.push(Action::Start { service, id });
                     }
                 }
@@ -376,6 +425,74 @@ impl View<'_> {
         let mut volumes = container.volumes.iter().filter_map(|mount| mount.volume.as_ref());
         networks.clone().all(|name| self.observed.networks.contains_key(name) && !self.is_stale(name))
             && volumes.all(|name| self.observed.volumes.contains(name))
+    }
+
+    /// What is filled comes before who awaits it, and after its marker.
+    fn fills(&self, standing: &mut BTreeMap<String, Standing>, actions: &mut Vec<Action>) {
+        for (name, fill) in &self.wanted.fills {
+            let Some(standing) = standing.get_mut(name) else { continue };
+            let service = name.clone();
+            let has_failed = self.memory.failed.contains_key(&format!("fill {name}"));
+            match fill.stage(name, self.observed, self.memory) {
+                Stage::Done => continue,
+                _ if has_failed => *standing = Standing::Failed,
+                Stage::New => actions.push(Action::FillBegin { service }),
+                Stage::Open if *standing == Standing::Ready && fill.volumes.is_subset(&self.observed.volumes) => {
+                    let first = self.wanted.services.get(name).and_then(|service| service.containers.first());
+                    let found = first.and_then(|container| self.right(name, 1, container));
+                    actions.extend(found.map(|found| Action::Fill { service, id: found.id.clone() }));
+                }
+                Stage::Open => {}
+                Stage::Broken if self.used(fill) => {}
+                Stage::Broken => {
+                    let there = fill.volumes.iter().filter(|name| self.observed.volumes.contains(*name));
+                    actions.extend(there.cloned().map(Action::VolumeRemove));
+                }
+            }
+            if matches!(standing, Standing::Starting | Standing::Ready | Standing::Completed) {
+                *standing = Standing::Pending;
+            }
+        }
+    }
+
+    /// Whether a volume's marker is there, if one is to be.
+    fn may_be_made(&self, volume: &str) -> bool {
+        let mut of_volume = self.wanted.fills.iter().filter(|(_, fill)| fill.volumes.contains(volume));
+        of_volume.all(|(name, fill)| {
+            !self.wanted.services.contains_key(name)
+                || matches!(fill.stage(name, self.observed, self.memory), Stage::Open | Stage::Done)
+        })
+    }
+
+    /// Services whose containers are in the way of new volumes.
+    fn broken(&self) -> BTreeSet<String> {
+        let fills = self.wanted.fills.iter().filter(|(name, fill)| {
+            self.wanted.services.contains_key(*name)
+                && !self.memory.failed.contains_key(&format!("fill {name}"))
+                && fill.stage(name, self.observed, self.memory) == Stage::Broken
+        });
+        let volumes: BTreeSet<&String> = fills.flat_map(|(_, fill)| &fill.volumes).collect();
+        let uses = |service: &WantedService| {
+            let mut mounts = service.containers.iter().flat_map(|container| &container.volumes);
+            mounts.any(|mount| mount.volume.as_ref().is_some_and(|name| volumes.contains(name)))
+        };
+        self.wanted.services.iter().filter(|(_, service)| uses(service)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a container is still there that mounts, or may mount, one of the volumes.
+    fn used(&self, fill: &Fill) -> bool {
+        let by_service = self.wanted.services.iter().any(|(name, service)| {
+            let mut mounts = service.containers.iter().flat_map(|container| &container.volumes);
+            mounts.any(|mount| mount.volume.as_ref().is_some_and(|name| fill.volumes.contains(name)))
+                && self.containers_of(name).next().is_some()
+        });
+        by_service || self.orphans().next().is_some()
+    }
+
+    /// All containers of a service, the first of its places first.
+    fn containers_of(&self, service: &str) -> impl Iterator<Item = &ContainerSummary> {
+        let places = self.places.iter().filter(move |((of, _), _)| *of == service);
+        places.flat_map(|(_, containers)| containers.iter().copied())
     }
 
     fn orphans(&self) -> impl Iterator<Item = Action> {

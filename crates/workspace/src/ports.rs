@@ -19,6 +19,8 @@ pub type Assigned = BTreeMap<String, u16>;
 pub struct Declared {
     /// The service.
     pub service: String,
+    /// Which of its containers, from 1: each is published by itself.
+    pub slot: u32,
     /// The container's port.
     pub target: u16,
     /// What is spoken on it.
@@ -30,7 +32,9 @@ pub struct Declared {
 impl Declared {
     /// Its key among the assigned ports.
     pub fn key(&self) -> String {
-        format!("{}:{}/{}:{}", self.service, self.target, self.protocol.name(), self.published.unwrap_or(0))
+        let slot = if self.slot > 1 { format!("-{}", self.slot) } else { String::new() };
+        let published = self.published.unwrap_or(0);
+        format!("{}{slot}:{}/{}:{published}", self.service, self.target, self.protocol.name())
     }
 }
 

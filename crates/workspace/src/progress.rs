@@ -67,6 +67,16 @@ pub enum Told {
         /// The service.
         service: String,
     },
+    /// Its new volumes are being filled, as `longshore.yaml` says.
+    Filling {
+        /// The service.
+        service: String,
+    },
+    /// They are filled.
+    Filled {
+        /// The service.
+        service: String,
+    },
     /// A container is stopped, or was found so.
     Stopped {
         /// The service.

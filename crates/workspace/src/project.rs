@@ -10,6 +10,7 @@ use compose::{Project, Source, Stage};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, ErrorKind};
+use crate::settings::Settings;
 
 /// Names that Compose looks for, in its order: stem and ending.
 const FILES: [(&str, &str); 4] =
@@ -43,6 +44,10 @@ pub struct Loaded {
     pub app: AppName,
     /// With the services that the profiles switch on.
     pub project: Project,
+    /// Variables of `.env` beside the Compose file.
+    pub dotenv: BTreeMap<String, String>,
+    /// What `longshore.yaml` says.
+    pub settings: Settings,
     /// What is worth saying though it stops nothing.
     pub warnings: Vec<String>,
 }
@@ -98,8 +103,9 @@ impl Checkout {
             .collect();
         let sources: Vec<Source<'_>> = shown.iter().zip(&texts).map(|(name, text)| Source { name, text }).collect();
         let dotenv = self.dotenv(variable)?;
-        let variable = |name: &str| variable(name).or_else(|| dotenv.get(name).cloned());
-        let loaded = compose::load(&sources, Stage::Workspace(&|path: &str| self.named(path)), &variable)?;
+        let look_up = |name: &str| variable(name).or_else(|| dotenv.get(name).cloned());
+        let loaded = compose::load(&sources, Stage::Workspace(&|path: &str| self.named(path)), &look_up)?;
+        let settings = Settings::read(&self.folder, &loaded.project)?;
         let project = loaded.project.select(profiles).map_err(|error| {
             let hint = "Switch the profile of the awaited service on, too, with --profile.";
             Error::new(ErrorKind::ProjectInvalid, error.to_string(), hint)
@@ -113,7 +119,7 @@ impl Checkout {
             Error::new(ErrorKind::ProjectInvalid, error.to_string(), hint)
         })?;
         let warnings = loaded.warnings.iter().map(ToString::to_string).collect();
-        Ok(Loaded { app, project, warnings })
+        Ok(Loaded { app, project, dotenv, settings, warnings })
     }
 
     /// The variables of `.env` beside the Compose file; those of the environment come before them.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::client::HubClient;
+use api::delivery::EnvironmentReleases;
 use api::{AppName, EnvName, Micros, Problem};
 
 use crate::error::{Error, ErrorKind};
@@ -18,6 +19,17 @@ pub struct Known {
     pub remembered: Remembered,
     /// Why this is what the hub said last, and not now.
     pub stale: Option<String>,
+    /// The hub never said anything: what it has is not known, and this is nothing.
+    pub is_blank: bool,
+}
+
+impl Known {
+    /// What is known of an environment that the hub was never asked about, and why it cannot be now.
+    pub fn blank(app: &AppName, env: &EnvName, why: String) -> Self {
+        let releases = EnvironmentReleases { env: env.clone(), app: app.clone(), releases: Vec::new() };
+        let remembered = Remembered { releases, tag: String::new(), at: Micros(0) };
+        Self { remembered, stale: Some(why), is_blank: true }
+    }
 }
 
 /// Asks the hub, or takes what it said last.
@@ -35,7 +47,7 @@ pub async fn ask(hub: &HubClient, store: &Store, app: &AppName, env: &EnvName) -
         }),
     };
     match (answer, before) {
-        (Ok(None), Some(before)) => Ok(Known { remembered: before, stale: None }),
+        (Ok(None), Some(before)) => Ok(Known { remembered: before, stale: None, is_blank: false }),
         (Ok(None), None) => {
             let why = "the hub says that nothing changed, and it was never asked before";
             Err(Error::new(ErrorKind::HubUnreachable, why, "Name the hub's address with --hub."))
@@ -43,10 +55,10 @@ pub async fn ask(hub: &HubClient, store: &Store, app: &AppName, env: &EnvName) -
         (Ok(Some((releases, tag))), _) => {
             let remembered = Remembered { releases, tag, at: Micros::now() };
             store.releases_save(&remembered)?;
-            Ok(Known { remembered, stale: None })
+            Ok(Known { remembered, stale: None, is_blank: false })
         }
         (Err(problem), Some(before)) if is_away(&problem) => {
-            Ok(Known { remembered: before, stale: Some(problem.to_string()) })
+            Ok(Known { remembered: before, stale: Some(problem.to_string()), is_blank: false })
         }
         (Err(problem), _) => Err(Error {
             kind: if is_away(&problem) { ErrorKind::HubUnreachable } else { ErrorKind::Refused },

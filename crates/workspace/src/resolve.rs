@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use api::delivery::{EnvironmentRelease, EnvironmentReleases};
-use compose::model::{Mode, Network, Service, Volume};
+use compose::model::{Condition, Mode, Network, PullPolicy, Service, Volume};
 use compose::{Project, ServiceDefinition};
 use engine::Labels;
 use engine::definition::{Identity, Role, wanted_container, wanted_networks, wanted_volumes};
 use engine::machine::{Machine, Place, WantedPort};
 
 use crate::error::{Error, ErrorKind};
+use crate::hooks;
 use crate::ports::{Assigned, Declared};
 use crate::wanted::{
-    LABEL_AWAITS, LABEL_CHECKOUT, LABEL_GRACE, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT, Origin, SourceBuild, Wanted,
-    WantedService, labels_of,
+    LABEL_AWAITS, LABEL_CHECKOUT, LABEL_GRACE, LABEL_RELEASE, LABEL_SERVICE, LABEL_SLOT, LABEL_SOURCE, Origin,
+    SourceBuild, Wanted, WantedService, labels_of,
 };
 
 /// Containers of one service at most: a laptop is no cluster.
@@ -105,7 +106,9 @@ pub fn service_known(project: &Project, name: &str) -> Result<(), Error> {
 /// The ports that the chosen services publish, in order of service and port.
 pub fn ports(chosen: &BTreeMap<String, Chosen>) -> Vec<Declared> {
     let of_one = |(name, chosen): (&String, &Chosen)| {
-        chosen.definition.service.ports.iter().map(|port| declared(name, port)).collect::<Vec<_>>()
+        let ports = &chosen.definition.service.ports;
+        let slots = (1..=count(chosen)).map(|slot| ports.iter().map(move |port| declared(name, slot, port)));
+        slots.flatten().collect::<Vec<_>>()
     };
     chosen.iter().flat_map(of_one).collect()
 }
@@ -121,6 +124,8 @@ pub struct Outside<'a> {
     pub folder: &'a str,
     /// The developer's own folder.
     pub home: Option<&'a str>,
+    /// Where ports are published that the project publishes nowhere in particular.
+    pub host_ip: Ipv4Addr,
     /// SHA-256 of the content of configs and secrets that are copied, by key.
     pub configs: &'a BTreeMap<String, String>,
     /// The same of secrets.
@@ -136,7 +141,7 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
     let jobs: BTreeSet<&String> = chosen
         .values()
         .flat_map(|chosen| &chosen.definition.service.depends_on)
-        .filter(|(_, dependency)| dependency.condition == compose::model::Condition::ServiceCompletedSuccessfully)
+        .filter(|(_, dependency)| dependency.condition == Condition::ServiceCompletedSuccessfully)
         .map(|(name, _)| name)
         .collect();
     let labels = labels_of(parts.workspace);
@@ -148,8 +153,10 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
     for (name, service) in chosen {
         let definition = &service.definition;
         let names = Names::new(parts.workspace, definition);
-        let machine = machine(name, definition, &containers, outside);
-        let place = Place::Workspace(&machine);
+        let machine = |slot| machine(name, slot, definition, &containers, outside);
+        let machines: Vec<Machine> = (1..=count(service)).map(machine).collect();
+        let first = machine(1);
+        let place = Place::Workspace(&first);
         for network in wanted_networks(definition, &names.networks, &labels, place)? {
             let is_external = network.workspace.as_ref().is_some_and(|network| network.external);
             if !is_external && !wanted.networks.iter().any(|known| known.name == network.name) {
@@ -165,18 +172,14 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
         let is_job = jobs.contains(name);
         let mut awaits = definition.service.depends_on.clone();
         awaits.retain(|other, _| chosen.contains_key(other));
-        let count = match (&service.release, definition.service.deploy.mode) {
-            (_, Mode::Replicated { replicas: 0 }) => 0,
-            // How many run elsewhere is about machines; one is what it takes here.
-            (Some(_), _) | (None, Mode::Global) => 1,
-            (None, Mode::Replicated { replicas }) => replicas.min(CONTAINERS_MAX),
-        };
-        let containers = (1..=count).map(|slot| {
+        let containers = (1..).zip(&machines).map(|(slot, machine)| {
             let mut labels = labels.clone();
             labels.insert(LABEL_SERVICE.to_owned(), name.clone());
             labels.insert(LABEL_SLOT.to_owned(), slot.to_string());
-            if let Origin::Release { id, .. } = &origin {
-                labels.insert(LABEL_RELEASE.to_owned(), id.to_string());
+            match &origin {
+                Origin::Release { id, .. } => drop(labels.insert(LABEL_RELEASE.to_owned(), id.to_string())),
+                Origin::Source(source) => drop(labels.insert(LABEL_SOURCE.to_owned(), source.inputs.clone())),
+                Origin::Image { .. } => {}
             }
             let awaited: Vec<&str> = awaits.keys().map(String::as_str).collect();
             labels.insert(LABEL_AWAITS.to_owned(), awaited.join(","));
@@ -191,14 +194,32 @@ pub fn resolve(parts: &Parts<'_>, chosen: &BTreeMap<String, Chosen>, outside: &O
                 environment: BTreeMap::new(),
                 role: if is_job { Role::Job } else { Role::Service },
             };
-            let mut container = wanted_container(definition, &identity, place)?;
+            let mut container = wanted_container(definition, &identity, Place::Workspace(machine))?;
             container.labels.insert(LABEL_GRACE.to_owned(), container.stop_grace.as_millis().to_string());
+            let service = &definition.service;
+            hooks::label(&mut container.labels, &service.post_start, &service.pre_stop);
             Ok(container)
         });
         let containers = containers.collect::<Result<Vec<_>, Error>>()?;
-        wanted.services.insert(name.clone(), WantedService { origin, containers, awaits, is_job });
+        let pull_policy = definition.service.pull_policy;
+        if pull_policy == Some(PullPolicy::Build) && matches!(origin, Origin::Image { .. }) {
+            let why = format!("{name} has `pull_policy: build`, and no `build`");
+            return Err(Error::new(ErrorKind::ProjectInvalid, why, "Say how it is built, or give it another policy."));
+        }
+        let service = WantedService { origin, containers, awaits, is_job, pull_policy };
+        wanted.services.insert(name.clone(), service);
     }
     Ok(wanted)
+}
+
+/// How many containers a service has here.
+fn count(service: &Chosen) -> u32 {
+    match (&service.release, service.definition.service.deploy.mode) {
+        (_, Mode::Replicated { replicas: 0 }) => 0,
+        // How many run elsewhere is about machines; one is what it takes here.
+        (Some(_), _) | (None, Mode::Global) => 1,
+        (None, Mode::Replicated { replicas }) => replicas.min(CONTAINERS_MAX),
+    }
 }
 
 /// Names on the engine of what a definition calls by its own.
@@ -233,9 +254,10 @@ fn container_name(workspace: &str, service: &str, slot: u32, definition: &Servic
     definition.container_name.clone().unwrap_or_else(|| format!("{workspace}-{service}-{slot}"))
 }
 
-/// What a service finds on this machine.
+/// What a container of a service finds on this machine.
 fn machine(
     name: &str,
+    slot: u32,
     definition: &ServiceDefinition,
     containers: &BTreeMap<String, String>,
     outside: &Outside<'_>,
@@ -244,8 +266,8 @@ fn machine(
         target: port.target,
         protocol: port.protocol,
         // What a laptop runs is for who sits before it, unless the project says otherwise.
-        host_ip: Some(port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))),
-        published: outside.ports.get(&declared(name, port).key()).copied(),
+        host_ip: Some(port.host_ip.unwrap_or(IpAddr::V4(outside.host_ip))),
+        published: outside.ports.get(&declared(name, slot, port).key()).copied(),
     };
     Machine {
         folder: outside.folder.to_owned(),
@@ -257,8 +279,9 @@ fn machine(
     }
 }
 
-fn declared(service: &str, port: &compose::model::Port) -> Declared {
-    Declared { service: service.to_owned(), target: port.target, protocol: port.protocol, published: port.published }
+fn declared(service: &str, slot: u32, port: &compose::model::Port) -> Declared {
+    let (service, target) = (service.to_owned(), port.target);
+    Declared { service, slot, target, protocol: port.protocol, published: port.published }
 }
 
 /// Where a service comes from, and its image's name on the engine.

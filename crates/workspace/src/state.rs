@@ -5,6 +5,7 @@
 //! again or found on the engine, but for the choice of services from source.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use api::delivery::EnvironmentReleases;
@@ -47,6 +48,9 @@ pub struct State {
     pub env: EnvName,
     /// Services from source, because somebody wants to work on them.
     pub develop: BTreeSet<String>,
+    /// Ports of these services' containers that a debugger is to reach.
+    #[serde(default)]
+    pub debuggers: BTreeMap<String, NonZeroU16>,
     /// Services that are to run; empty means all.
     pub services: BTreeSet<String>,
     /// Profiles that are switched on.
@@ -102,6 +106,11 @@ impl Store {
     /// Where it is kept what containers have of the sources.
     pub fn watch_folder(&self) -> PathBuf {
         self.folder.join("watch")
+    }
+
+    /// Where it is kept which containers' hooks are still to run.
+    pub fn hooks_folder(&self) -> PathBuf {
+        self.folder.join("hooks")
     }
 
     /// Where a volume is saved unless another file is named.
@@ -212,6 +221,7 @@ impl State {
             app,
             env,
             develop: BTreeSet::new(),
+            debuggers: BTreeMap::new(),
             services: BTreeSet::new(),
             profiles: BTreeSet::new(),
             files: Vec::new(),

@@ -2,9 +2,11 @@
 //! engine's events and the ends of its own steps. It may be killed at any moment, and the next one goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compose::model::Hook;
 use engine::ensure::{log_tail, volume_ensure};
 use engine::wanted::{STOP_GRACE_DEFAULT, WantedRestart};
 use engine::{
@@ -17,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::contents;
 use crate::error::{Error, ErrorKind};
+use crate::hooks::{self, LABEL_POST_START, LABEL_PRE_STOP, Undone};
 use crate::images::Images;
 use crate::plan::{Action, Decision, Memory, Observed, Standing, decide, decide_end, health_at_start};
 use crate::progress::{Told, Voice};
@@ -58,6 +61,10 @@ pub struct Supervisor {
     starting: BTreeSet<String>,
     /// Containers that this process stops: their end is no failure.
     stopping: BTreeSet<String>,
+    /// Containers that somebody else in this process restarts: they count as what they were until that is over.
+    restarting: BTreeSet<String>,
+    /// Containers whose next end belongs to a restart, and is no failure, whenever it is heard of.
+    ending: BTreeSet<String>,
     deaths: BTreeMap<String, u32>,
     /// The engine does not answer, since so many tries.
     lost: Option<usize>,
@@ -65,6 +72,10 @@ pub struct Supervisor {
     is_dirty: bool,
     /// Containers are killed rather than asked to stop.
     in_haste: bool,
+    /// Containers whose `post_start` hooks did not all run.
+    undone: Undone,
+    /// A container did not start because somebody else took its port.
+    port_taken: bool,
 }
 
 /// A step that has ended.
@@ -76,6 +87,8 @@ struct Ended {
 
 enum Outcome {
     Done,
+    /// Volumes that were found though they do not carry the workspace's label.
+    Volumes(BTreeSet<String>),
     Network(Box<Network>),
     Image(BTreeSet<String>),
     Created(Box<ContainerSummary>),
@@ -116,11 +129,24 @@ impl Supervisor {
             events: None,
             starting: BTreeSet::new(),
             stopping: BTreeSet::new(),
+            restarting: BTreeSet::new(),
+            ending: BTreeSet::new(),
             deaths: BTreeMap::new(),
             lost: None,
             is_dirty: false,
             in_haste: false,
+            port_taken: false,
+            undone: Undone::default(),
         }
+    }
+
+    /// Remembers in a folder which containers' hooks are still to run, and takes up what was left there.
+    #[must_use]
+    pub fn remembering(mut self, folder: PathBuf) -> Self {
+        self.undone = Undone::kept(folder);
+        self.undone.retain(|id| self.observed.containers.contains_key(id));
+        self.memory.unhooked.clone_from(self.undone.containers());
+        self
     }
 
     /// Changes what the workspace is to come to. What failed before is tried again.
@@ -130,6 +156,7 @@ impl Supervisor {
         self.memory.images = self.images.known();
         self.deaths.clear();
         self.standing.clear();
+        self.port_taken = false;
     }
 
     /// Stops a service's containers and starts them again; those that ended are started. What failed about the service is
@@ -170,6 +197,21 @@ impl Supervisor {
         }
     }
 
+    /// These containers are restarted, for a reason of their own, from now until [`Supervisor::restart_ends`].
+    pub fn restart_begins(&mut self, containers: &[String]) {
+        self.restarting.extend(containers.iter().cloned());
+        self.ending.extend(containers.iter().cloned());
+    }
+
+    /// They were restarted, or could not be.
+    pub fn restart_ends(&mut self, containers: &[String]) {
+        for id in containers {
+            if self.restarting.remove(id) {
+                self.look_at(id);
+            }
+        }
+    }
+
     /// What is there.
     pub fn observed(&self) -> &Observed {
         &self.observed
@@ -188,6 +230,11 @@ impl Supervisor {
     /// What did not work, in the order of keys.
     pub fn failures(&self) -> impl Iterator<Item = &String> {
         self.memory.failed.values()
+    }
+
+    /// Whether a container did not start because somebody else took its port after it was found free.
+    pub fn port_was_taken(&self) -> bool {
+        self.port_taken
     }
 
     /// Goes on until nothing is left to do.
@@ -277,7 +324,13 @@ impl Supervisor {
 
     /// Looks at everything. Only while no step is under way: a list may be older than a step's end.
     async fn observe(&mut self) -> Result<(), EngineError> {
-        self.observed = look(self.engine.as_ref(), &self.workspace).await?;
+        let mut observed = look(self.engine.as_ref(), &self.workspace).await?;
+        for id in &self.restarting {
+            if let (Some(known), Some(found)) = (self.observed.containers.get(id), observed.containers.get_mut(id)) {
+                (found.state, found.health, found.exit_code) = (known.state, known.health, known.exit_code);
+            }
+        }
+        self.observed = observed;
         let running = self.observed.containers.values().filter(|found| found.state == ContainerState::Running);
         self.memory.started.extend(running.map(|found| found.id.clone()));
         Ok(())
@@ -332,6 +385,10 @@ impl Supervisor {
             Action::Start { id, .. } => {
                 self.starting.insert(id.clone());
                 self.stopping.remove(id);
+                if !self.hooks(id, LABEL_POST_START).is_empty() {
+                    self.undone.begin(id);
+                    self.memory.unhooked.insert(id.clone());
+                }
             }
             Action::Stop { id, .. } | Action::Remove { id, .. } => {
                 self.stopping.insert(id.clone());
@@ -344,6 +401,12 @@ impl Supervisor {
             images: self.images.clone(),
             grace: self.grace(&action),
             runs: self.runs(&action),
+            hooks: match &action {
+                Action::Start { id, .. } => self.hooks(id, LABEL_POST_START),
+                Action::Stop { id, .. } | Action::Remove { id, .. } if !self.in_haste => self.hooks(id, LABEL_PRE_STOP),
+                _ => Vec::new(),
+            },
+            voice: self.voice.clone(),
             wanted: match &self.goal {
                 Goal::Run(wanted) => Some(wanted.clone()),
                 Goal::Stopped | Goal::Gone => None,
@@ -362,11 +425,29 @@ impl Supervisor {
             Some(container) => self.memory.images.get(&container.image).and_then(|ids| ids.first()).cloned(),
             None => None,
         };
+        let fill = match (&action, &self.goal) {
+            (Action::Fill { service, .. } | Action::FillBegin { service }, Goal::Run(wanted)) => {
+                wanted.fills.get(service).cloned()
+            }
+            _ => None,
+        };
+        if let Action::Fill { service, .. } = &action {
+            self.voice.tell(Told::Filling { service: service.clone() });
+        }
         self.tasks.spawn(async move {
+            if let Some(fill) = fill {
+                let result = match &action {
+                    Action::Fill { id, .. } => fill.run(work.engine.as_ref(), id).await.map(|()| BTreeSet::new()),
+                    _ => fill.begin(work.engine.as_ref()).await,
+                };
+                return Ended { key, action: Some(action), result: result.map(Outcome::Volumes) };
+            }
             let result = match &action {
                 Action::NetworkRemove(name) => work.engine.network_remove(name).await.map(|()| Outcome::Done),
                 Action::NetworkCreate(spec) => work.network(spec).await,
                 Action::VolumeEnsure(spec) => volume_ensure(work.engine.as_ref(), spec).await.map(|()| Outcome::Done),
+                Action::VolumeRemove(name) => work.engine.volume_remove(name).await.map(|()| Outcome::Done),
+                Action::FillBegin { .. } | Action::Fill { .. } => Ok(Outcome::Done),
                 Action::Image { service: name, .. } => {
                     let Some(service) = service else {
                         return Ended { key, action: Some(action), result: Ok(Outcome::Done) };
@@ -379,11 +460,15 @@ impl Supervisor {
                     None => Ok(Outcome::Done),
                 },
                 Action::Start { id, .. } => work.start(id, container.as_ref()).await,
-                Action::Stop { id, .. } => work.engine.container_stop(id, work.grace).await.map(|()| Outcome::Done),
-                Action::Remove { id, .. } => work.remove(id).await,
+                Action::Stop { service, id } => work.stop(service, id).await.map(|()| Outcome::Done),
+                Action::Remove { service, id, .. } => work.remove(service, id).await,
             };
             Ended { key, action: Some(action), result: result.map_err(Error::from) }
         });
+    }
+
+    fn hooks(&self, id: &str, label: &str) -> Vec<Hook> {
+        self.observed.containers.get(id).map(|found| hooks::of(&found.labels, label)).unwrap_or_default()
     }
 
     fn grace(&self, action: &Action) -> Duration {
@@ -412,6 +497,10 @@ impl Supervisor {
             }
             return;
         };
+        if let (Action::Fill { service, .. }, Err(_)) = (&action, &ended.result) {
+            // Another try begins with new volumes.
+            self.memory.fresh.remove(service);
+        }
         let outcome = match ended.result {
             Ok(outcome) => outcome,
             Err(error) if error.kind == ErrorKind::EngineAway => {
@@ -428,7 +517,29 @@ impl Supervisor {
                 self.observed.networks.remove(&name);
             }
             (Action::VolumeEnsure(spec), _) => {
+                if let Goal::Run(wanted) = &self.goal {
+                    let filled = wanted.fills.iter().filter(|(_, fill)| fill.volumes.contains(&spec.name));
+                    self.memory.fresh.extend(filled.map(|(service, _)| service.clone()));
+                }
                 self.observed.volumes.insert(spec.name);
+            }
+            (Action::VolumeRemove(name), _) => {
+                self.observed.volumes.remove(&name);
+            }
+            (Action::FillBegin { service }, Outcome::Volumes(there)) => match &self.goal {
+                Goal::Run(wanted) if there.is_empty() => {
+                    let marker = wanted.fills.get(&service).map(|fill| fill.marker.name.clone());
+                    self.observed.volumes.extend(marker);
+                }
+                _ => self.observed.volumes.extend(there),
+            },
+            (Action::Fill { service, .. }, Outcome::Volumes(_)) => {
+                if let Goal::Run(wanted) = &self.goal
+                    && let Some(fill) = wanted.fills.get(&service)
+                {
+                    self.observed.volumes.remove(&fill.marker.name);
+                }
+                self.voice.tell(Told::Filled { service });
             }
             (Action::Image { reference, .. }, Outcome::Image(ids)) => {
                 self.memory.images.insert(reference.clone(), ids);
@@ -440,6 +551,8 @@ impl Supervisor {
             (Action::Start { service, id }, outcome) => {
                 self.memory.started.insert(id.clone());
                 self.memory.restart.remove(&service);
+                self.memory.unhooked.remove(&id);
+                self.undone.end(&id);
                 // Events may have said more by now than what was true right after the start.
                 if self.starting.remove(&id) {
                     match outcome {
@@ -461,6 +574,8 @@ impl Supervisor {
             (Action::Remove { service, id, name, replaced }, _) => {
                 self.observed.containers.remove(&id);
                 self.stopping.remove(&id);
+                self.memory.unhooked.remove(&id);
+                self.undone.end(&id);
                 if replaced {
                     self.replaced(&service);
                 }
@@ -491,6 +606,7 @@ impl Supervisor {
     fn failed(&mut self, key: String, action: &Action, error: &Error) {
         if let Action::Start { id, .. } = action {
             self.starting.remove(id);
+            self.port_taken |= error.kind == ErrorKind::PortTaken;
         }
         let service = match action {
             Action::Image { service, .. }
@@ -499,7 +615,9 @@ impl Supervisor {
             | Action::Stop { service, .. }
             | Action::Remove { service, .. } => service.clone(),
             Action::NetworkRemove(name) | Action::NetworkCreate(NetworkSpec { name, .. }) => name.clone(),
+            Action::FillBegin { service } | Action::Fill { service, .. } => service.clone(),
             Action::VolumeEnsure(spec) => spec.name.clone(),
+            Action::VolumeRemove(name) => name.clone(),
         };
         self.memory.failed.insert(key, error.why.clone());
         let hint = error.hint.as_ref().map(|hint| format!("\n{hint}")).unwrap_or_default();
@@ -513,6 +631,12 @@ impl Supervisor {
             // A container that somebody else makes, or one whose creation has not ended yet.
             if event.kind != EventKind::Create && !self.memory.busy.iter().any(|key| key.starts_with("container ")) {
                 self.is_dirty = true;
+            }
+            return;
+        }
+        if self.restarting.contains(id) && event.kind != EventKind::Destroy {
+            if matches!(event.kind, EventKind::Die(_)) {
+                self.ending.remove(id);
             }
             return;
         }
@@ -550,7 +674,8 @@ impl Supervisor {
         if self.stopping.contains(id) {
             return;
         }
-        if self.wanted_of(id).is_some_and(|container| container.restart != WantedRestart::No) {
+        let is_failure = !self.ending.remove(id);
+        if is_failure && self.wanted_of(id).is_some_and(|container| container.restart != WantedRestart::No) {
             let deaths = self.deaths.entry(id.to_owned()).or_default();
             *deaths += 1;
             if *deaths >= DEATHS_MAX {
@@ -667,6 +792,9 @@ struct Work {
     images: Images,
     grace: Duration,
     runs: bool,
+    /// What is run in the container after its start, or before its stop.
+    hooks: Vec<Hook>,
+    voice: Voice,
     wanted: Option<Arc<Wanted>>,
 }
 
@@ -732,15 +860,30 @@ impl Work {
             self.engine.container_archive_put(id, "/", contents::tar(files, &all.contents)).await?;
         }
         self.engine.container_start(id).await?;
-        if wanted.and_then(health_at_start).is_some() {
+        hooks::run(self.engine.as_ref(), id, &self.hooks).await?;
+        if self.hooks.is_empty() && wanted.and_then(health_at_start).is_some() {
             return Ok(Outcome::Done);
         }
         Ok(Outcome::Seen(self.engine.container_inspect(id).await?.map(Box::new)))
     }
 
-    async fn remove(&self, id: &str) -> Result<Outcome, EngineError> {
+    async fn stop(&self, service: &str, id: &str) -> Result<(), EngineError> {
+        match hooks::run(self.engine.as_ref(), id, &self.hooks).await {
+            Ok(()) => {}
+            // It ended by itself meanwhile.
+            Err(error) if matches!(error.kind, EngineErrorKind::NotFound | EngineErrorKind::Conflict) => {}
+            Err(error) if error.kind == EngineErrorKind::Unreachable => return Err(error),
+            // What is to stop stops: a hook that fails would keep it for ever.
+            Err(error) => {
+                self.voice.tell(Told::Note(format!("{service}: pre_stop: {error}; it is stopped all the same")));
+            }
+        }
+        self.engine.container_stop(id, self.grace).await
+    }
+
+    async fn remove(&self, service: &str, id: &str) -> Result<Outcome, EngineError> {
         if self.runs {
-            self.engine.container_stop(id, self.grace).await?;
+            self.stop(service, id).await?;
         }
         self.engine.container_remove(id).await?;
         Ok(Outcome::Done)

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
 use crate::error::{Error, ErrorKind};
+use crate::fill::marker;
 use crate::once::reaching;
 use crate::plan::Observed;
 use crate::wanted::{Wanted, place_of};
@@ -30,6 +31,8 @@ pub struct Reached {
     mount: WantedVolume,
     /// How it is created.
     spec: VolumeSpec,
+    /// Marks of what is to fill it.
+    unfilled: Vec<String>,
 }
 
 /// The volume that the project calls so.
@@ -51,8 +54,10 @@ pub fn find(prepared: &Prepared, name: &str) -> Result<Reached, Error> {
     for (service, one) in &wanted.services {
         for own in &one.containers {
             if let Some(mount) = own.volumes.iter().find(|mount| mount.volume.as_ref() == Some(&spec.name)) {
+                let fills = wanted.fills.values().filter(|fill| fill.volumes.contains(&spec.name));
+                let unfilled = fills.map(|fill| fill.marker.name.clone()).collect();
                 let (own, mount, spec) = (own.clone(), mount.clone(), spec.clone());
-                return Ok(Reached { service: service.clone(), own, mount, spec });
+                return Ok(Reached { service: service.clone(), own, mount, spec, unfilled });
             }
         }
     }
@@ -100,13 +105,49 @@ pub async fn save(engine: &dyn Engine, volume: &Reached, file: &Path) -> Result<
     result
 }
 
-/// Puts a saved archive in place of all that is in the volume; gives its bytes. The volume's users are stopped.
+/// What says on the engine, from before a volume is emptied until all is put back, that it is not whole.
+const RESTORING: &str = ".restoring";
+
+/// Refuses to go on with a volume that another command did not put back to its end: it may be empty, or have half of what
+/// was saved.
+///
+/// # Errors
+/// There is one.
+pub fn all_whole(prepared: &Prepared) -> Result<(), Error> {
+    let mut volumes = prepared.wanted.volumes.iter().map(|spec| &spec.name);
+    let Some(broken) = volumes.find(|name| prepared.observed.volumes.contains(&format!("{name}{RESTORING}"))) else {
+        return Ok(());
+    };
+    let prefix = format!("{}_", prepared.state.workspace);
+    let name = broken.strip_prefix(&prefix).unwrap_or(broken);
+    let why = format!("{name} was being restored when that broke off: it may be empty, or have half of what was saved");
+    let hint = format!(
+        "Restore it again: `longshore volume restore {name}`. To begin with a new one: `docker volume rm {broken} {broken}{RESTORING}` after `longshore down`."
+    );
+    Err(Error::new(ErrorKind::Refused, why, hint))
+}
+
+/// Whether a restore of the volume broke off.
+///
+/// # Errors
+/// The engine does not answer.
+pub async fn is_broken(engine: &dyn Engine, volume: &Reached) -> Result<bool, Error> {
+    Ok(engine.volume_inspect(&restoring(volume).name).await?.is_some())
+}
+
+fn restoring(volume: &Reached) -> VolumeSpec {
+    marker(&volume.spec, format!("{}{RESTORING}", volume.spec.name))
+}
+
+/// Puts a saved archive in place of all that is in the volume; gives its bytes. The volume's users are stopped. Killed or
+/// failed on the way it leaves a mark, see [`all_whole`]. What would fill the volume has no more to do afterwards.
 ///
 /// # Errors
 /// The file cannot be read; the volume is in use by what is not of the workspace.
 pub async fn restore(engine: &dyn Engine, volume: &Reached, file: &Path) -> Result<u64, Error> {
     let opened = tokio::fs::File::open(file).await.map_err(|error| unusable(file, &error))?;
     let bytes = opened.metadata().await.map_err(|error| unusable(file, &error))?.len();
+    engine.volume_create(&restoring(volume)).await?;
     // A volume is emptied by making it anew, and what mounts it goes first.
     for found in engine.container_list(&volume.spec.labels).await? {
         if found.volumes.contains(&volume.spec.name) {
@@ -121,6 +162,10 @@ pub async fn restore(engine: &dyn Engine, volume: &Reached, file: &Path) -> Resu
     let result = engine.container_archive_put(&id, above.unwrap_or("/"), tar).await;
     engine.container_remove(&id).await?;
     result?;
+    for unfilled in &volume.unfilled {
+        engine.volume_remove(unfilled).await?;
+    }
+    engine.volume_remove(&restoring(volume).name).await?;
     Ok(bytes)
 }
 

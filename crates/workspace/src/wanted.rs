@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::contents::Contents;
+use crate::fill::Fill;
+use crate::policy::is_asked_each_time;
 use api::delivery::{ImageAddress, ReleaseId};
-use compose::model::{Build, Dependency};
+use compose::model::{Build, Dependency, PullPolicy};
 use engine::{Labels, NetworkSpec, VolumeSpec, WantedContainer};
 
 /// The workspace that something on the engine belongs to.
@@ -18,6 +20,8 @@ pub const LABEL_SLOT: &str = "dev.longshore.slot";
 pub const LABEL_CHECKOUT: &str = "dev.longshore.checkout";
 /// The release that a container was made from; source has none.
 pub const LABEL_RELEASE: &str = "dev.longshore.release";
+/// Digest of what its image was built from; a release has none.
+pub const LABEL_SOURCE: &str = "dev.longshore.source";
 /// Services that this one awaits, with commas between them: what stops after what is known without any file.
 pub const LABEL_AWAITS: &str = "dev.longshore.awaits";
 /// How long a container may take to stop, in milliseconds: known without any file.
@@ -39,6 +43,8 @@ pub struct Wanted {
     pub known: BTreeSet<String>,
     /// What configs and secrets are made of.
     pub contents: Contents,
+    /// What fills services whose volumes are new.
+    pub fills: BTreeMap<String, Fill>,
 }
 
 /// A service that is to run.
@@ -52,6 +58,8 @@ pub struct WantedService {
     pub awaits: BTreeMap<String, Dependency>,
     /// Whether others await its end.
     pub is_job: bool,
+    /// When its image is pulled, or built, where the project says so.
+    pub pull_policy: Option<PullPolicy>,
 }
 
 /// Where a service comes from.
@@ -91,6 +99,11 @@ impl WantedService {
     /// The image's name on the engine, by which its containers are created.
     pub fn reference(&self) -> Option<&str> {
         self.containers.first().map(|container| container.image.as_str())
+    }
+
+    /// Whether its image is looked at with every `up`, whatever runs already.
+    pub fn asks_image(&self) -> bool {
+        is_asked_each_time(&self.origin, self.pull_policy)
     }
 }
 

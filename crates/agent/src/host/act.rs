@@ -195,6 +195,6 @@ fn outcome_of(error: &EngineError) -> Outcome {
         ErrorKind::Address | ErrorKind::TooOld | ErrorKind::Invalid | ErrorKind::Policy => {
             Outcome::Refused { error: text }
         }
-        ErrorKind::Push | ErrorKind::Engine => Outcome::Refused { error: text },
+        ErrorKind::Push | ErrorKind::PortTaken | ErrorKind::Engine => Outcome::Refused { error: text },
     }
 }

@@ -232,7 +232,11 @@ Beside the schema: `x-…` anywhere, anchors and merge keys, `!reset` and `!over
 `:?`, `?`, `:+`, `+` within one another, `$$`. Engines older than 23 take no notice of `build.shm_size` and
 `build.ulimits`; `networks.*.interface_name`, `networks.*.gw_priority` and mounts of images need an engine of 28.
 
-`post_start`, `pre_stop` and `pull_policy` are read, and `longshore up` says that it does not act on them yet.
+In a workspace a service counts as started once its `post_start` hooks have ended well; one that fails is run again by the
+next `longshore up`. A `pre_stop` hook that fails is said, and the container is stopped all the same. `pull_policy` is about
+images that the project names: a release's is what its digest says. Where the registry does not answer, an image that is on
+the machine is used, and that is said. Of a service with `build`, `pull_policy: build` alone means something: it is built
+with every `up`, and otherwise when what goes into it changed.
 
 | property | releases | workspaces |
 | --- | --- | --- |

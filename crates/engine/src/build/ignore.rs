@@ -28,6 +28,8 @@ pub struct Ignore {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
     negated: bool,
+    /// It is about the last part of a path, wherever that is: the tokens are those after `**/`.
+    of_name: bool,
     tokens: Vec<Token>,
     /// What every match begins with, and what it ends with: most patterns miss most paths by these alone.
     begin: String,
@@ -125,20 +127,35 @@ impl Ignore {
     pub fn may_match_below(&self, folder: &str, negated: bool) -> bool {
         let below = format!("{folder}/");
         self.patterns.iter().filter(|pattern| pattern.negated == negated).any(|pattern| {
-            pattern.begin.starts_with(&below) || (!pattern.is_literal() && below.starts_with(&pattern.begin))
+            let may_begin = !pattern.is_literal() && below.starts_with(&pattern.begin);
+            pattern.of_name || pattern.begin.starts_with(&below) || may_begin
         })
     }
 }
 
 impl Pattern {
-    fn new(negated: bool, tokens: Vec<Token>) -> Self {
+    fn new(negated: bool, mut tokens: Vec<Token>) -> Self {
+        let stays_in_a_name = |token: &Token| match token {
+            Token::Literal(character) => *character != '/',
+            Token::One | Token::Star => true,
+            Token::Class { negated, ranges } => {
+                !negated && ranges.iter().all(|(low, high)| !(*low..=*high).contains(&'/'))
+            }
+            Token::Rest | Token::Folders | Token::Prefix => false,
+        };
+        let of_name = tokens.split_first().is_some_and(|(first, rest)| {
+            *first == Token::Folders && !rest.is_empty() && rest.iter().all(stays_in_a_name)
+        });
+        if of_name {
+            tokens.remove(0);
+        }
         let literal = |token: &Token| match token {
             Token::Literal(character) => Some(*character),
             _ => None,
         };
         let begin = tokens.iter().map_while(literal).collect();
         let end: Vec<char> = tokens.iter().rev().map_while(literal).collect();
-        Self { negated, begin, end: end.into_iter().rev().collect(), tokens }
+        Self { negated, of_name, begin, end: end.into_iter().rev().collect(), tokens }
     }
 
     fn is_literal(&self) -> bool {
@@ -146,6 +163,7 @@ impl Pattern {
     }
 
     fn is_match(&self, path: &str) -> bool {
+        let path = if self.of_name { path.rsplit('/').next().unwrap_or(path) } else { path };
         if !path.starts_with(&self.begin) || !path.ends_with(&self.end) {
             return false;
         }

@@ -52,6 +52,16 @@ impl Address {
         context::address(variable)
     }
 
+    /// The machine that it is on, as this one calls it, when it is another one. A forwarded socket or port of this machine
+    /// says nothing of a machine behind it, whose published ports are forwarded just so.
+    pub fn machine(&self) -> Option<&str> {
+        let (Self::Tcp(host_port) | Self::Tls(TlsAddress { host_port, .. })) = self else { return None };
+        let (host, _port) = host_port.rsplit_once(':')?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let is_here = bare == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        (!is_here).then_some(host)
+    }
+
     /// Where Docker listens unless told otherwise.
     pub(super) fn socket_default() -> Self {
         Self::Unix(SOCKET_DEFAULT.into())

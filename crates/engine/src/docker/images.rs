@@ -14,6 +14,9 @@ use crate::{EngineError, ErrorKind, Image, Labels, Progress, PullProgress};
 /// Images looked at in a list; a host with more has a problem of another kind.
 const IMAGES_MAX: usize = 10_000;
 
+/// Drivers under which the engine itself keeps layers, by what is in them, and loads an image that lacks those it has.
+const LAYER_STORES: [&str; 2] = ["overlay2", "vfs"];
+
 pub(super) async fn pull(
     docker: &Connection,
     reference: &str,
@@ -120,11 +123,14 @@ pub(super) async fn inspect(docker: &Connection, image: &str) -> Result<Option<I
         }
     };
     let config = found.config.unwrap_or_default();
+    let driver = found.graph_driver.map(|driver| driver.name).unwrap_or_default();
+    let layers = found.root_fs.and_then(|found| found.layers).filter(|_| LAYER_STORES.contains(&driver.as_str()));
     Ok(Some(Image {
         id: found.id.unwrap_or_default(),
         tags: found.repo_tags.unwrap_or_default(),
         digests: found.repo_digests.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
+        layers: layers.unwrap_or_default(),
         exposed: config.exposed_ports.unwrap_or_default().into_iter().collect(),
         volumes: config.volumes.unwrap_or_default().into_iter().collect(),
         entrypoint: config.entrypoint.unwrap_or_default(),
@@ -133,6 +139,7 @@ pub(super) async fn inspect(docker: &Connection, image: &str) -> Result<Option<I
             .and_then(|check| check.test)
             .is_some_and(|test| test.first().is_some_and(|kind| kind != "NONE")),
         architecture: found.architecture.unwrap_or_default(),
+        tagged: found.metadata.and_then(|metadata| super::containers::time_of(&metadata.last_tag_time?)),
         size_bytes: found.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
     }))
 }

@@ -78,6 +78,7 @@ pub(super) fn with_machine(body: ContainerCreateBody, machine: &WantedMachine) -
         domainname: settings.domainname.clone(),
         tty: settings.tty.then_some(true),
         open_stdin: settings.stdin_open.then_some(true),
+        stdin_once: machine.stdin_once.then_some(true),
         exposed_ports: some_list(machine.exposed.clone()),
         host_config: Some(with_settings(with_mounts(with_namespaces(host, machine), machine), settings)),
         ..body

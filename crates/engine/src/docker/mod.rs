@@ -181,7 +181,15 @@ fn status_error(what: &str, status: u16, message: &str) -> EngineError {
         404 => ErrorKind::NotFound,
         409 => ErrorKind::Conflict,
         // Engines give a taken subnet as 403 or 500, never as a conflict.
-        _ if message.contains("Pool overlaps") || message.contains("has active endpoints") => ErrorKind::Conflict,
+        _ if ["Pool overlaps", "networks have overlapping IPv", "has active endpoints"]
+            .iter()
+            .any(|known| message.contains(known)) =>
+        {
+            ErrorKind::Conflict
+        }
+        _ if message.contains("port is already allocated") || message.contains("bind: address already in use") => {
+            ErrorKind::PortTaken
+        }
         401 | 403 => ErrorKind::Forbidden,
         400 => ErrorKind::Invalid,
         _ => ErrorKind::Engine,

@@ -13,6 +13,12 @@ fn addresses_are_read() {
     assert_eq!("unix:///run/docker.sock".parse::<Address>().unwrap(), unix);
     assert_eq!("tcp://127.0.0.1:2375/".parse::<Address>().unwrap(), Address::Tcp("127.0.0.1:2375".to_owned()));
     assert_eq!("tcp://[::1]:2375".parse::<Address>().unwrap().to_string(), "tcp://[::1]:2375");
+    let machine = |text: &str| text.parse::<Address>().unwrap().machine().map(str::to_owned);
+    for here in ["unix:///run/docker.sock", "tcp://127.0.0.1:2375", "tcp://[::1]:2375", "tcp://localhost:1"] {
+        assert_eq!(machine(here), None, "{here}");
+    }
+    assert_eq!(machine("tcp://far.example.com:2375").as_deref(), Some("far.example.com"));
+    assert_eq!(machine("tcp://[2001:db8::1]:2375").as_deref(), Some("[2001:db8::1]"));
     for wrong in ["", "/run/docker.sock", "unix://docker.sock", "tcp://host", "tcp://:1", "tcp://h:x", "ssh://host"] {
         assert_eq!(wrong.parse::<Address>().unwrap_err().kind, ErrorKind::Address, "{wrong}");
     }

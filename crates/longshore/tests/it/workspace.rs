@@ -24,6 +24,8 @@ pub(crate) struct Laptop {
     pub(crate) state: PathBuf,
     pub(crate) hub: String,
     pub(crate) data: PathBuf,
+    /// The engine, unless it is this machine's.
+    pub(crate) engine: Option<String>,
 }
 
 pub(crate) struct Said {
@@ -37,6 +39,7 @@ impl Laptop {
         let mut command = Command::new(BINARY);
         command.args(line.split_whitespace()).current_dir(&self.checkout).stdin(Stdio::null());
         command.env("XDG_STATE_HOME", &self.state).env("LONGSHORE_HUB", &self.hub).env("LONGSHORE_DATA", &self.data);
+        command.envs(self.engine.as_ref().map(|engine| ("DOCKER_HOST", engine)));
         command
     }
 
@@ -123,6 +126,7 @@ async fn on_laptop(scene: &mut Scene, name: &str) -> anyhow::Result<()> {
         state: state.path().to_owned(),
         hub: hub.clone(),
         data: data.clone(),
+        engine: None,
     };
     let first = laptop(scene.repository.folder());
     vote_from_source(scene, &first, name).await?;

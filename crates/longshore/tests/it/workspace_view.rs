@@ -50,7 +50,8 @@ async fn on_a_terminal(folder: &Path) -> anyhow::Result<()> {
     let name = workspace_of(std::process::id());
     std::fs::write(checkout.join("compose.yaml"), format!("name: {name}{COMPOSE}"))?;
     std::fs::write(checkout.join("environments.yaml"), "environments: {prod: {target: {docker: {hosts: [none]}}}}")?;
-    let laptop = Laptop { checkout, state: folder.join("state"), hub: hub.url(""), data: folder.join("hub") };
+    let laptop =
+        Laptop { checkout, state: folder.join("state"), hub: hub.url(""), data: folder.join("hub"), engine: None };
     rig::until("no environment", LIMIT, || async { laptop.run("env apply -f environments.yaml").await.ok() }).await?;
     keys(&laptop, &name).await?;
     signals(&laptop).await?;

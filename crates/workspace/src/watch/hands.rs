@@ -23,6 +23,7 @@ use super::ledger::Below;
 use super::owner::{Owner, Owners};
 use super::plan::{Copied, Outcome, SyncWork, Update};
 use super::stamp::Stamp;
+use crate::hooks;
 
 /// Paths and bytes of paths in one `rm`: the kernel takes 128 KiB in one argument and 2 MiB in all, and less in some.
 const REMOVE_PATHS_MAX: usize = 1000;
@@ -120,7 +121,7 @@ impl Hands {
             }
         }
         if update.restart {
-            engine.container_restart(container, grace).await?;
+            restart(engine, container, grace, notices).await?;
         }
         Ok(copied)
     }
@@ -243,6 +244,27 @@ async fn remove_now(engine: &dyn Engine, container: &str, paths: Vec<String>) ->
         Err(Fault::Engine(error)) if error.why.contains("executable file not found") => Err(Fault::NoRemove),
         done => done,
     }
+}
+
+/// Restarts a container with what its service has run before a stop and after a start.
+async fn restart(
+    engine: &dyn Engine,
+    container: &str,
+    grace: Duration,
+    notices: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let labels = engine.container_inspect(container).await?.map(|found| found.labels).unwrap_or_default();
+    let mut hooked = async |label: &str| match hooks::run(engine, container, &hooks::of(&labels, label)).await {
+        Err(error) if error.kind == ErrorKind::Unreachable => Err(error),
+        Err(error) => {
+            notices.push(error.to_string());
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    };
+    hooked(hooks::LABEL_PRE_STOP).await?;
+    engine.container_restart(container, grace).await?;
+    Ok(hooked(hooks::LABEL_POST_START).await?)
 }
 
 /// Runs a command to its end; anything but 0 is a fault.

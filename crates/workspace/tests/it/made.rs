@@ -7,8 +7,10 @@ use compose::model::{Condition, Dependency};
 use engine::fake::{Behaviour, FakeEngine};
 use engine::wanted::{WantedHealthcheck, WantedRestart, WantedVolume};
 use engine::{Engine, Health, NetworkSpec, VolumeSpec, WantedContainer};
+use workspace::fill::Fill;
 use workspace::images::Images;
 use workspace::progress::{Told, Voice};
+use workspace::settings::Step;
 use workspace::supervisor::Supervisor;
 use workspace::wanted::{LABEL_AWAITS, LABEL_SERVICE, LABEL_SLOT, Origin, Wanted, WantedService, labels_of};
 
@@ -80,7 +82,9 @@ pub(crate) fn wanted(specs: &[Spec]) -> Wanted {
             })
             .collect();
         let origin = Origin::Image { reference: spec.reference() };
-        (spec.name.clone(), WantedService { origin, containers: vec![spec.container()], awaits, is_job: spec.is_job })
+        let (containers, is_job) = (vec![spec.container()], spec.is_job);
+        let service = WantedService { origin, containers, awaits, is_job, pull_policy: None };
+        (spec.name.clone(), service)
     };
     let labels = labels_of(WORKSPACE);
     Wanted {
@@ -100,8 +104,17 @@ pub(crate) fn wanted(specs: &[Spec]) -> Wanted {
         }],
         services: specs.iter().map(service).collect(),
         contents: BTreeMap::new(),
+        fills: BTreeMap::new(),
         known: specs.iter().map(|spec| spec.name.clone()).collect(),
     }
+}
+
+/// What fills a service's volume, which all services mount: two steps.
+pub(crate) fn fill(wanted: &mut Wanted, service: &str) {
+    let step = |program: &str| Step { command: vec![program.to_owned()], input: None };
+    let steps = vec![step("schema"), step("rows")];
+    let made = Fill::new(service, &wanted.services[service], &wanted.volumes, steps, ".".as_ref());
+    wanted.fills.extend(made.unwrap().map(|fill| (service.to_owned(), fill)));
 }
 
 /// An engine that can pull every image of these services.

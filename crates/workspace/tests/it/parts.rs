@@ -118,7 +118,7 @@ proptest! {
     ) {
         let declared: BTreeSet<Declared> = wanted
             .into_iter()
-            .map(|(service, target, published)| Declared { service: service.to_string(), target, protocol: Default::default(), published })
+            .map(|(service, target, published)| Declared { service: service.to_string(), slot: 1, target, protocol: Default::default(), published })
             .collect();
         let declared: Vec<Declared> = declared.into_iter().collect();
         let none = BTreeSet::new();

@@ -9,10 +9,13 @@ use proptest::prelude::*;
 use workspace::plan::{Action, Memory, Observed, Standing, decide, decide_end, health_at_start};
 use workspace::wanted::{LABEL_SERVICE, LABEL_SLOT, Wanted, labels_of};
 
-use crate::made::{Spec, WORKSPACE, wanted};
+use crate::made::{Spec, WORKSPACE, fill, wanted};
 
 /// Steps after which a plan that has not ended goes in circles.
 const STEPS_MAX: usize = 400;
+
+/// The service that is filled, if one is.
+const FILLED: &str = "s0";
 
 /// What a place holds before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,8 @@ struct Case {
     before: Vec<Before>,
     stray: bool,
     network: Option<bool>,
+    /// The first service is to be filled; whether its marker is there, and its volume.
+    fill: Option<(bool, bool)>,
     order: Vec<usize>,
 }
 
@@ -49,6 +54,7 @@ prop_compose! {
         before in prop::collection::vec(before(), count),
         stray in any::<bool>(),
         network in prop::option::of(any::<bool>()),
+        fill in prop::option::of(any::<(bool, bool)>()),
         order in prop::collection::vec(0_usize..16, 64),
     ) -> Case {
         let name = |index: usize| format!("s{index}");
@@ -79,7 +85,8 @@ prop_compose! {
                 }
             }
         }
-        Case { specs, before, stray, network, order }
+        let fill = fill.filter(|_| !specs[0].is_job);
+        Case { specs, before, stray, network, fill, order }
     }
 }
 
@@ -90,6 +97,7 @@ struct World {
     memory: Memory,
     open: Vec<Action>,
     made: usize,
+    filled: usize,
 }
 
 fn image_id(reference: &str) -> String {
@@ -113,8 +121,13 @@ fn summary(id: String, container: &WantedContainer, state: ContainerState, healt
 
 impl World {
     fn new(case: &Case) -> Self {
-        let wanted = wanted(&case.specs);
+        let mut wanted = wanted(&case.specs);
         let mut observed = Observed::default();
+        if let Some((is_marked, is_there)) = case.fill {
+            fill(&mut wanted, FILLED);
+            let names = [(is_marked, &wanted.fills[FILLED].marker.name), (is_there, &wanted.volumes[0].name)];
+            observed.volumes.extend(names.into_iter().filter(|(is, _)| *is).map(|(_, name)| name.clone()));
+        }
         let mut made = 0;
         let mut add = |container: &WantedContainer, state, health| {
             made += 1;
@@ -160,7 +173,14 @@ impl World {
         let images = images.map(|name| (name.clone(), BTreeSet::from([image_id(&name)]))).collect();
         let running = observed.containers.values().filter(|found| found.state == ContainerState::Running);
         let started = running.map(|found| found.id.clone()).collect();
-        Self { wanted, memory: Memory { images, started, ..Memory::default() }, observed, open: Vec::new(), made }
+        Self {
+            wanted,
+            memory: Memory { images, started, ..Memory::default() },
+            observed,
+            open: Vec::new(),
+            made,
+            filled: 0,
+        }
     }
 
     fn service(&self, id: &str) -> String {
@@ -172,6 +192,10 @@ impl World {
         self.wanted.services[service].awaits.iter().all(|(other, dependency)| {
             let here = self.observed.containers.values().filter(|found| found.labels[LABEL_SERVICE] == *other);
             let container = &self.wanted.services[other].containers[0];
+            let marker = self.wanted.fills.get(other).map(|fill| &fill.marker.name);
+            if marker.is_some_and(|marker| self.observed.volumes.contains(marker)) {
+                return false;
+            }
             let mut right = here.filter(|found| found.wanted_hash() == Some(container.hash().as_str()));
             right.any(|found| match dependency.condition {
                 Condition::ServiceStarted => found.state == ContainerState::Running || found.exit_code == Some(0),
@@ -222,7 +246,22 @@ impl World {
                 };
                 self.observed.networks.insert(spec.name, network);
             }
-            Action::VolumeEnsure(spec) => drop(self.observed.volumes.insert(spec.name)),
+            Action::VolumeEnsure(spec) => {
+                self.memory.fresh.extend(self.wanted.fills.keys().cloned());
+                self.observed.volumes.insert(spec.name);
+            }
+            Action::VolumeRemove(name) => {
+                assert!(self.observed.containers.is_empty(), "a volume is removed in use");
+                self.observed.volumes.remove(&name);
+            }
+            Action::FillBegin { service } => {
+                self.observed.volumes.insert(self.wanted.fills[&service].marker.name.clone());
+            }
+            Action::Fill { service, .. } => {
+                assert!(self.memory.fresh.contains(&service), "a volume of another run is filled");
+                self.filled += 1;
+                self.observed.volumes.remove(&self.wanted.fills[&service].marker.name);
+            }
             Action::Image { reference, .. } => drop(self.memory.present.insert(reference)),
             Action::Create { service, slot } => {
                 let container = self.wanted.services[&service].containers[slot - 1].clone();
@@ -255,6 +294,7 @@ proptest! {
     #[test]
     fn any_state_comes_to_what_should_be_in_order_and_what_is_right_is_not_touched(case in cases()) {
         let mut world = World::new(&case);
+        let is_marked = case.fill.is_some_and(|(is_marked, _)| is_marked);
         let is_stale = world.observed.networks.values().any(|network| network.internal);
         // Of a place with two, either may be kept; both were there before.
         let right: BTreeMap<String, ContainerSummary> = world
@@ -264,7 +304,7 @@ proptest! {
             .filter(|(_, found)| {
                 let service = world.wanted.services.get(&found.labels[LABEL_SERVICE]);
                 let hash = service.map(|service| service.containers[0].hash());
-                !is_stale && found.state == ContainerState::Running && found.wanted_hash() == hash.as_deref()
+                !is_stale && !is_marked && found.state == ContainerState::Running && found.wanted_hash() == hash.as_deref()
                     && service.is_some_and(|service| !service.is_job)
             })
             .map(|(id, found)| (id.clone(), found.clone()))
@@ -327,6 +367,8 @@ proptest! {
             };
             prop_assert!(state, "{}: {:?}", spec.name, found);
         }
+        // Filled once, unless the volume was somebody's already; and never again.
+        prop_assert_eq!(world.filled, usize::from(case.fill.is_some_and(|state| state != (false, true))));
         for id in right.keys() {
             prop_assert!(world.observed.containers.contains_key(id));
         }

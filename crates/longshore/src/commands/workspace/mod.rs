@@ -62,11 +62,13 @@ impl Place {
         let folder = std::env::current_dir().map_err(|error| {
             Problem::new(400, "folder-gone", "The current folder cannot be used").detail(error.to_string())
         })?;
-        let docker = Docker::new(reach::engine_address(None)?);
+        let address = reach::engine_address(None)?;
+        let machine = address.machine().map(str::to_owned);
+        let docker = Docker::new(address);
         let engine: Arc<dyn Engine> = Arc::new(docker);
         let profiles: BTreeSet<String> = self.profile.into_iter().collect();
         let variable: Variable = Arc::new(|name| std::env::var(name).ok());
-        let choice = Choice { folder, files: self.file, name: self.project, profiles };
+        let choice = Choice { folder, files: self.file, name: self.project, profiles, machine };
         Ok(Workspace::open(choice, &state_root()?, engine, global.client()?, variable)?)
     }
 }

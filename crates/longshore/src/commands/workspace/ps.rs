@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ::workspace::progress::Voice;
 use ::workspace::status::{Proof, Row, rows};
 use ::workspace::wanted::Origin;
-use ::workspace::workspace::{Address, Prepared};
+use ::workspace::workspace::{Address, Prepared, Sources};
 use engine::{ContainerState, Health};
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ struct Shown<'a> {
 pub(in crate::commands) async fn run(global: &Global, place: Place) -> api::Result<()> {
     let workspace = place.open(global)?;
     let state = workspace.known_state()?.clone();
-    let prepared = workspace.prepare(state).await?;
+    let prepared = workspace.prepare(state, Sources::All).await?;
     let (voice, _unheard) = Voice::new();
     let images = workspace.images(&prepared.state.workspace, voice)?;
     let mut known = images.known();
@@ -64,10 +64,11 @@ fn columns(row: &Row, prepared: &Prepared) -> Vec<String> {
             Proof::Unknown { why } => format!("not proven: {why}"),
             Proof::Source { changed: false } => "from source".to_owned(),
             Proof::Source { changed: true } => "from source, changed since".to_owned(),
+            Proof::Image if prepared.known.is_blank => format!("not proven: what {env} has is not known"),
             Proof::Image => format!("not in {env}"),
             Proof::Absent => dash(),
         },
-        addresses.map(|address| address.url.as_str()).collect::<Vec<_>>().join(" "),
+        addresses.map(ToString::to_string).collect::<Vec<_>>().join(", "),
     ]
 }
 

@@ -60,6 +60,8 @@ pub(super) fn said(told: &Told) -> Vec<(Option<&str>, String)> {
         Told::Built { service } => (service, "built"),
         Told::Ready { service } => (service, "ready"),
         Told::Completed { service } => (service, "done"),
+        Told::Filling { service } => (service, "filling its new volumes"),
+        Told::Filled { service } => (service, "filled"),
         Told::Stopped { service } => (service, "stopped"),
         Told::Removed { name } => (name, "removed"),
         Told::Failed { service, why } => return vec![(Some(service), format!("failed: {why}"))],
@@ -74,6 +76,6 @@ pub(super) fn said(told: &Told) -> Vec<(Option<&str>, String)> {
 pub(super) fn addresses(prepared: &Prepared) {
     for address in &prepared.addresses {
         let moved = address.instead_of.map(|port| format!(" ({port} is taken)")).unwrap_or_default();
-        output::stream(&format!("{}  {}{moved}", address.service, address.url));
+        output::stream(&format!("{}  {address}{moved}", address.service));
     }
 }

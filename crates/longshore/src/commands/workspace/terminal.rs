@@ -5,9 +5,11 @@ use std::process::{Command, Stdio};
 
 use api::{Problem, Result};
 use engine::{Session, SessionInput, SessionOutput, TerminalSize};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
+use tokio::io::AsyncRead;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio_util::io::{ReaderStream, StreamReader};
 
 /// What a terminal is taken for that does not say.
 const SIZE_USUAL: TerminalSize = TerminalSize { columns: 80, rows: 24 };
@@ -47,6 +49,21 @@ pub(super) fn input(terminal: bool, stdin: bool) -> Result<(SessionInput, Option
     let raw = stty(&["-g"]).map(|before| Raw { before: before.trim().to_owned() });
     stty(&["raw", "-echo"]);
     Ok((SessionInput { stdin, terminal: Some(receiver) }, raw))
+}
+
+/// What is read, once something has happened.
+pub(super) fn after(
+    happened: oneshot::Receiver<()>,
+    reader: impl AsyncRead + Send + 'static,
+) -> impl AsyncRead + Send + 'static {
+    let pieces = async move {
+        match happened.await {
+            Ok(()) => Some(ReaderStream::new(reader)),
+            // It never will.
+            Err(_dropped) => None,
+        }
+    };
+    StreamReader::new(stream::once(pieces).flat_map(|pieces| stream::iter(pieces).flatten()))
 }
 
 /// Shows what a process writes until it ends, and gives its status.

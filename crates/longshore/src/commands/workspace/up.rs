@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ::workspace::attend::{End, Moment, Signal, attend};
+use ::workspace::attend::{End, Moment, Signal, attend, bring_up};
 use ::workspace::control::{self, Listener};
 use ::workspace::logs::{self, Line};
 use ::workspace::plan::Standing;
 use ::workspace::progress::{Told, Voice};
-use ::workspace::supervisor::{Goal, Supervisor};
+use ::workspace::supervisor::Supervisor;
 use ::workspace::wanted::place_of;
-use ::workspace::workspace::{Prepared, Workspace};
+use ::workspace::workspace::{Prepared, Sources, Workspace};
 use api::{EnvName, Micros, Problem};
 use engine::ContainerState;
 use serde_json::json;
@@ -69,14 +69,16 @@ pub(in crate::commands) async fn run(global: &Global, args: Args) -> api::Result
     let mut state = workspace.state_for(args.from).await?;
     state.develop.extend(args.dev);
     state.services = args.services.into_iter().collect();
-    let prepared = workspace.prepare(state).await?;
+    let prepared = workspace.prepare(state, Sources::All).await?;
+    ::workspace::volumes::all_whole(&prepared)?;
     workspace.commit(prepared.state.clone())?;
     let (voice, told) = Voice::new();
     prepared.notes.iter().for_each(|note| voice.tell(Told::Note(note.clone())));
     let images = workspace.images(&prepared.state.workspace, voice.clone())?;
     let engine = workspace.engine().clone();
     let observed = prepared.observed.clone();
-    let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice.clone(), observed);
+    let mut supervisor = Supervisor::with(engine, images, &prepared.state.workspace, voice.clone(), observed)
+        .remembering(workspace.store().hooks_folder());
     if !args.detach && !args.plain && !global.json && view::is_possible() {
         return viewed(&mut workspace, &mut supervisor, prepared, &voice, told).await;
     }
@@ -84,8 +86,7 @@ pub(in crate::commands) async fn run(global: &Global, args: Args) -> api::Result
     if !args.detach {
         return attached(&mut workspace, &mut supervisor, prepared, &voice).await;
     }
-    supervisor.aim(Goal::Run(prepared.wanted.clone()));
-    supervisor.settle().await?;
+    let prepared = bring_up(&mut workspace, &mut supervisor, prepared).await?;
     workspace.store().images_save(&supervisor.images_known())?;
     if global.json {
         output::json(&json!({

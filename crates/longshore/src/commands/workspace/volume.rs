@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ::workspace::progress::Voice;
 use ::workspace::supervisor::{Goal, Supervisor};
 use ::workspace::volumes;
+use ::workspace::workspace::Sources;
 use base::folder::FolderError;
 
 use super::{Place, in_use, show};
@@ -55,7 +56,10 @@ async fn go(global: &Global, place: Place, name: &str, file: Option<PathBuf>, sa
         }
         error => in_use(error),
     })?;
-    let prepared = workspace.prepare(workspace.known_state()?.clone()).await?;
+    let prepared = workspace.prepare(workspace.known_state()?.clone(), Sources::All).await?;
+    if save {
+        volumes::all_whole(&prepared)?;
+    }
     let file = file.unwrap_or_else(|| workspace.store().volume_file(name));
     let (voice, told) = Voice::new();
     let _shown = show::show(told, &format!("{} {name}", if save { "saving" } else { "restoring" }));
@@ -71,7 +75,9 @@ async fn go(global: &Global, place: Place, name: &str, file: Option<PathBuf>, sa
         true => volumes::save(engine.as_ref(), &volume, &file).await,
         false => volumes::restore(engine.as_ref(), &volume, &file).await,
     };
-    if running {
+    // What mounts a volume that is not whole stays down.
+    let is_broken = done.is_err() && volumes::is_broken(engine.as_ref(), &volume).await?;
+    if running && !is_broken {
         let begun = Supervisor::begin(engine, images, &prepared.state.workspace, voice).await;
         let mut supervisor = begun.map_err(::workspace::Error::from)?;
         supervisor.aim(Goal::Run(prepared.wanted.clone()));

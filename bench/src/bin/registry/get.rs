@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use crate::image;
-use crate::report::Row;
 use crate::server::Server;
 use crate::wire::{Connection, sha256};
+use bench::report::Row;
 
 /// Connections that ask for manifests, each with one request under way.
 const MANIFEST_CONNECTIONS: usize = 64;
@@ -103,7 +103,7 @@ pub(crate) async fn manifests(hub: &Server, peer: &Server, nginx: &Server, www: 
             rows.push(Row {
                 row: format!("manifest GET by {what}"),
                 value,
-                unit: "requests/CPU-second",
+                unit: "requests/CPU-second".to_owned(),
                 peer: other.name.to_owned(),
                 peer_value: Some(peer_value),
                 target: if is_first { format!(">= {REQUESTS_PER_CPU_SECOND_MIN}") } else { String::new() },
@@ -131,11 +131,11 @@ pub(crate) async fn blobs(hub: &Server, peer: &Server, nginx: &Server, www: &Pat
             values.push(per_gigabyte(load(server, &path, BLOB_CONNECTIONS, BLOB_SECONDS / 3).await?));
         }
     }
-    let [value, nginx_value, peer_value] = values.map(crate::median);
+    let [value, nginx_value, peer_value] = values.map(bench::median);
     let row = |peer: &str, peer_value, target: &str, holds| Row {
         row: "64 MiB blob GET".to_owned(),
         value,
-        unit: "CPU-seconds/GB",
+        unit: "CPU-seconds/GB".to_owned(),
         peer: peer.to_owned(),
         peer_value: Some(peer_value),
         target: target.to_owned(),

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 
 use crate::image;
-use crate::report::Row;
 use crate::server::Server;
 use crate::store::{Fill, REPOSITORY};
 use crate::wire::{Connection, sha256};
+use bench::report::Row;
 
 const IMAGES: usize = 100_000;
 const DELETED: usize = 1_000;
@@ -113,10 +113,10 @@ pub(crate) async fn collect(binary: &Path, data: &Path) -> anyhow::Result<Vec<Ro
     }
     hub.stop()?;
     let failed = pushes.failed.load(Ordering::Relaxed) as f64;
-    let row = |row: &str, value, unit, peer: &str, peer_value, target: &str, holds| Row {
+    let row = |row: &str, value, unit: &str, peer: &str, peer_value, target: &str, holds| Row {
         row: format!("collection of {DELETED} of {IMAGES} images: {row}"),
         value,
-        unit,
+        unit: unit.to_owned(),
         peer: peer.to_owned(),
         peer_value,
         target: target.to_owned(),

@@ -11,12 +11,12 @@ mod get;
 mod image;
 mod memory;
 mod push;
-mod report;
 mod server;
 mod start;
 mod store;
 mod wire;
 
+use bench::report::{self, Row};
 use server::Server;
 
 /// Measure the registry beside docker-registry and nginx on this machine.
@@ -72,7 +72,7 @@ async fn main() -> anyhow::Result<()> {
         Ok(folder)
     };
     let mut rows = Vec::new();
-    let mut add = |more: Vec<report::Row>| {
+    let mut add = |more: Vec<Row>| {
         // Told as they come: the whole takes minutes.
         eprint!("{}", report::table(&more));
         rows.extend(more);
@@ -106,16 +106,5 @@ async fn main() -> anyhow::Result<()> {
     if wanted(Part::Start) {
         add(start::start(&binary, &place("start")?).await?);
     }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        print!("{}", report::table(&rows));
-    }
-    Ok(())
-}
-
-/// The middle value.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    report::print(&rows, args.json)
 }

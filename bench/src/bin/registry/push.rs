@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::image;
-use crate::report::Row;
 use crate::server::{Server, cpu_seconds_of};
 use crate::wire::{Connection, sha256};
+use bench::report::Row;
 
 const BLOB_BYTES: usize = 1 << 30;
 /// The bulk of every blob; a short piece in front makes each another blob.
@@ -39,8 +39,8 @@ pub(crate) async fn push(hub: &Server, peer: &Server, folder: &Path) -> anyhow::
             costs.push(Cost { wall_seconds: begun.elapsed().as_secs_f64(), cpu_seconds: server.cpu_seconds()? - cpu });
         }
     }
-    let wall = |costs: &[Cost]| crate::median(costs.iter().map(|cost| cost.wall_seconds).collect());
-    let cpu = |costs: &[Cost]| crate::median(costs.iter().map(|cost| cost.cpu_seconds).collect());
+    let wall = |costs: &[Cost]| bench::median(costs.iter().map(|cost| cost.wall_seconds).collect());
+    let cpu = |costs: &[Cost]| bench::median(costs.iter().map(|cost| cost.cpu_seconds).collect());
     let mut rows = Vec::new();
     for (peer_name, peer_costs) in [("SHA-256 + synced write", &base), (peer.name, &other)] {
         let is_target = peer_name != peer.name;
@@ -51,7 +51,7 @@ pub(crate) async fn push(hub: &Server, peer: &Server, folder: &Path) -> anyhow::
             rows.push(Row {
                 row: "push of a 1 GiB blob".to_owned(),
                 value,
-                unit,
+                unit: unit.to_owned(),
                 peer: peer_name.to_owned(),
                 peer_value: Some(peer_value),
                 target: if is_target { format!("<= {RATIO_MAX} x") } else { String::new() },

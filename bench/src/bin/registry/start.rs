@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::ensure;
 
-use crate::report::Row;
 use crate::server::Server;
 use crate::store::{Fill, REPOSITORY};
 use crate::wire::Connection;
+use bench::report::Row;
 
 const BLOBS: u64 = 1_000_000;
 const BLOBS_PER_REPOSITORY: u64 = 1_000;
@@ -36,11 +36,11 @@ pub(crate) async fn start(binary: &Path, data: &Path) -> anyhow::Result<Vec<Row>
         times.push(begun.elapsed().as_secs_f64());
         hub.stop()?;
     }
-    let value = crate::median(times);
+    let value = bench::median(times);
     Ok(vec![Row {
         row: "start with 1,000,000 blobs".to_owned(),
         value,
-        unit: "seconds",
+        unit: "seconds".to_owned(),
         peer: String::new(),
         peer_value: None,
         target: format!("<= {START_SECONDS_MAX} s"),

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 
 use crate::image;
-use crate::report::Row;
 use crate::server::Server;
 use crate::wire::{Connection, sha256};
+use bench::report::Row;
 
 const PULLERS: usize = 500;
 const PUSHERS: usize = 500;
@@ -38,10 +38,10 @@ pub(crate) async fn memory(hub: &Server, peer: &Server) -> anyhow::Result<Vec<Ro
     let other = crowd(peer).await?;
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let most = |seen: &Seen| seen.first_half.max(seen.second_half);
-    let row = |row: &str, value, unit, peer_value, target: String, holds| Row {
+    let row = |row: &str, value, unit: &str, peer_value, target: String, holds| Row {
         row: format!("{} clients pulling and pushing: {row}", PULLERS + PUSHERS),
         value,
-        unit,
+        unit: unit.to_owned(),
         peer: peer.name.to_owned(),
         peer_value: Some(peer_value),
         target,
