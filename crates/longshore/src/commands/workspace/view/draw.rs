@@ -306,6 +306,7 @@ fn state(view: &View, service: &Service) -> String {
         Some(Activity::Pulling(done, total)) if *total > 0 => return format!("pulling {} %", done * 100 / total),
         Some(Activity::Pulling(..)) => return "pulling".to_owned(),
         Some(Activity::Building(step)) => return format!("building {step}").trim_end().to_owned(),
+        Some(Activity::Filling) => return "filling".to_owned(),
         None => {}
     }
     let word = match service.state {

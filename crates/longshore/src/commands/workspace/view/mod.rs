@@ -304,7 +304,8 @@ impl Room {
             }
             Some(Request::Switch { service, develop }) => {
                 let done = if develop { "runs from source" } else { "runs at its release" };
-                self.order(Order::Switch { service: service.clone(), develop, debugger: None }, service, done);
+                let order = Order::Switch { service: service.clone(), develop, debugger: None };
+                self.order(order, service, done);
             }
             Some(Request::Restart { service }) => {
                 self.order(Order::Restart { service: service.clone() }, service, "was started anew");

@@ -40,6 +40,8 @@ pub(super) enum Activity {
     Pulling(u64, u64),
     /// BuildKit's count of steps, as `2/5`.
     Building(String),
+    /// Its new volumes.
+    Filling,
 }
 
 /// What the services' containers take together.
@@ -121,7 +123,9 @@ impl View {
         self.selected = place.unwrap_or(self.selected).min(snapshot.services.len().saturating_sub(1));
         let settled = |service: &&Service| !matches!(service.state, State::Waiting | State::Restarting);
         // What was to be said of their end may have been lost.
-        snapshot.services.iter().filter(settled).for_each(|service| drop(self.activities.remove(&*service.name)));
+        for service in snapshot.services.iter().filter(settled) {
+            self.activities.retain(|name, activity| **name != *service.name || *activity == Activity::Filling);
+        }
         self.snapshot = snapshot;
     }
 
@@ -140,7 +144,10 @@ impl View {
                     self.activities.insert(service.clone(), Activity::Building(count));
                 }
             }
-            Told::Pulled { service } | Told::Built { service } => drop(self.activities.remove(service)),
+            Told::Filling { service } => drop(self.activities.insert(service.clone(), Activity::Filling)),
+            Told::Pulled { service } | Told::Built { service } | Told::Filled { service } => {
+                drop(self.activities.remove(service))
+            }
             Told::Started { service } | Told::Ready { service } | Told::Completed { service } => {
                 self.activities.remove(service);
                 self.failures.remove(service);
@@ -154,8 +161,6 @@ impl View {
             Told::Note(_)
             | Told::BuildLog { .. }
             | Told::Synced { .. }
-            | Told::Filling { .. }
-            | Told::Filled { .. }
             | Told::Stopped { .. }
             | Told::Removed { .. } => {}
         }
