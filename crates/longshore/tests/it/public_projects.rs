@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use futures::StreamExt as _;
 use serde_json::Value;
 
 use crate::lone::Lone;
-use crate::scene::{LIMIT, folder, workspace_of, workspaces_remove};
+use crate::scene::{LIMIT, folder, on_engine, workspace_of};
 use crate::workspace::{Laptop, Said};
 
 /// Projects at work side by side.
@@ -50,18 +50,7 @@ ENTRYPOINT ["stand-in"]
 
 #[test]
 fn public_projects_run() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let docker = rig::engine::ensure().await.unwrap();
-        let cache = PathBuf::from(
-            std::env::var("LONGSHORE_CACHE").unwrap_or_else(|_| std::env::temp_dir().display().to_string()),
-        );
-        rig::base_image::ensure(&docker, &cache).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let result = on_engine(&docker, folder.path()).await;
-        workspaces_remove(&docker, std::process::id()).await.unwrap();
-        result.unwrap();
-    });
+    on_engine(|docker, folder| async move { side_by_side(&docker, &folder).await });
 }
 
 /// A project of the corpus, copied, under a name that no other test has.
@@ -78,7 +67,7 @@ impl Case {
     }
 }
 
-async fn on_engine(docker: &Docker, root: &Path) -> anyhow::Result<()> {
+async fn side_by_side(docker: &Docker, root: &Path) -> anyhow::Result<()> {
     let begun = Instant::now();
     let stand_in = stand_in()?;
     let hub = Lone::start(&root.join("hub"), "", &[]);

@@ -69,6 +69,27 @@ where
     }
 }
 
+/// Runs a test of workspaces on this machine's engine, with a folder of its own, and takes away what they made.
+pub(crate) fn on_engine<F>(test: impl FnOnce(Docker, PathBuf) -> F)
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let outcome = runtime.block_on(async {
+        let docker = rig::engine::ensure().await.unwrap();
+        let cache = std::env::var_os("LONGSHORE_CACHE").map_or_else(std::env::temp_dir, PathBuf::from);
+        rig::base_image::ensure(&docker, &cache).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let outcome = AssertUnwindSafe(test(docker.clone(), folder.path().to_owned())).catch_unwind().await;
+        workspaces_remove(&docker, std::process::id()).await.unwrap();
+        outcome
+    });
+    match outcome {
+        Ok(result) => result.unwrap(),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
 pub(crate) fn label_of(process: u32) -> String {
     format!("dev.longshore.instance=test-{process}")
 }

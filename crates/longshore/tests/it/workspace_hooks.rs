@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::ensure;
 
 use crate::lone::Lone;
-use crate::scene::{LIMIT, workspace_of, workspaces_remove};
+use crate::scene::{LIMIT, on_engine, workspace_of};
 use crate::workspace::Laptop;
 
 const COMPOSE: &str = "
@@ -52,21 +52,13 @@ services:
 
 #[test]
 fn hooks_policies_and_health_of_a_workspace() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let docker = rig::engine::ensure().await.unwrap();
-        let cache = PathBuf::from(
-            std::env::var("LONGSHORE_CACHE").unwrap_or_else(|_| std::env::temp_dir().display().to_string()),
-        );
-        rig::base_image::ensure(&docker, &cache).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let hub = Lone::start(&folder.path().join("hub"), "", &[]);
+    on_engine(|docker, folder| async move {
+        let hub = Lone::start(&folder.join("hub"), "", &[]);
         let (registry, image) = (format!("{}/", hub.host), format!("{}/tools/app:1", hub.host));
-        let result = in_checkout(folder.path(), hub, &image).await;
-        workspaces_remove(&docker, std::process::id()).await.unwrap();
+        let result = in_checkout(&folder, hub, &image).await;
         let label = format!("dev.longshore.workspace={}", workspace_of(std::process::id()));
-        rig::engine::sweep(&docker, &label, &[registry]).await.unwrap();
-        result.unwrap();
+        rig::engine::sweep(&docker, &label, &[registry]).await?;
+        result
     });
 }
 

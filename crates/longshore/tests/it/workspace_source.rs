@@ -10,7 +10,7 @@ use bollard::query_parameters::RemoveVolumeOptions;
 use serde_json::Value;
 
 use crate::lone::Lone;
-use crate::scene::{LIMIT, workspace_of, workspaces_remove};
+use crate::scene::{LIMIT, on_engine, workspace_of};
 use crate::workspace::{COMMAND_LIMIT, Laptop};
 
 /// Nothing that must be fetched: a shell that keeps a file in a volume and shows one of its image.
@@ -52,18 +52,7 @@ CMD [\"sh\", \"-c\", \"echo kept; touch /data/ready; while :; do sleep 1; done\"
 
 #[test]
 fn a_workspace_from_source_alone() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let docker = rig::engine::ensure().await.unwrap();
-        let cache = PathBuf::from(
-            std::env::var("LONGSHORE_CACHE").unwrap_or_else(|_| std::env::temp_dir().display().to_string()),
-        );
-        rig::base_image::ensure(&docker, &cache).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let result = from_source(folder.path(), &docker).await;
-        workspaces_remove(&docker, std::process::id()).await.unwrap();
-        result.unwrap();
-    });
+    on_engine(|docker, folder| async move { from_source(&folder, &docker).await });
 }
 
 async fn from_source(folder: &Path, docker: &Docker) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! The terminal view of `longshore up`, on a terminal and a real engine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rig::terminal::Terminal;
 use rustix::process::Signal;
 
 use crate::lone::Lone;
-use crate::scene::{LIMIT, workspace_of, workspaces_remove};
+use crate::scene::{LIMIT, on_engine, workspace_of};
 use crate::workspace::{COMMAND_LIMIT, Laptop};
 
 /// How long something may take to be seen.
@@ -30,18 +30,7 @@ services:
 
 #[test]
 fn up_on_a_terminal() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let docker = rig::engine::ensure().await.unwrap();
-        let cache = PathBuf::from(
-            std::env::var("LONGSHORE_CACHE").unwrap_or_else(|_| std::env::temp_dir().display().to_string()),
-        );
-        rig::base_image::ensure(&docker, &cache).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let result = on_a_terminal(folder.path()).await;
-        workspaces_remove(&docker, std::process::id()).await.unwrap();
-        result.unwrap();
-    });
+    on_engine(|_docker, folder| async move { on_a_terminal(&folder).await });
 }
 
 async fn on_a_terminal(folder: &Path) -> anyhow::Result<()> {
