@@ -92,6 +92,6 @@ fn said(service: &str, develop: bool, debugger: Option<NonZeroU16>) {
             format!("{service} runs from source; `longshore ps` says where a debugger connects.")
         }
         true => format!("{service} runs from source."),
-        false => format!("{service} runs at its release."),
+        false => format!("{service} is not worked on any more: it is what the environment has, where that has it."),
     });
 }

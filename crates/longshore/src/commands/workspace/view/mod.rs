@@ -303,7 +303,7 @@ impl Room {
                 self.ask(Signal::Stop);
             }
             Some(Request::Switch { service, develop }) => {
-                let done = if develop { "runs from source" } else { "runs at its release" };
+                let done = if develop { "runs from source" } else { "is not worked on any more" };
                 let order = Order::Switch { service: service.clone(), develop, debugger: None };
                 self.order(order, service, done);
             }
