@@ -21,7 +21,7 @@ use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 /// How often output is looked for.
 const READ_INTERVAL: Duration = Duration::from_millis(10);
 /// How long the last output may take to be seen.
-const LAST_OUTPUT: Duration = Duration::from_millis(200);
+const LAST_OUTPUT: Duration = Duration::from_secs(20);
 
 /// A terminal with a program in it.
 pub struct Terminal {
@@ -152,7 +152,16 @@ impl Terminal {
         Ok(())
     }
 
-    /// Waits until the program has ended, and all that it wrote is seen.
+    /// Waits until the terminal is as it was before: the kernel hands on what was written last when it likes.
+    ///
+    /// # Errors
+    /// What differs for good.
+    pub async fn restored(&self) -> anyhow::Result<()> {
+        let is_so = || async { self.is_restored().is_ok().then_some(()) };
+        if crate::until("the terminal is restored", LAST_OUTPUT, is_so).await.is_ok() { Ok(()) } else { self.is_restored() }
+    }
+
+    /// Waits until the program has ended.
     ///
     /// # Errors
     /// It does not end.
@@ -166,7 +175,6 @@ impl Terminal {
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         ensure!(status.signal().is_none(), "it was killed: {status}");
-        tokio::time::sleep(LAST_OUTPUT).await;
         Ok(status)
     }
 }

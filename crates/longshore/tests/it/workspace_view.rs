@@ -61,7 +61,16 @@ fn up(laptop: &Laptop, line: &str) -> anyhow::Result<Terminal> {
 }
 
 async fn sees(terminal: &Terminal, text: &str) -> anyhow::Result<()> {
-    let seen = rig::until(text, SEEN_LIMIT, || async { terminal.seen().contains(text).then_some(()) }).await;
+    shows(terminal, text, |seen| seen.contains(text)).await
+}
+
+/// What is not seen may only be gone once all of a frame has come.
+async fn sees_no(terminal: &Terminal, text: &str) -> anyhow::Result<()> {
+    shows(terminal, &format!("{text:?} goes"), |seen| !seen.contains(text)).await
+}
+
+async fn shows(terminal: &Terminal, what: &str, is_so: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    let seen = rig::until(what, SEEN_LIMIT, || async { is_so(&terminal.seen()).then_some(()) }).await;
     seen.with_context(|| format!("it shows\n{}", terminal.seen()))
 }
 
@@ -75,12 +84,14 @@ async fn keys(laptop: &Laptop, name: &str) -> anyhow::Result<()> {
     ensure!(first.contains(&format!("{name} · prod")), "a line of a service steers the terminal:\n{}", terminal.seen());
     terminal.press("?")?;
     sees(&terminal, "stop everything").await?;
+    // Read together with the next key, Escape would be Alt.
     terminal.press("\x1b")?;
+    sees_no(&terminal, "stop everything").await?;
     terminal.press("j")?;
     sees(&terminal, &format!("http://web.{name}.localhost:")).await?;
     terminal.press("/HOSTILE\r")?;
     sees(&terminal, "log with “HOSTILE”").await?;
-    ensure!(!terminal.seen().contains("db is there"), "the filter leaves out nothing:\n{}", terminal.seen());
+    sees_no(&terminal, "db is there").await?;
     let before = laptop.ps().await?;
     terminal.press("r")?;
     sees(&terminal, "web was started anew").await?;
@@ -88,13 +99,13 @@ async fn keys(laptop: &Laptop, name: &str) -> anyhow::Result<()> {
     sees(&terminal, "web runs from source").await?;
     ensure!(laptop.ps().await?["db"] == before["db"], "another service was touched");
     terminal.resize(40, 12)?;
-    let fits = || async { terminal.seen().lines().next()?.trim_end().ends_with("2 of 2 up").then_some(()) };
-    rig::until("it does not fit the window", SEEN_LIMIT, fits).await.with_context(|| terminal.seen())?;
-    ensure!(terminal.seen().contains("hostile line"), "{}", terminal.seen());
+    let fits = |seen: &str| seen.lines().next().is_some_and(|first| first.trim_end().ends_with("2 of 2 up"));
+    shows(&terminal, "it fits the window", fits).await?;
+    sees(&terminal, "hostile line").await?;
     terminal.press("q")?;
     sees(&terminal, "Stopped.").await?;
     ensure!(terminal.ended(COMMAND_LIMIT).await?.success(), "{}", terminal.seen());
-    terminal.is_restored()?;
+    terminal.restored().await?;
     all_ended(laptop).await
 }
 
@@ -108,7 +119,7 @@ async fn signals(laptop: &Laptop) -> anyhow::Result<()> {
     sees(&terminal, "2 of 2 up").await?;
     terminal.signal(Signal::TERM)?;
     ensure!(terminal.ended(COMMAND_LIMIT).await?.success(), "{}", terminal.seen());
-    terminal.is_restored()?;
+    terminal.restored().await?;
     all_ended(laptop).await
 }
 
@@ -128,7 +139,7 @@ async fn closed(laptop: &Laptop) -> anyhow::Result<()> {
 async fn plain(laptop: &Laptop) -> anyhow::Result<()> {
     let mut terminal = up(laptop, "up --plain")?;
     sees(&terminal, "db | db is there").await?;
-    terminal.is_restored()?;
+    terminal.restored().await?;
     terminal.press("\x03")?;
     sees(&terminal, "Stopped.").await?;
     ensure!(terminal.ended(COMMAND_LIMIT).await?.success(), "{}", terminal.seen());
