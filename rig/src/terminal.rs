@@ -158,7 +158,11 @@ impl Terminal {
     /// What differs for good.
     pub async fn restored(&self) -> anyhow::Result<()> {
         let is_so = || async { self.is_restored().is_ok().then_some(()) };
-        if crate::until("the terminal is restored", LAST_OUTPUT, is_so).await.is_ok() { Ok(()) } else { self.is_restored() }
+        if crate::until("the terminal is restored", LAST_OUTPUT, is_so).await.is_ok() {
+            Ok(())
+        } else {
+            self.is_restored()
+        }
     }
 
     /// Waits until the program has ended.
