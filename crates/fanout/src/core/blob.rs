@@ -11,11 +11,12 @@ const SILENCE_MIN: Duration = Duration::from_secs(1);
 const SILENCE_INTERVALS: u32 = 8;
 /// A request runs out after so long: at least, and in times between two pieces of the blob.
 const REQUEST_MIN: Duration = Duration::from_secs(1);
-const REQUEST_INTERVALS: u32 = 60;
-/// How much a new interval counts against those before it, as one of so many.
-const INTERVAL_SHARE: u32 = 8;
-/// The longest time between two pieces that still counts as their pace.
-const INTERVAL_MAX: Duration = Duration::from_secs(10);
+const REQUEST_INTERVALS: u32 = 30;
+/// What nobody sends and no neighbour has is asked of the hub after so long: at least, in times between two pieces, and
+/// where nothing came yet.
+const STARVING_MIN: Duration = Duration::from_secs(2);
+const STARVING_INTERVALS: u32 = 60;
+const STARVING_FIRST: Duration = Duration::from_secs(10);
 
 /// A request under way.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +50,10 @@ pub(super) struct Local {
     holders: Vec<u16>,
     /// The pieces that somebody has.
     pub(super) known: PieceSet,
-    /// The time between two pieces.
-    interval: Option<Duration>,
-    last: Option<Now>,
+    /// When the first piece came, and how long after it the last, and how many came since.
+    first: Option<Now>,
+    span: Duration,
+    came: u32,
     /// When the hub is asked for what is missing and nobody has or sends.
     pub(super) starving: Option<Now>,
 }
@@ -66,8 +68,9 @@ impl Local {
             requests: BTreeMap::new(),
             holders: vec![0; pieces as usize],
             known: PieceSet::empty(pieces),
-            interval: None,
-            last: None,
+            first: None,
+            span: Duration::ZERO,
+            came: 0,
             starving: None,
             have: PieceSet::empty(pieces),
         };
@@ -116,18 +119,21 @@ impl Local {
 
     /// A piece came: takes its time into the pace.
     pub(super) fn came(&mut self, now: Now) {
-        if let Some(last) = self.last.replace(now) {
-            let interval = now.saturating_sub(last).min(INTERVAL_MAX);
-            self.interval = Some(match self.interval {
-                None => interval,
-                Some(before) => (before * (INTERVAL_SHARE - 1) + interval) / INTERVAL_SHARE,
-            });
+        match self.first {
+            None => self.first = Some(now),
+            Some(first) => (self.span, self.came) = (now.saturating_sub(first), self.came + 1),
         }
         self.starving = None;
     }
 
+    /// The time between two pieces.
     fn pace(&self) -> Duration {
-        self.interval.unwrap_or_default()
+        self.span.checked_div(self.came).unwrap_or_default()
+    }
+
+    /// How long to wait, at least, before the hub is asked for what nobody has.
+    pub(super) fn patience(&self) -> Duration {
+        if self.came == 0 { STARVING_FIRST } else { (self.pace() * STARVING_INTERVALS).max(STARVING_MIN) }
     }
 
     /// How long a parent may be silent.

@@ -96,6 +96,16 @@ impl Link {
         true
     }
 
+    /// The other side asks for a piece that is not here yet: it is sent when it comes, if it is of a stripe that the other side
+    /// subscribed to; else false.
+    pub(super) fn wanted_again(&mut self, blob: Blob, piece: u32, stripe: usize) -> bool {
+        let remote = self.remotes.get_mut(&blob).filter(|remote| remote.subscribed.contains(stripe));
+        remote.is_some_and(|remote| {
+            remote.given.remove(piece);
+            true
+        })
+    }
+
     /// Queues a piece that the other side subscribed to, if it lacks it.
     pub(super) fn push(&mut self, blob: Blob, piece: u32) {
         let Some(remote) = self.remotes.get_mut(&blob) else { return };

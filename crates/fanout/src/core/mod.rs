@@ -100,7 +100,7 @@ pub enum Message {
         /// The stripes.
         stripes: Stripes,
     },
-    /// Send this piece.
+    /// Send this piece; if it is not there yet and was subscribed to, when it comes, whatever was cancelled before.
     Request {
         /// The blob.
         blob: Blob,

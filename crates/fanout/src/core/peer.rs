@@ -24,10 +24,6 @@ const RECONNECT: Duration = Duration::from_secs(2);
 const FIRST_SILENCE: Duration = Duration::from_secs(1);
 /// How many pieces of a stripe a host may be behind most of its neighbours until it does not wait for its parent.
 const LAG_PIECES: u32 = 16;
-/// How long something must be missing that no neighbour has until the hub is asked, and how much longer at random: whoever
-/// is first gives it to the others.
-const STARVING_MIN: Duration = Duration::from_secs(2);
-const STARVING_MORE: Duration = Duration::from_secs(3);
 /// Requests under way to the hub.
 const REQUESTS_TO_HUB_MAX: usize = 2;
 
@@ -306,8 +302,13 @@ impl Peer {
             }
             Message::Subscribe { blob, stripes } => self.subscribed(node, blob, stripes),
             Message::Request { blob, piece } => {
-                let is_here = self.blobs.get(&blob).is_some_and(|local| local.have.contains(piece));
-                let is_taken = is_here && self.links.get_mut(&node).is_some_and(|link| link.request(blob, piece));
+                let Some((local, link)) = self.blobs.get(&blob).zip(self.links.get_mut(&node)) else { return };
+                let stripe = local.stripe_of(piece);
+                let is_taken = if local.have.contains(piece) {
+                    link.request(blob, piece)
+                } else {
+                    link.wanted_again(blob, piece, stripe)
+                };
                 if is_taken {
                     self.upload(node);
                 } else {
@@ -432,6 +433,12 @@ impl Peer {
     fn stalled(&mut self, now: Now, node: Node, blob: Blob, piece: u32) {
         self.counts.stalled += 1;
         self.trust.stall(node, now);
+        // Its parent was told not to send it.
+        let local = self.blobs.get(&blob);
+        let parent = local.and_then(|local| local.parents.get(local.stripe_of(piece)));
+        if let Some(parent) = parent.filter(|it| it.is_subscribed).and_then(|it| it.node).filter(|it| *it != node) {
+            self.send(parent, Message::Request { blob, piece });
+        }
         // What it did not send it may not have.
         let remote = self.links.get_mut(&node).and_then(|link| link.remotes.get_mut(&blob));
         if let (Some(remote), Some(local)) = (remote, self.blobs.get_mut(&blob)) {
@@ -582,8 +589,9 @@ impl Peer {
 
     /// Nobody sends what is missing, and no neighbour has it: in the end the hub is asked for some of it at random.
     fn starve(&mut self, now: Now, blob: Blob, until: Now) {
-        let later = STARVING_MIN + STARVING_MORE.mul_f64(self.random.random());
         let Some(local) = self.blobs.get_mut(&blob) else { return };
+        // Whoever is first gives it to the others.
+        let later = local.patience().mul_f64(self.random.random_range(1.0..2.5));
         if now < *local.starving.get_or_insert(now + later) {
             return;
         }

@@ -139,8 +139,17 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
         standing.images.truncate(IMAGES_PER_HOST_MAX);
         for blamed in std::mem::take(&mut standing.complaints) {
             // Nobody is heard on himself, and nobody who is not here is spoken of.
-            if blamed != host && self.hosts.contains_key(&blamed) {
-                self.complaints.entry(blamed).or_default().insert(host.clone(), now);
+            if blamed == host {
+                continue;
+            }
+            let Some(its) = self.hosts.get(&blamed).map(|blamed| self.keys(&blamed.standing).collect::<Vec<_>>())
+            else {
+                continue;
+            };
+            let was_blamed = self.is_blamed(&blamed);
+            self.complaints.entry(blamed.clone()).or_default().insert(host.clone(), now);
+            if self.is_blamed(&blamed) != was_blamed {
+                self.touch(now, its);
             }
         }
         if let Some(known) = self.hosts.get_mut(&host)
@@ -255,34 +264,37 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
         self.complaints.get(host).is_some_and(|by| by.len() >= COMPLAINTS_MIN)
     }
 
-    /// Plants a swarm's trees anew, changing what must change; gives who stands in it.
+    /// Plants a swarm's trees anew, changing what must change; gives who stands in it. Those who have the image when the swarm
+    /// begins are its sources; who completes later stays where it is, and feeds its children on.
     fn plant(&mut self, key: &Key<I>) -> Vec<H> {
         let (image, region) = key;
-        let mut wanted = Vec::new();
-        let mut sources = Vec::new();
+        let mut hosts = Vec::new();
+        let mut is_wanted = false;
         for (name, host) in &self.hosts {
             let standing = &host.standing;
             let Some(stand) = standing.images.iter().find(|it| it.image == *image) else { continue };
             if !self.keys(standing).any(|its| its == *key) {
                 continue;
             }
-            let is_inner = !standing.is_slow && !self.is_blamed(name);
-            let feeds = stand.is_complete || (standing.is_edge && region.is_some());
-            if !feeds {
-                wanted.push(forest::Member { host: name.clone(), rack: standing.zone.rack.clone(), is_inner });
-            } else if is_inner {
-                sources.push(name.clone());
-            }
+            let is_regions = standing.is_edge && region.is_some();
+            is_wanted |= !stand.is_complete && !is_regions;
+            hosts.push(forest::Host {
+                host: name.clone(),
+                rack: standing.zone.rack.clone(),
+                is_inner: !standing.is_slow && !self.is_blamed(name),
+                is_shunned: self.is_blamed(name),
+                is_complete: stand.is_complete,
+                is_source: is_regions,
+            });
         }
-        let mut members: Vec<H> = wanted.iter().map(|member| member.host.clone()).collect();
-        members.extend(sources.iter().cloned());
-        let seed = self.config.seed;
-        if wanted.is_empty() {
-            self.swarms.remove(key);
+        let names = hosts.iter().map(|host| host.host.clone()).collect();
+        if is_wanted {
+            let seed = self.config.seed;
+            self.swarms.entry(key.clone()).or_insert_with(|| Forest::new(seed)).plant(hosts);
         } else {
-            self.swarms.entry(key.clone()).or_insert_with(|| Forest::new(seed)).plant(wanted, sources);
+            self.swarms.remove(key);
         }
-        members
+        names
     }
 
     fn plan_of(&self, name: &H, standing: &HostStanding<H, I>) -> (Vec<H>, Vec<(I, Parents<H>)>) {

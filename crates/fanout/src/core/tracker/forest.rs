@@ -13,6 +13,8 @@ const CHILDREN_MAX: usize = STRIPES;
 const NEIGHBOURS_CHOSEN: usize = 4;
 /// Of these, how many are of its rack where it has so many.
 const NEIGHBOURS_NEAR: usize = 2;
+/// By how much trees may differ in their inner nodes: one of so many.
+const BALANCE_SHARE: usize = 16;
 /// Hosts that have the image and are used as sources at once.
 const SOURCES_MAX: usize = 64;
 
@@ -28,13 +30,19 @@ pub enum Source<H> {
 /// Who sends a host what, stripe by stripe.
 pub type Parents<H> = [Option<Source<H>>; STRIPES];
 
-/// A host that wants the image.
+/// A host that wants the image, or has it.
 #[derive(Debug, Clone)]
-pub(super) struct Member<H> {
+pub(super) struct Host<H> {
     pub(super) host: H,
     pub(super) rack: String,
     /// Whether others may depend on it.
     pub(super) is_inner: bool,
+    /// Whether it harms others: it gets what neighbours give.
+    pub(super) is_shunned: bool,
+    /// Whether it has the image.
+    pub(super) is_complete: bool,
+    /// Whether others get the image from it, whatever it has: the edge of a region.
+    pub(super) is_source: bool,
 }
 
 /// One stripe's tree: inner nodes stand as in a heap, each with [`CHILDREN_MAX`] children; leaves hang where there is room.
@@ -50,8 +58,11 @@ pub(super) struct Forest<H: Ord> {
     trees: [Tree<H>; STRIPES],
     /// Where the inner nodes stand: the stripe, and the place in its tree.
     places: BTreeMap<H, (usize, usize)>,
+    /// Those that had the image when the swarm began, and of these those that are roots.
+    known: BTreeSet<H>,
     sources: Vec<H>,
     racks: BTreeMap<H, String>,
+    shunned: BTreeSet<H>,
     chosen: BTreeMap<H, BTreeSet<H>>,
     random: StdRng,
 }
@@ -61,8 +72,10 @@ impl<H: Ord + Clone> Forest<H> {
         Self {
             trees: std::array::from_fn(|_| Tree { inner: Vec::new(), leaves: BTreeMap::new() }),
             places: BTreeMap::new(),
+            known: BTreeSet::new(),
             sources: Vec::new(),
             racks: BTreeMap::new(),
+            shunned: BTreeSet::new(),
             chosen: BTreeMap::new(),
             random: StdRng::seed_from_u64(seed),
         }
@@ -96,10 +109,18 @@ impl<H: Ord + Clone> Forest<H> {
         self.chosen.get(host).cloned().unwrap_or_default().into_iter()
     }
 
-    /// Changes the trees so that all members stand in them and nobody else does.
-    pub(super) fn plant(&mut self, members: Vec<Member<H>>, mut sources: Vec<H>) {
-        sources.truncate(SOURCES_MAX);
-        self.sources = sources;
+    /// Changes the trees so that these hosts stand in them and nobody else does.
+    pub(super) fn plant(&mut self, hosts: Vec<Host<H>>) {
+        let is_new = self.racks.is_empty();
+        let is_source = |host: &Host<H>| {
+            let was_there = is_new || self.known.contains(&host.host);
+            host.is_source || (host.is_complete && was_there && !self.racks.contains_key(&host.host))
+        };
+        let (sources, members): (Vec<_>, Vec<_>) = hosts.into_iter().partition(is_source);
+        self.known = sources.iter().map(|source| source.host.clone()).collect();
+        let usable = sources.into_iter().filter(|source| source.is_inner).map(|source| source.host);
+        self.sources = usable.take(SOURCES_MAX).collect();
+        self.shunned = members.iter().filter(|member| member.is_shunned).map(|member| member.host.clone()).collect();
         let inner: BTreeSet<&H> = members.iter().filter(|member| member.is_inner).map(|member| &member.host).collect();
         for tree in &mut self.trees {
             let mut place = 0;
@@ -114,6 +135,7 @@ impl<H: Ord + Clone> Forest<H> {
                 tree.inner.push(host.clone());
             }
         }
+        self.balance();
         let places = self.trees.iter().enumerate().flat_map(|(stripe, tree)| {
             tree.inner.iter().enumerate().map(move |(place, host)| (host.clone(), (stripe, place)))
         });
@@ -121,6 +143,24 @@ impl<H: Ord + Clone> Forest<H> {
         self.racks = members.into_iter().map(|member| (member.host, member.rack)).collect();
         self.hang();
         self.acquaint();
+    }
+
+    /// A tree with too few inner nodes would be slow: those that were planted last in the fullest tree move there.
+    fn balance(&mut self) {
+        let sum: usize = self.trees.iter().map(|tree| tree.inner.len()).sum();
+        let most = 1 + sum / (STRIPES * BALANCE_SHARE);
+        for _ in 0..sum {
+            let by_size = |tree: &&mut Tree<H>| tree.inner.len();
+            let least = self.trees.iter().map(|tree| tree.inner.len()).min().unwrap_or_default();
+            let Some(fullest) = self.trees.iter_mut().max_by_key(by_size) else { return };
+            if fullest.inner.len() - least <= most {
+                return;
+            }
+            let Some(moved) = fullest.inner.pop() else { return };
+            if let Some(tree) = self.trees.iter_mut().min_by_key(by_size) {
+                tree.inner.push(moved);
+            }
+        }
     }
 
     /// Hangs the leaves of all trees: what can stay stays; then beside others of the rack; then where there is room.
@@ -134,7 +174,7 @@ impl<H: Ord + Clone> Forest<H> {
             let mut room = self.room(tree);
             let standing: BTreeSet<&H> = tree.inner.iter().collect();
             let (mut leaves, mut waiting) = (BTreeMap::new(), Vec::new());
-            for host in self.racks.keys().filter(|host| !standing.contains(host)) {
+            for host in self.racks.keys().filter(|host| !standing.contains(host) && !self.shunned.contains(*host)) {
                 let before = tree.leaves.get(host).filter(|source| room.take(source));
                 match before {
                     Some(source) => drop(leaves.insert(host.clone(), source.clone())),
