@@ -6,6 +6,11 @@ use std::time::Duration;
 use super::{Node, Now, STRIPES};
 use crate::piece::PieceSet;
 
+/// Pieces that must have come until their pace is known, and what is waited for until then.
+const PACE_PIECES: u32 = 6;
+const WAIT_FIRST: Duration = Duration::from_secs(3);
+/// The longest that anything is waited for.
+const WAIT_MAX: Duration = Duration::from_secs(15);
 /// A parent that has sent nothing for so long is not relied on: at least, and in times between two pieces of a stripe.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 const SILENCE_INTERVALS: u32 = 8;
@@ -34,6 +39,8 @@ pub(super) struct Parent {
     pub(super) is_subscribed: bool,
     /// When it sent something last, or was asked.
     pub(super) heard: Now,
+    /// Since when it has something that it was to send, and has not sent anything.
+    pub(super) owes: Option<Now>,
 }
 
 /// A blob.
@@ -50,6 +57,8 @@ pub(super) struct Local {
     holders: Vec<u16>,
     /// The pieces that somebody has.
     pub(super) known: PieceSet,
+    /// When a neighbour first said that it got a piece, and how many were new since.
+    told: Option<(Now, u32)>,
     /// When the first piece came, and how long after it the last, and how many came since.
     first: Option<Now>,
     span: Duration,
@@ -68,13 +77,16 @@ impl Local {
             requests: BTreeMap::new(),
             holders: vec![0; pieces as usize],
             known: PieceSet::empty(pieces),
+            told: None,
             first: None,
             span: Duration::ZERO,
             came: 0,
             starving: None,
             have: PieceSet::empty(pieces),
         };
-        have.iter().for_each(|piece| drop(local.insert(piece)));
+        for piece in have.iter() {
+            local.insert(piece);
+        }
         local
     }
 
@@ -100,6 +112,14 @@ impl Local {
         }
     }
 
+    /// A host that is connected got a piece: that is how fast it can go, before anything comes here.
+    pub(super) fn told(&mut self, piece: u32, now: Now) {
+        let is_new = !self.known.contains(piece);
+        self.held(piece);
+        let (_, count) = self.told.get_or_insert((now, 0));
+        *count += u32::from(is_new);
+    }
+
     /// A host that has these pieces is no longer connected.
     pub(super) fn lost(&mut self, pieces: &PieceSet) {
         for piece in pieces.iter() {
@@ -117,38 +137,52 @@ impl Local {
         self.holders.get(piece as usize).copied().unwrap_or_default()
     }
 
-    /// A piece came: takes its time into the pace.
-    pub(super) fn came(&mut self, now: Now) {
+    /// A piece came: takes its time into the pace. Who lives on what the hub gives goes on asking it.
+    pub(super) fn came(&mut self, now: Now, is_last_resort: bool) {
         match self.first {
             None => self.first = Some(now),
             Some(first) => (self.span, self.came) = (now.saturating_sub(first), self.came + 1),
         }
-        self.starving = None;
+        if !is_last_resort {
+            self.starving = None;
+        }
     }
 
-    /// The time between two pieces.
-    fn pace(&self) -> Duration {
-        self.span.checked_div(self.came).unwrap_or_default()
+    /// So many times what lies between two pieces, within bounds.
+    fn intervals(&self, now: Now, count: u32, least: Duration) -> Duration {
+        let told = self.told.filter(|(_, count)| *count >= PACE_PIECES);
+        let told = told.and_then(|(since, count)| now.saturating_sub(since).checked_div(count));
+        let interval = self.span.checked_div(self.came).filter(|_| self.came >= PACE_PIECES).or(told);
+        interval.map_or(WAIT_FIRST.max(least), |interval| (interval * count).clamp(least, WAIT_MAX))
     }
 
     /// How long to wait, at least, before the hub is asked for what nobody has.
-    pub(super) fn patience(&self) -> Duration {
-        if self.came == 0 { STARVING_FIRST } else { (self.pace() * STARVING_INTERVALS).max(STARVING_MIN) }
+    pub(super) fn patience(&self, now: Now) -> Duration {
+        if self.first.is_none() { STARVING_FIRST } else { self.intervals(now, STARVING_INTERVALS, STARVING_MIN) }
     }
 
     /// How long a parent may be silent.
-    pub(super) fn silence_max(&self) -> Duration {
-        (self.pace() * STRIPES as u32 * SILENCE_INTERVALS).max(SILENCE_MIN)
+    fn silence_max(&self, now: Now) -> Duration {
+        self.intervals(now, STRIPES as u32 * SILENCE_INTERVALS, SILENCE_MIN)
     }
 
     /// How long a request may take.
-    pub(super) fn request_max(&self) -> Duration {
-        (self.pace() * REQUEST_INTERVALS).max(REQUEST_MIN)
+    pub(super) fn request_max(&self, now: Now) -> Duration {
+        self.intervals(now, REQUEST_INTERVALS, REQUEST_MIN)
     }
 
-    /// Whether a stripe comes by itself.
+    /// Whether a stripe comes by itself. A parent that has nothing to send waits for its own.
     pub(super) fn is_fed(&self, stripe: usize, now: Now) -> bool {
-        let Some(parent) = self.parents.get(stripe) else { return false };
-        parent.is_subscribed && now < parent.heard + self.silence_max()
+        let Some(parent) = self.parents.get(stripe).filter(|parent| parent.is_subscribed) else { return false };
+        match parent.owes {
+            Some(since) => now < since + self.silence_max(now),
+            None => now < parent.heard + self.silence_max(now) * 2,
+        }
+    }
+
+    /// The parent that does not send what it has.
+    pub(super) fn silent(&self, stripe: usize, now: Now) -> Option<Node> {
+        let parent = self.parents.get(stripe).filter(|parent| parent.is_subscribed)?;
+        parent.node.filter(|_| parent.owes.is_some_and(|since| now >= since + self.silence_max(now)))
     }
 }

@@ -7,6 +7,8 @@ use crate::piece::PieceSet;
 
 /// Pieces that are handed to the driver at once for one connection: one is being written, and the next is ready.
 const UPLOADS_MAX: usize = 2;
+/// Requests of one host that wait at once.
+const REQUESTS_WAITING_MAX: usize = 8;
 /// Requests that are taken from one host for one blob: so many times its pieces, and some.
 const REQUESTS_SHARE: u32 = 2;
 const REQUESTS_MORE: u32 = 64;
@@ -55,7 +57,9 @@ pub(super) struct Link {
     pub(super) remotes: BTreeMap<Blob, Remote>,
     /// What came here and was not said there yet.
     pub(super) unsaid: BTreeMap<Blob, Vec<u32>>,
-    /// Uploads in the driver's hands.
+    /// Requests of the other side that wait.
+    waiting: usize,
+    /// Uploads of what was subscribed to, in the driver's hands.
     uploads: usize,
     /// Requests to the other side that are under way.
     pub(super) requests: usize,
@@ -80,30 +84,30 @@ impl Link {
         self.remotes.insert(blob, remote);
     }
 
-    /// Queues a piece that the other side asked for, before those that it only subscribed to; false where it asks for too
-    /// much.
+    /// Takes a request for a piece that is here; false where the other side asks for too much.
     pub(super) fn request(&mut self, blob: Blob, piece: u32) -> bool {
         let Some(remote) = self.remotes.get_mut(&blob) else { return false };
-        if remote.requests >= remote.has.pieces() * REQUESTS_SHARE + REQUESTS_MORE {
+        let is_much = remote.requests >= remote.has.pieces() * REQUESTS_SHARE + REQUESTS_MORE;
+        if is_much || self.waiting >= REQUESTS_WAITING_MAX {
             return false;
         }
         remote.requests += 1;
+        self.waiting += 1;
         // Whoever asks lacks it, whatever was said before.
         remote.given.remove(piece);
-        if remote.queued.insert(piece) {
-            remote.queue.push_front(piece);
-        }
         true
     }
 
-    /// The other side asks for a piece that is not here yet: it is sent when it comes, if it is of a stripe that the other side
-    /// subscribed to; else false.
-    pub(super) fn wanted_again(&mut self, blob: Blob, piece: u32, stripe: usize) -> bool {
-        let remote = self.remotes.get_mut(&blob).filter(|remote| remote.subscribed.contains(stripe));
-        remote.is_some_and(|remote| {
-            remote.given.remove(piece);
-            true
-        })
+    /// The turn of a request that was taken has come; gives whether the piece is still wanted.
+    pub(super) fn request_begins(&mut self, blob: Blob, piece: u32) -> bool {
+        self.waiting = self.waiting.saturating_sub(1);
+        let Some(remote) = self.remotes.get_mut(&blob) else { return false };
+        !remote.given.contains(piece) && remote.queued.insert(piece)
+    }
+
+    /// Whether something that was subscribed to waits, or is being sent.
+    pub(super) fn is_pushing(&self) -> bool {
+        self.uploads > 0 || self.remotes.values().any(|remote| !remote.queue.is_empty())
     }
 
     /// Queues a piece that the other side subscribed to, if it lacks it.
@@ -158,8 +162,8 @@ impl Link {
     }
 
     /// An upload has ended: the other side will have the piece.
-    pub(super) fn sent(&mut self, blob: Blob, piece: u32) {
-        self.uploads = self.uploads.saturating_sub(1);
+    pub(super) fn sent(&mut self, blob: Blob, piece: u32, is_request: bool) {
+        self.uploads = self.uploads.saturating_sub(usize::from(!is_request));
         if let Some(remote) = self.remotes.get_mut(&blob) {
             remote.queued.remove(piece);
             remote.given.insert(piece);

@@ -100,14 +100,14 @@ pub enum Message {
         /// The stripes.
         stripes: Stripes,
     },
-    /// Send this piece; if it is not there yet and was subscribed to, when it comes, whatever was cancelled before.
+    /// Send this piece.
     Request {
         /// The blob.
         blob: Blob,
         /// The piece.
         piece: u32,
     },
-    /// Do not send this piece: it comes from elsewhere.
+    /// Do not send this piece: it came from elsewhere.
     Cancel {
         /// The blob.
         blob: Blob,

@@ -20,10 +20,12 @@ const REQUESTS_PER_LINK_MAX: usize = 2;
 const REQUESTS_PER_BLOB_MAX: usize = 8;
 /// How long a connection that could not be made is not tried again.
 const RECONNECT: Duration = Duration::from_secs(2);
-/// What a parent that was just asked may be silent longer: its own parent may have been asked just now, too.
-const FIRST_SILENCE: Duration = Duration::from_secs(1);
 /// How many pieces of a stripe a host may be behind most of its neighbours until it does not wait for its parent.
 const LAG_PIECES: u32 = 16;
+/// Requests of others that are served at once beside what was subscribed to, and where nothing was: whoever is behind must
+/// not stop those who depend on this host.
+const SERVED_BESIDE_MAX: usize = 1;
+const SERVED_MAX: usize = 6;
 /// Requests under way to the hub.
 const REQUESTS_TO_HUB_MAX: usize = 2;
 
@@ -67,6 +69,9 @@ pub struct Peer {
     unreached: BTreeMap<Node, Now>,
     neighbours: Vec<Node>,
     origin: Option<Node>,
+    /// Requests of others that wait, in order, and those that are served.
+    asked: VecDeque<(Node, Blob, u32)>,
+    served: BTreeSet<(Node, Blob, u32)>,
     trust: Trust,
     outputs: VecDeque<Output>,
     next_look: Option<Now>,
@@ -86,6 +91,8 @@ impl Peer {
             unreached: BTreeMap::new(),
             neighbours: Vec::new(),
             origin: None,
+            asked: VecDeque::new(),
+            served: BTreeSet::new(),
             trust: Trust::default(),
             outputs: VecDeque::new(),
             next_look: None,
@@ -114,8 +121,9 @@ impl Peer {
             Input::Arrived { node, blob, piece, is_right } => self.arrived(now, node, blob, piece, is_right),
             Input::Kept { blob, piece } => self.keep(now, blob, piece, None),
             Input::Sent { node, blob, piece } => {
+                let is_request = self.served.remove(&(node, blob, piece));
                 if let Some(link) = self.links.get_mut(&node) {
-                    link.sent(blob, piece);
+                    link.sent(blob, piece, is_request);
                 }
                 self.upload(node);
             }
@@ -211,7 +219,7 @@ impl Peer {
         for (stripe, parent) in local.parents.iter_mut().enumerate().filter(|(_, parent)| parent.node == Some(node)) {
             stripes = stripes.with(stripe);
             if !parent.is_subscribed {
-                (parent.is_subscribed, parent.heard) = (true, now + FIRST_SILENCE);
+                (parent.is_subscribed, parent.heard, parent.owes) = (true, now, None);
             }
         }
         if std::mem::replace(&mut remote.asked, stripes) != stripes {
@@ -254,6 +262,8 @@ impl Peer {
     /// Forgets a connection and all that was expected from it.
     fn unlink(&mut self, node: Node) {
         let Some(link) = self.links.remove(&node) else { return };
+        self.asked.retain(|(asking, ..)| *asking != node);
+        self.served.retain(|(asking, ..)| *asking != node);
         for (blob, remote) in link.remotes.iter().filter(|_| Some(node) != self.origin) {
             if let Some(local) = self.blobs.get_mut(blob) {
                 local.lost(&remote.has);
@@ -296,20 +306,15 @@ impl Peer {
                 let is_hub = Some(node) == self.origin;
                 for piece in pieces.into_iter().take(HAVE_PIECES_MAX) {
                     if remote.announced(piece, local.stripe_of(piece)) && !is_hub {
-                        local.held(piece);
+                        local.told(piece, now);
                     }
                 }
             }
             Message::Subscribe { blob, stripes } => self.subscribed(node, blob, stripes),
             Message::Request { blob, piece } => {
-                let Some((local, link)) = self.blobs.get(&blob).zip(self.links.get_mut(&node)) else { return };
-                let stripe = local.stripe_of(piece);
-                let is_taken = if local.have.contains(piece) {
-                    link.request(blob, piece)
-                } else {
-                    link.wanted_again(blob, piece, stripe)
-                };
-                if is_taken {
+                let is_here = self.blobs.get(&blob).is_some_and(|local| local.have.contains(piece));
+                if is_here && self.links.get_mut(&node).is_some_and(|link| link.request(blob, piece)) {
+                    self.asked.push_back((node, blob, piece));
                     self.upload(node);
                 } else {
                     self.send(node, Message::Refuse { blob, piece });
@@ -368,6 +373,15 @@ impl Peer {
         while let Some((blob, piece)) = link.next_upload() {
             self.outputs.push_back(Output::Upload { node, blob, piece });
         }
+        let is_pushing = self.links.values().any(Link::is_pushing);
+        let most = if is_pushing { SERVED_BESIDE_MAX } else { SERVED_MAX };
+        while self.served.len() < most {
+            let Some((node, blob, piece)) = self.asked.pop_front() else { return };
+            if self.links.get_mut(&node).is_some_and(|link| link.request_begins(blob, piece)) {
+                self.served.insert((node, blob, piece));
+                self.outputs.push_back(Output::Upload { node, blob, piece });
+            }
+        }
     }
 
     fn arrived(&mut self, now: Now, node: Node, blob: Blob, piece: u32, is_right: bool) {
@@ -381,7 +395,7 @@ impl Peer {
         if let Some(local) = self.blobs.get_mut(&blob) {
             let stripe = local.stripe_of(piece);
             if let Some(parent) = local.parents.get_mut(stripe).filter(|parent| parent.node == Some(node)) {
-                parent.heard = now;
+                (parent.heard, parent.owes) = (now, None);
             }
         }
         self.keep(now, blob, piece, Some(node));
@@ -396,10 +410,13 @@ impl Peer {
             return;
         }
         self.counts.right += 1;
-        local.came(now);
+        local.came(now, asked.is_some() && asked == self.origin);
         let (stripe, is_full) = (local.stripe_of(piece), local.have.is_full());
-        // Whoever else was asked for it need not send it.
-        if let Some(node) = asked.filter(|node| Some(*node) != from) {
+        // Whoever else was asked for it need not send it, nor its parent.
+        let parent = local.parents.get(stripe).filter(|parent| parent.is_subscribed).and_then(|parent| parent.node);
+        for node in
+            asked.into_iter().chain(parent.filter(|parent| asked != Some(*parent))).filter(|node| Some(*node) != from)
+        {
             self.outputs.push_back(Output::Send { node, message: Message::Cancel { blob, piece } });
         }
         for (node, link) in &mut self.links {
@@ -433,12 +450,6 @@ impl Peer {
     fn stalled(&mut self, now: Now, node: Node, blob: Blob, piece: u32) {
         self.counts.stalled += 1;
         self.trust.stall(node, now);
-        // Its parent was told not to send it.
-        let local = self.blobs.get(&blob);
-        let parent = local.and_then(|local| local.parents.get(local.stripe_of(piece)));
-        if let Some(parent) = parent.filter(|it| it.is_subscribed).and_then(|it| it.node).filter(|it| *it != node) {
-            self.send(parent, Message::Request { blob, piece });
-        }
         // What it did not send it may not have.
         let remote = self.links.get_mut(&node).and_then(|link| link.remotes.get_mut(&blob));
         if let (Some(remote), Some(local)) = (remote, self.blobs.get_mut(&blob)) {
@@ -457,6 +468,7 @@ impl Peer {
             self.blobs.iter().filter(|(_, local)| !local.have.is_full()).map(|(blob, _)| *blob).collect();
         for blob in blobs {
             self.requests_expire(now, blob);
+            self.debts(now, blob);
             self.requests_make(now, blob);
         }
         self.connect(now);
@@ -502,24 +514,22 @@ impl Peer {
         if left.iter().all(|left| *left == usize::MAX) {
             return;
         }
-        let mut silent = Vec::new();
         let mut wanted: Vec<(u16, u32, u32)> = Vec::new();
         for piece in local.known.without(&local.have) {
             let stripe = local.stripe_of(piece);
-            let (Some(left), Some(parent)) = (left.get_mut(stripe), local.parents.get(stripe)) else { continue };
+            let Some(left) = left.get_mut(stripe) else { continue };
             if *left > 0 {
                 *left -= 1;
             } else if !local.requests.contains_key(&piece) {
                 wanted.push((local.holders(piece), self.random.random(), piece));
-                let is_silent = parent.is_subscribed && now >= parent.heard + local.silence_max();
-                silent.extend(parent.node.filter(|node| is_silent && self.has(*node, blob, piece)));
             }
         }
+        let mut silent: Vec<Node> = (0..STRIPES).filter_map(|stripe| local.silent(stripe, now)).collect();
         silent.sort_unstable();
         silent.dedup();
         let mut room = REQUESTS_PER_BLOB_MAX.saturating_sub(local.requests.len());
-        let until = now + local.request_max();
-        let is_starving = wanted.is_empty() && local.requests.is_empty();
+        let until = now + local.request_max(now);
+        let mut is_starving = local.requests.is_empty();
         // It has what it was asked for, and does not send it.
         for node in silent.into_iter().filter(|node| Some(*node) != self.origin) {
             self.trust.silent(node, now);
@@ -532,7 +542,7 @@ impl Peer {
             }
             if let Some(node) = self.holder(now, blob, piece) {
                 self.request(blob, piece, node, until);
-                room -= 1;
+                (room, is_starving) = (room - 1, false);
             }
         }
         if is_starving {
@@ -550,24 +560,27 @@ impl Peer {
         median.saturating_sub(local.counts.get(stripe).copied().unwrap_or_default())
     }
 
-    fn has(&self, node: Node, blob: Blob, piece: u32) -> bool {
-        let remote = self.links.get(&node).and_then(|link| link.remotes.get(&blob));
-        remote.is_some_and(|remote| remote.has.contains(piece))
+    /// Looks which parents have something that they were to send.
+    fn debts(&mut self, now: Now, blob: Blob) {
+        let Some(local) = self.blobs.get_mut(&blob) else { return };
+        for stripe in 0..STRIPES {
+            let node = local.parents.get(stripe).and_then(|parent| parent.node);
+            let remote = node.and_then(|node| self.links.get(&node)).and_then(|link| link.remotes.get(&blob));
+            let owes =
+                remote.is_some_and(|it| it.has.without(&local.have).any(|piece| local.stripe_of(piece) == stripe));
+            if let Some(parent) = local.parents.get_mut(stripe) {
+                parent.owes = owes.then(|| parent.owes.unwrap_or(now));
+            }
+        }
     }
 
     fn request(&mut self, blob: Blob, piece: u32, node: Node, until: Now) {
         let Some(local) = self.blobs.get_mut(&blob) else { return };
         local.requests.insert(piece, Request { node, until });
-        // Its parent need not send it any more.
-        let parent = local.parents.get(local.stripe_of(piece)).filter(|parent| parent.is_subscribed);
-        let parent = parent.and_then(|parent| parent.node).filter(|parent| *parent != node);
         if let Some(link) = self.links.get_mut(&node) {
             link.requests += 1;
         }
         self.send(node, Message::Request { blob, piece });
-        if let Some(parent) = parent {
-            self.send(parent, Message::Cancel { blob, piece });
-        }
     }
 
     /// Whom to ask for a piece.
@@ -591,7 +604,7 @@ impl Peer {
     fn starve(&mut self, now: Now, blob: Blob, until: Now) {
         let Some(local) = self.blobs.get_mut(&blob) else { return };
         // Whoever is first gives it to the others.
-        let later = local.patience().mul_f64(self.random.random_range(1.0..2.5));
+        let later = local.patience(now).mul_f64(self.random.random_range(1.0..2.5));
         if now < *local.starving.get_or_insert(now + later) {
             return;
         }

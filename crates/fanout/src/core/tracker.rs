@@ -20,7 +20,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Hosts that must complain of a host before it is an inner node no more.
 const COMPLAINTS_MIN: usize = 2;
 /// How long a complaint counts.
-const COMPLAINT_LIFE: Duration = Duration::from_secs(600);
+const COMPLAINT_LIFE: Duration = Duration::from_secs(300);
+/// Where more hosts than one of so many are complained of, something else is wrong, and nobody is shunned.
+const BLAMED_SHARE: usize = 2;
 /// Images that a host may stand in.
 const IMAGES_PER_HOST_MAX: usize = 256;
 
@@ -287,6 +289,9 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
                 is_source: is_regions,
             });
         }
+        if hosts.iter().filter(|host| host.is_shunned).count() * BLAMED_SHARE > hosts.len() {
+            hosts.iter_mut().for_each(|host| (host.is_inner, host.is_shunned) = (true, false));
+        }
         let names = hosts.iter().map(|host| host.host.clone()).collect();
         if is_wanted {
             let seed = self.config.seed;
@@ -310,3 +315,6 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
         (neighbours.into_iter().collect(), trees)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ const BAN: Duration = Duration::from_secs(3600);
 const STALLS_MAX: u32 = 3;
 /// For how long.
 const STALL_REST: Duration = Duration::from_secs(20);
+/// How long a silent parent is spoken of.
+const BLAME: Duration = Duration::from_secs(60);
 /// Hosts that are remembered.
 const HOSTS_MAX: usize = 10_000;
 
@@ -25,6 +27,8 @@ struct Record {
     avoided_until: Now,
     stalls: u32,
     resting_until: Now,
+    /// Until when others should know that it does not send what it promised.
+    blamed_until: Now,
 }
 
 /// What is held against hosts.
@@ -34,7 +38,7 @@ pub(super) struct Trust(HashMap<Node, Record>);
 impl Trust {
     fn record(&mut self, node: Node, now: Now) -> &mut Record {
         if self.0.len() >= HOSTS_MAX {
-            self.0.retain(|_, record| record.avoided_until > now || record.resting_until > now);
+            self.0.retain(|_, it| it.avoided_until.max(it.resting_until).max(it.blamed_until) > now);
         }
         self.0.entry(node).or_default()
     }
@@ -58,7 +62,8 @@ impl Trust {
 
     /// A parent that does not send what it says it has: others should know, and it is asked for nothing else for a while.
     pub(super) fn silent(&mut self, node: Node, now: Now) {
-        self.record(node, now).resting_until = now + STALL_REST;
+        let record = self.record(node, now);
+        (record.resting_until, record.blamed_until) = (now + STALL_REST, now + BLAME);
     }
 
     /// A right piece.
@@ -85,7 +90,7 @@ impl Trust {
 
     /// Hosts that the tracker should know of.
     pub(super) fn complaints(&self, now: Now) -> impl Iterator<Item = Node> + '_ {
-        let held = move |record: &Record| record.strikes > 0 || record.resting_until > now;
+        let held = move |record: &Record| record.strikes > 0 || record.blamed_until > now;
         self.0.iter().filter(move |(_, record)| held(record)).map(|(node, _)| *node)
     }
 }
