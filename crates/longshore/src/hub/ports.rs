@@ -70,12 +70,12 @@ pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: Tls, 
         Some(certificate) => {
             let config = certificate.server_config().map_err(certificate_problem)?;
             shutdown.spawn(certificate.watch(shutdown.clone()));
-            Some(Arc::new(config))
+            Some(base::listen::Tls::from(Arc::new(config)))
         }
     };
     let app = main_app(config, hub, &names, shutdown);
     let main = base::listen::serve(listeners.main, main_tls, app, observer("hub"), shutdown.clone());
-    let (tls, routes) = (Some(Arc::new(tls.agents)), agent_routes(hub));
+    let (tls, routes) = (Some(Arc::new(tls.agents).into()), agent_routes(hub));
     let agents = base::listen::serve(listeners.agents, tls, routes, observer("agents"), shutdown.clone());
     shutdown.spawn(main);
     shutdown.spawn(agents);
