@@ -6,5 +6,6 @@
 //! runs in the agent and in the simulator.
 
 pub mod core;
+pub mod grant;
 pub mod piece;
 pub mod wire;
