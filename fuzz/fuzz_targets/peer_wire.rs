@@ -1,9 +1,16 @@
 //! A stream from a peer is read as the same frames however it is cut, and each has one form.
 #![no_main]
 
+#[allow(dead_code, unused_imports, reason = "agents use more of it")]
+#[path = "../../crates/fanout/src/piece/mod.rs"]
+mod piece;
+#[allow(dead_code, reason = "agents use more of it")]
+#[path = "../../crates/fanout/src/wire/mod.rs"]
+mod wire;
+
 use bytes::BytesMut;
-use fanout::wire::{Decoder, FRAME_BYTES_MAX, Frame};
 use libfuzzer_sys::fuzz_target;
+use wire::{Decoder, FRAME_BYTES_MAX, Frame};
 
 fn read(stream: &[u8], cut: usize) -> (Vec<Frame>, bool) {
     let (mut decoder, mut frames) = (Decoder::default(), Vec::new());

@@ -7,5 +7,6 @@
 
 pub mod core;
 pub mod grant;
+pub mod peers;
 pub mod piece;
 pub mod wire;

@@ -92,7 +92,8 @@ fn bytes_max(kind: u8) -> Option<usize> {
         kind::OPEN => Some(NUMBERS + DIGEST_TEXT + PIECES_MAX.div_ceil(8) as usize),
         kind::HAVE => Some(NUMBERS + 4 * HAVE_PIECES_MAX),
         kind::PART => Some(NUMBERS + PART_BYTES_MAX),
-        kind::TREE => Some(NUMBERS + TREE_BYTES_MAX),
+        kind::TREE => Some(NUMBERS + DIGEST_TEXT + TREE_BYTES_MAX),
+        kind::TREE_REQUEST => Some(NUMBERS + DIGEST_TEXT),
         kind::HELLO..=kind::PONG => Some(NUMBERS),
         _ => None,
     }
@@ -121,7 +122,7 @@ impl Body {
             kind::CANCEL => Frame::Cancel { channel: self.channel()?, piece: self.piece()? },
             kind::PART => self.part()?,
             kind::REFUSE => self.refuse()?,
-            kind::TREE_REQUEST => Frame::TreeRequest { channel: self.channel()? },
+            kind::TREE_REQUEST => Frame::TreeRequest { digest: self.digest()? },
             kind::TREE => self.tree()?,
             kind::PING => Frame::Ping { nonce: self.u64()? },
             kind::PONG => Frame::Pong { nonce: self.u64()? },
@@ -168,6 +169,13 @@ impl Body {
         if piece < PIECES_MAX { Ok(piece) } else { Err(self.wrong("no blob has so many pieces")) }
     }
 
+    fn digest(&mut self) -> Result<Digest, WireError> {
+        let length = usize::from(self.u8()?);
+        let digest = self.take(length)?;
+        let digest = std::str::from_utf8(&digest).ok().and_then(|text| text.parse().ok());
+        digest.ok_or_else(|| self.wrong("it names no digest"))
+    }
+
     fn grant(&mut self) -> Result<Frame, WireError> {
         let length = usize::from(self.u16()?);
         if length > SIGNATURE_BYTES_MAX {
@@ -183,10 +191,7 @@ impl Body {
 
     fn open(&mut self) -> Result<Frame, WireError> {
         let channel = self.channel()?;
-        let length = usize::from(self.u8()?);
-        let digest = self.take(length)?;
-        let digest = std::str::from_utf8(&digest).ok().and_then(|text| text.parse::<Digest>().ok());
-        let digest = digest.ok_or_else(|| self.wrong("it names no digest"))?;
+        let digest = self.digest()?;
         let pieces = self.u32()?;
         if pieces > PIECES_MAX {
             return Err(self.wrong("no blob has so many pieces"));
@@ -231,12 +236,12 @@ impl Body {
     }
 
     fn tree(&mut self) -> Result<Frame, WireError> {
-        let channel = self.channel()?;
+        let digest = self.digest()?;
         let leaves = self.rest();
         if leaves.len() > TREE_BYTES_MAX || !leaves.len().is_multiple_of(HASH_BYTES) {
             return Err(self.wrong("its bytes are not hashes"));
         }
-        Ok(Frame::Tree { channel, leaves })
+        Ok(Frame::Tree { digest, leaves })
     }
 }
 
@@ -283,9 +288,11 @@ mod tests {
             (channel(), piece(), 0..1_000_000_u32, bytes(1..2000))
                 .prop_map(|(channel, piece, offset, bytes)| { Frame::Part { channel, piece, offset, bytes } }),
             (channel(), piece(), why).prop_map(|(channel, piece, why)| Frame::Refuse { channel, piece, why }),
-            channel().prop_map(|channel| Frame::TreeRequest { channel }),
-            (channel(), 0..40_usize)
-                .prop_map(|(channel, leaves)| Frame::Tree { channel, leaves: vec![7; leaves * HASH_BYTES].into() }),
+            any::<[u8; 4]>().prop_map(|seed| Frame::TreeRequest { digest: Digest::sha256_of(&seed) }),
+            (any::<[u8; 4]>(), 0..40_usize).prop_map(|(seed, leaves)| Frame::Tree {
+                digest: Digest::sha256_of(&seed),
+                leaves: vec![7; leaves * HASH_BYTES].into()
+            }),
             any::<u64>().prop_map(|nonce| Frame::Ping { nonce }),
             any::<u64>().prop_map(|nonce| Frame::Pong { nonce }),
         ]
@@ -348,8 +355,8 @@ mod tests {
             decoder.buffer().extend_from_slice(stream);
             decoder.next_frame().unwrap_err().to_string()
         };
-        assert_eq!(refused(&[0, 0, 0, 0]), "a frame of 0 bytes: from 1 to 2097216 are allowed");
-        assert_eq!(refused(&[0xff; 4]), "a frame of 4294967295 bytes: from 1 to 2097216 are allowed");
+        assert_eq!(refused(&[0, 0, 0, 0]), "a frame of 0 bytes: from 1 to 2097664 are allowed");
+        assert_eq!(refused(&[0xff; 4]), "a frame of 4294967295 bytes: from 1 to 2097664 are allowed");
         assert_eq!(refused(&[0, 1, 0, 0, 99]), "a frame of the unknown kind 99");
         // The body never comes: its kind says that it is too long.
         assert_eq!(refused(&[0, 1, 0, 0, kind::PING]), "a frame of kind 13 is wrong: it is too long");
@@ -363,7 +370,7 @@ mod tests {
             Frame::Open { channel: 1, digest: Digest::sha256_of(b""), pieces: PieceSet::full(PIECES_MAX) },
             Frame::Have { channel: 1, pieces: (0..u32::try_from(HAVE_PIECES_MAX).unwrap()).collect() },
             Frame::Part { channel: 1, piece: 2, offset: 3, bytes: vec![4; PART_BYTES_MAX].into() },
-            Frame::Tree { channel: CHANNELS_MAX - 1, leaves: vec![5; TREE_BYTES_MAX].into() },
+            Frame::Tree { digest: Digest::sha256_of(b""), leaves: vec![5; TREE_BYTES_MAX].into() },
         ];
         let mut decoder = Decoder::default();
         decoder.buffer().extend_from_slice(&written(&longest));

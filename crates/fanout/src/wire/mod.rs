@@ -31,7 +31,7 @@ pub const CHANNELS_MAX: u16 = 1024;
 /// Pieces that one `Have` may name.
 pub const HAVE_PIECES_MAX: usize = 4096;
 /// Bytes of what stands before the longest body.
-const HEAD_BYTES_MAX: usize = 64;
+const HEAD_BYTES_MAX: usize = 512;
 /// Bytes of a frame at most, without its length.
 pub const FRAME_BYTES_MAX: usize = TREE_BYTES_MAX + HEAD_BYTES_MAX;
 /// Bytes of the length before a frame.
@@ -129,13 +129,13 @@ pub enum Frame {
     },
     /// The sender wants the hashes of a blob's pieces.
     TreeRequest {
-        /// The blob.
-        channel: u16,
+        /// The blob, which the sender need not have opened.
+        digest: Digest,
     },
     /// The hashes of a blob's pieces; none when the sender does not have them.
     Tree {
         /// The blob.
-        channel: u16,
+        digest: Digest,
         /// One after the other.
         leaves: Bytes,
     },
@@ -215,9 +215,7 @@ impl Frame {
             }
             Frame::Open { channel, digest, pieces } => {
                 numbered(kind::OPEN, *channel);
-                let digest = digest.to_string();
-                out.put_u8(u8::try_from(digest.len()).unwrap_or(u8::MAX));
-                out.put_slice(digest.as_bytes());
+                put_digest(out, digest);
                 out.put_u32(pieces.pieces());
                 out.put_slice(&pieces.to_bytes());
             }
@@ -249,9 +247,13 @@ impl Frame {
                 out.put_u32(*piece);
                 out.put_u8(why.code());
             }
-            Frame::TreeRequest { channel } => numbered(kind::TREE_REQUEST, *channel),
-            Frame::Tree { channel, leaves } => {
-                numbered(kind::TREE, *channel);
+            Frame::TreeRequest { digest } => {
+                out.put_u8(kind::TREE_REQUEST);
+                put_digest(out, digest);
+            }
+            Frame::Tree { digest, leaves } => {
+                out.put_u8(kind::TREE);
+                put_digest(out, digest);
                 return leaves.clone();
             }
             Frame::Ping { nonce } => {
@@ -265,4 +267,10 @@ impl Frame {
         }
         Bytes::new()
     }
+}
+
+fn put_digest(out: &mut BytesMut, digest: &Digest) {
+    let digest = digest.to_string();
+    out.put_u8(u8::try_from(digest.len()).unwrap_or(u8::MAX));
+    out.put_slice(digest.as_bytes());
 }
