@@ -6,3 +6,4 @@
 //! runs in the agent and in the simulator.
 
 pub mod piece;
+pub mod store;
