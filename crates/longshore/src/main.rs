@@ -7,6 +7,7 @@ use clap::Parser;
 mod bar;
 mod commands;
 mod exit;
+mod foreign;
 mod hub;
 mod output;
 mod reach;

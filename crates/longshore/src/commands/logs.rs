@@ -4,8 +4,8 @@ use api::delivery::LogRequest;
 use api::{EnvName, Problem, ServiceAddress};
 use futures::StreamExt;
 
-use crate::output;
 use crate::reach::Global;
+use crate::{foreign, output};
 
 /// Show what services write, in an environment or in the workspace of this folder.
 ///
@@ -52,7 +52,7 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
             let text = serde_json::to_string(&line).unwrap_or_default();
             output::line(&text);
         } else {
-            output::line(&format!("{} {} | {}", line.host, line.service, line.text));
+            output::line(&format!("{} {} | {}", line.host, line.service, foreign::for_stdout(&line.text)));
         }
     }
     Ok(())

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use ::workspace::logs::{self, Line};
 
 use super::Place;
-use crate::output;
 use crate::reach::Global;
+use crate::{foreign, output};
 
 /// Shows what the services of the current folder's workspace write.
 pub(in crate::commands) async fn run(
@@ -39,7 +39,7 @@ pub(in crate::commands) async fn run(
 /// A line as people read it; the number only where a service has several containers.
 pub(super) fn text(line: &Line) -> String {
     match line.slot {
-        1 => format!("{} | {}", line.service, line.line.text),
-        slot => format!("{}-{slot} | {}", line.service, line.line.text),
+        1 => format!("{} | {}", line.service, foreign::for_stdout(&line.line.text)),
+        slot => format!("{}-{slot} | {}", line.service, foreign::for_stdout(&line.line.text)),
     }
 }

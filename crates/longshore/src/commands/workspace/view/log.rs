@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::text;
+use crate::foreign;
 
 /// Lines that are kept.
 pub(super) const LINES_MAX: usize = 5000;
@@ -90,7 +91,7 @@ pub(super) struct Look<'a> {
 impl Log {
     /// Takes in a line, as it was written.
     pub(super) fn push(&mut self, writer: Writer, text: &str) {
-        self.entries.push_back(Entry { number: self.next, writer, text: text::clean(text) });
+        self.entries.push_back(Entry { number: self.next, writer, text: foreign::clean(text) });
         self.next += 1;
         if self.entries.len() > LINES_MAX + LINES_OVER_MAX {
             self.trim();

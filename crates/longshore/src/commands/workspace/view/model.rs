@@ -11,7 +11,7 @@ use super::draw::{self, Size};
 use super::keys::Key;
 use super::log::{Entry, Log, Look, Window, Writer};
 use super::rows::{Service, Snapshot, State};
-use super::text;
+use crate::foreign;
 
 /// Characters of a filter.
 const FILTER_CHARS_MAX: usize = 100;
@@ -157,7 +157,7 @@ impl View {
                 self.failures.insert(service.clone(), why.clone());
             }
             Told::Engine { up: true, .. } => self.engine_away = None,
-            Told::Engine { up: false, why } => self.engine_away = Some(text::clean(why)),
+            Told::Engine { up: false, why } => self.engine_away = Some(foreign::clean(why)),
             Told::Note(_)
             | Told::BuildLog { .. }
             | Told::Synced { .. }
@@ -185,7 +185,7 @@ impl View {
 
     /// Says something about what was asked for.
     pub(super) fn notes(&mut self, said: &str, is_bad: bool) {
-        self.notice = Some(Notice { text: text::clean(said.lines().next().unwrap_or_default()), is_bad });
+        self.notice = Some(Notice { text: foreign::clean(said.lines().next().unwrap_or_default()), is_bad });
         if is_bad {
             said.lines().for_each(|line| self.log.push(Writer::Longshore, line));
         }
@@ -306,7 +306,7 @@ impl View {
             Key::Backspace => drop(self.filter.pop()),
             Key::Ctrl('u') => self.filter.clear(),
             Key::Char(char) if self.filter.chars().count() < FILTER_CHARS_MAX => {
-                self.filter.push_str(&text::clean(char.encode_utf8(&mut [0; 4])));
+                self.filter.push_str(&foreign::clean(char.encode_utf8(&mut [0; 4])));
             }
             _ => {}
         }
