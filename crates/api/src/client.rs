@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::access::{HostToken, HostTokenRequest};
+use crate::access::{HostRevoked, HostToken, HostTokenRequest};
 use crate::delivery::{
     Environment, EnvironmentChange, EnvironmentReleases, Host, Instance, LogLine, LogRequest, Overview, Plan,
     PromoteRequest, Release, ReleaseFilter, RollbackRequest, ServiceDifference, Why,
@@ -18,7 +18,7 @@ use crate::registry::Going;
 use base::guard::TokenFile;
 use oci::RepositoryName;
 
-use crate::{AppName, EnvName, Page, Problem, Result, ServiceAddress, lines};
+use crate::{AppName, EnvName, HostName, Page, Problem, Result, ServiceAddress, lines};
 
 /// How long the hub may take to answer anything but a stream.
 const ANSWER_SECONDS_MAX: u64 = 60;
@@ -198,6 +198,11 @@ impl HubClient {
     /// A one-time token for a host.
     pub async fn host_token_create(&self, request: &HostTokenRequest) -> Result<HostToken> {
         self.post("host-tokens", request).await
+    }
+
+    /// Revokes all certificates of a host.
+    pub async fn host_revoke(&self, host: &HostName) -> Result<HostRevoked> {
+        self.post(&format!("hosts/{}/revoke", segment(host.as_str())), &()).await
     }
 
     /// What runs in an environment.

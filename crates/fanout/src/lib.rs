@@ -5,5 +5,8 @@
 //! before its own digest has; what decides is pure: messages and the clock go in, messages come out, so that the same code
 //! runs in the agent and in the simulator.
 
+pub mod core;
+pub mod grant;
+pub mod local;
 pub mod piece;
 pub mod store;

@@ -119,7 +119,7 @@ async fn a_machine_enrols_speaks_renews_and_is_out_at_once_when_revoked() {
     let mut renewed = connect(hub.address, config, HUB_SERVER_NAME).await.unwrap();
     assert_eq!(call(&mut renewed, "GET", "/who", "").await, (200, "web_1".to_owned()));
 
-    hub.service.host_revoke(&host("web_1"), Micros::now()).await.unwrap();
+    hub.service.revoke(&host("web_1"), Micros::now()).await.unwrap();
     // Open connections do not help.
     for connection in [&mut agent, &mut renewed] {
         for (method, path) in [("GET", "/who"), ("POST", "/agent/v1/renew")] {

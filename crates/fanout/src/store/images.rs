@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::time::SystemTime;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use api::fanout::SignedGrant;
 use oci::{Digest, Document, MANIFEST_BYTES_MAX, RepositoryName, Tag};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::blob::locked;
 use super::folders::{Kind, replace};
@@ -23,25 +22,6 @@ const RECORD_BYTES_MAX: u64 = 64 << 20;
 /// The longest files of pins and tags, in bytes.
 const LIST_BYTES_MAX: u64 = 32 << 20;
 
-/// Bytes with a signature over them, as they came.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignedBytes {
-    /// What is signed.
-    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
-    pub payload: Vec<u8>,
-    /// The signature.
-    #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
-    pub signature: Vec<u8>,
-}
-
-fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(bytes))
-}
-
-fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    STANDARD.decode(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-}
-
 /// What is kept of an image or an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
@@ -53,8 +33,8 @@ pub struct ImageRecord {
     pub media_type: String,
     /// The manifest, byte for byte.
     pub manifest: String,
-    /// The hub's leave to have it, with the roots of its trees.
-    pub grant: Option<SignedBytes>,
+    /// The right to exchange its blobs, with the roots of their trees.
+    pub grant: Option<SignedGrant>,
 }
 
 impl ImageRecord {
@@ -153,13 +133,16 @@ impl Shelf {
 }
 
 impl Inner {
-    pub(super) fn image_keep(&self, record: &ImageRecord) -> Result<(), StoreError> {
+    pub(super) fn image_keep(&self, mut record: ImageRecord) -> Result<(), StoreError> {
         record.blobs()?;
-        let text = serde_json::to_vec(record)
+        if record.grant.is_none() {
+            record.grant = self.image_read(&record.digest)?.and_then(|before| before.grant);
+        }
+        let text = serde_json::to_vec(&record)
             .map_err(|error| StoreError::Manifest { digest: record.digest, why: error.to_string() })?;
         replace(&self.folders.file(Kind::Image, &record.digest), &text)?;
         let mut shelf = locked(&self.shelf);
-        shelf.image_add(record, self.next_use())?;
+        shelf.image_add(&record, self.next_use())?;
         let oldest = shelf.images.iter().filter(|(digest, _image)| !shelf.pinned.contains(digest));
         let oldest = oldest.min_by_key(|(_digest, image)| image.used).map(|(digest, _image)| *digest);
         if let Some(oldest) = oldest.filter(|_| shelf.images.len() > IMAGES_MAX) {
@@ -187,6 +170,17 @@ impl Inner {
         let text = text.map_err(|error| StoreError::io("read", &path)(std::io::Error::other(error)))?;
         let record = text.and_then(|text| serde_json::from_slice::<ImageRecord>(&text).ok());
         Ok(record.filter(|record| record.digest == *digest))
+    }
+
+    /// The image that has a blob and was used last, and how long it says that the blob is, in bytes.
+    pub(super) fn image_with(&self, blob: &Digest, repository: Option<&RepositoryName>) -> Option<(Digest, u64)> {
+        let shelf = locked(&self.shelf);
+        let images = shelf.images.iter().filter(|(_, image)| repository.is_none_or(|name| image.repository == *name));
+        let found = images.filter_map(|(digest, image)| {
+            let place = image.blobs.binary_search_by_key(blob, |(digest, _length)| *digest).ok()?;
+            Some((image.used, *digest, image.blobs.get(place)?.1))
+        });
+        found.max_by_key(|(used, _, _)| *used).map(|(_, digest, length)| (digest, length))
     }
 
     pub(super) fn images(&self) -> Vec<ImageHeld> {

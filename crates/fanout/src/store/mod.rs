@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use self::blob::{At, Blob};
 pub use self::error::StoreError;
 pub use self::fill::{Fill, FillBegun};
-pub use self::images::{ImageHeld, ImageRecord, SignedBytes};
+pub use self::images::{ImageHeld, ImageRecord};
 pub use self::read::{BlobRead, HELD_BACK_BYTES, STALL_SECONDS_MAX};
 use self::shelf::Inner;
 use crate::piece::{PieceSet, PieceTree};
@@ -287,12 +287,25 @@ impl Store {
         self.0.usage()
     }
 
-    /// Keeps what is known of an image, in place of what was kept before.
+    /// How long a blob is, in bytes: as it is here, or as a manifest says that is known.
+    pub fn length(&self, digest: &Digest) -> Option<u64> {
+        self.0
+            .find(digest)
+            .map(|blob| blob.length)
+            .or_else(|| self.0.image_with(digest, None).map(|(_, length)| length))
+    }
+
+    /// An image of the repository that has the blob, the one that was used last.
+    pub fn image_of(&self, blob: &Digest, repository: &RepositoryName) -> Option<Digest> {
+        self.0.image_with(blob, Some(repository)).map(|(image, _length)| image)
+    }
+
+    /// Keeps what is known of an image, in place of what was kept before; a grant stays until another comes.
     ///
     /// # Errors
     /// [`StoreError::Manifest`] when the manifest is not what its digest says; [`StoreError::NoSpace`].
     pub async fn image_keep(&self, record: ImageRecord) -> Result<(), StoreError> {
-        self.blocking(move |inner| inner.image_keep(&record)).await
+        self.blocking(move |inner| inner.image_keep(record)).await
     }
 
     /// What is known of an image or an index.

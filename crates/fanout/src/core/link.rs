@@ -1,0 +1,151 @@
+//! A connection with another host: what the other side has and wants, and what is on its way there.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Blob, Stripes};
+use crate::piece::PieceSet;
+
+/// Pieces that are handed to the driver at once for one connection: one is being written, and the next is ready.
+const UPLOADS_MAX: usize = 2;
+/// Requests that are taken from one host for one blob: so many times its pieces, and some.
+const REQUESTS_SHARE: u32 = 2;
+const REQUESTS_MORE: u32 = 64;
+
+/// A blob as the other side has it.
+#[derive(Debug)]
+pub(super) struct Remote {
+    /// What it says it has.
+    pub(super) has: PieceSet,
+    /// What it was sent from here, or gets elsewhere.
+    given: PieceSet,
+    /// What it wants as it comes.
+    pub(super) subscribed: Stripes,
+    /// What is wanted of it as it comes.
+    pub(super) asked: Stripes,
+    /// Requests of its that were taken.
+    requests: u32,
+    /// What is to be sent, in order.
+    queue: VecDeque<u32>,
+    /// Of these, or of what is being sent: what is not to be queued again.
+    queued: PieceSet,
+}
+
+impl Remote {
+    /// It says that it has a piece; gives whether that is new.
+    pub(super) fn announced(&mut self, piece: u32) -> bool {
+        self.has.insert(piece)
+    }
+
+    /// It did not send a piece that it said it has.
+    pub(super) fn denies(&mut self, piece: u32) {
+        self.has.remove(piece);
+    }
+}
+
+/// A connection.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// Blobs that the other side opened.
+    pub(super) remotes: BTreeMap<Blob, Remote>,
+    /// What came here and was not said there yet.
+    pub(super) unsaid: BTreeMap<Blob, Vec<u32>>,
+    /// Uploads in the driver's hands.
+    uploads: usize,
+    /// Requests to the other side that are under way.
+    pub(super) requests: usize,
+    /// Where the next upload is looked for first.
+    turn: Blob,
+}
+
+impl Link {
+    /// The other side opened a blob.
+    pub(super) fn open(&mut self, blob: Blob, has: PieceSet) {
+        let none = PieceSet::empty(has.pieces());
+        let remote = Remote {
+            has,
+            given: none.clone(),
+            subscribed: Stripes::default(),
+            asked: Stripes::default(),
+            requests: 0,
+            queue: VecDeque::new(),
+            queued: none,
+        };
+        self.remotes.insert(blob, remote);
+    }
+
+    /// Queues a piece that the other side asked for, before those that it only subscribed to; false where it asks for too
+    /// much.
+    pub(super) fn request(&mut self, blob: Blob, piece: u32) -> bool {
+        let Some(remote) = self.remotes.get_mut(&blob) else { return false };
+        if remote.requests >= remote.has.pieces() * REQUESTS_SHARE + REQUESTS_MORE {
+            return false;
+        }
+        remote.requests += 1;
+        // Whoever asks lacks it, whatever was said before.
+        remote.given.remove(piece);
+        if remote.queued.insert(piece) {
+            remote.queue.push_front(piece);
+        }
+        true
+    }
+
+    /// Queues a piece that the other side subscribed to, if it lacks it.
+    pub(super) fn push(&mut self, blob: Blob, piece: u32) {
+        let Some(remote) = self.remotes.get_mut(&blob) else { return };
+        if !remote.has.contains(piece) && !remote.given.contains(piece) && remote.queued.insert(piece) {
+            remote.queue.push_back(piece);
+        }
+    }
+
+    /// The other side gets a piece elsewhere.
+    pub(super) fn cancelled(&mut self, blob: Blob, piece: u32) {
+        let Some(remote) = self.remotes.get_mut(&blob) else { return };
+        remote.given.insert(piece);
+    }
+
+    /// What of a stripe still waits is not sent.
+    pub(super) fn unsubscribe(&mut self, blob: Blob, is_of: impl Fn(u32) -> bool) {
+        let Some(remote) = self.remotes.get_mut(&blob) else { return };
+        let Remote { queue, queued, .. } = remote;
+        queue.retain(|piece| {
+            let stays = !is_of(*piece);
+            if !stays {
+                queued.remove(*piece);
+            }
+            stays
+        });
+    }
+
+    /// The next piece to be handed to the driver: blobs take turns.
+    pub(super) fn next_upload(&mut self) -> Option<(Blob, u32)> {
+        if self.uploads >= UPLOADS_MAX {
+            return None;
+        }
+        let turn = self.turn;
+        let order = self.remotes.range(turn..).chain(self.remotes.range(..turn)).map(|(blob, _)| *blob);
+        let order: Vec<Blob> =
+            order.filter(|blob| self.remotes.get(blob).is_some_and(|it| !it.queue.is_empty())).collect();
+        for blob in order {
+            let Some(remote) = self.remotes.get_mut(&blob) else { continue };
+            while let Some(piece) = remote.queue.pop_front() {
+                if remote.given.contains(piece) {
+                    remote.queued.remove(piece);
+                    continue;
+                }
+                self.uploads += 1;
+                self.turn = Blob(blob.0.wrapping_add(1));
+                return Some((blob, piece));
+            }
+        }
+        None
+    }
+
+    /// An upload has ended: the other side will have the piece.
+    pub(super) fn sent(&mut self, blob: Blob, piece: u32) {
+        self.uploads = self.uploads.saturating_sub(1);
+        if let Some(remote) = self.remotes.get_mut(&blob) {
+            remote.queued.remove(piece);
+            remote.given.insert(piece);
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The hub's plan of who sends what to whom: for each image a tree a stripe, and neighbours.
+//!
+//! Trees change as little as they can: a host that leaves is replaced by the one that was planted last, and one that comes is
+//! planted at the end. A region with an edge has trees of its own, whose roots have the edge as their parent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Now;
+
+mod forest;
+
+use forest::Forest;
+pub use forest::{Parents, Source};
+
+/// A host that was not heard of for so long is gone.
+const SILENT_MAX: Duration = Duration::from_secs(15);
+/// How long changes are collected before trees change.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Hosts that must complain of a host before it is an inner node no more.
+const COMPLAINTS_MIN: usize = 2;
+/// How long a complaint counts.
+const COMPLAINT_LIFE: Duration = Duration::from_secs(600);
+/// Images that a host may stand in.
+const IMAGES_PER_HOST_MAX: usize = 256;
+
+/// Where a host is. Empty text is a place, too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Zone {
+    /// Places with a long line between them.
+    pub region: String,
+    /// Hosts beside one another.
+    pub rack: String,
+}
+
+/// What does not change.
+#[derive(Debug, Clone)]
+pub struct TrackerConfig {
+    /// Hosts at most.
+    pub hosts_max: usize,
+    /// Where chance begins.
+    pub seed: u64,
+}
+
+impl Default for TrackerConfig {
+    fn default() -> Self {
+        Self { hosts_max: 20_000, seed: 0 }
+    }
+}
+
+/// How an image stands on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageStanding<I> {
+    /// The image.
+    pub image: I,
+    /// Whether all of it is there.
+    pub is_complete: bool,
+}
+
+/// What a host says of itself, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostStanding<H, I> {
+    /// Where it is.
+    pub zone: Zone,
+    /// Whether it serves its region.
+    pub is_edge: bool,
+    /// Whether it gives away too slowly to be an inner node.
+    pub is_slow: bool,
+    /// What it wants or has.
+    pub images: Vec<ImageStanding<I>>,
+    /// Hosts that sent it wrong pieces, or none that they promised.
+    pub complaints: Vec<H>,
+}
+
+/// Whom a host deals with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPlan<H, I> {
+    /// Rises when the plan changes.
+    pub number: u64,
+    /// Hosts to be connected with.
+    pub neighbours: Vec<H>,
+    /// For each image that it wants, the parents stripe by stripe.
+    pub trees: Vec<(I, Parents<H>)>,
+}
+
+#[derive(Debug)]
+struct Host<H, I> {
+    standing: HostStanding<H, I>,
+    heard: Now,
+    plan: HostPlan<H, I>,
+}
+
+/// A swarm: an image in a region that has an edge, or in all others.
+type Key<I> = (I, Option<String>);
+
+/// The tracker. `H` names hosts, `I` images.
+#[derive(Debug)]
+pub struct Tracker<H: Ord, I: Ord> {
+    config: TrackerConfig,
+    hosts: BTreeMap<H, Host<H, I>>,
+    swarms: BTreeMap<Key<I>, Forest<H>>,
+    /// Regions that have an edge.
+    edges: BTreeSet<String>,
+    /// Who complains of whom, and when last.
+    complaints: BTreeMap<H, BTreeMap<H, Now>>,
+    dirty: BTreeSet<Key<I>>,
+    /// When what changed is to be planned.
+    due: Option<Now>,
+    number: u64,
+}
+
+impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
+    /// A tracker that knows of nobody. Its plans are numbered from `number` on: a time, so that those of a tracker that was
+    /// started again are later.
+    pub fn new(config: TrackerConfig, number: u64) -> Self {
+        Self {
+            config,
+            hosts: BTreeMap::new(),
+            swarms: BTreeMap::new(),
+            edges: BTreeSet::new(),
+            complaints: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            due: None,
+            number,
+        }
+    }
+
+    /// A host says how it stands; false where there are too many hosts.
+    pub fn announce(&mut self, now: Now, host: H, mut standing: HostStanding<H, I>) -> bool {
+        if self.hosts.len() >= self.config.hosts_max && !self.hosts.contains_key(&host) {
+            return false;
+        }
+        standing.images.truncate(IMAGES_PER_HOST_MAX);
+        for blamed in std::mem::take(&mut standing.complaints) {
+            // Nobody is heard on himself, and nobody who is not here is spoken of.
+            if blamed != host && self.hosts.contains_key(&blamed) {
+                self.complaints.entry(blamed).or_default().insert(host.clone(), now);
+            }
+        }
+        if let Some(known) = self.hosts.get_mut(&host)
+            && known.standing == standing
+        {
+            known.heard = now;
+            return true;
+        }
+        let plan = HostPlan { number: self.number, neighbours: Vec::new(), trees: Vec::new() };
+        let (had, plan) = self.hosts.remove(&host).map_or((None, plan), |known| (Some(known.standing), known.plan));
+        let mut touched: Vec<Key<I>> = had.iter().flat_map(|had| self.keys(had)).collect();
+        let is_edges = standing.is_edge || had.is_some_and(|had| had.is_edge);
+        self.hosts.insert(host, Host { standing: standing.clone(), heard: now, plan });
+        self.edges_changed(now, is_edges);
+        touched.extend(self.keys(&standing));
+        self.touch(now, touched);
+        true
+    }
+
+    /// A host is gone.
+    pub fn forget(&mut self, now: Now, host: &H) {
+        if let Some(gone) = self.hosts.remove(host) {
+            let keys: Vec<Key<I>> = self.keys(&gone.standing).collect();
+            self.touch(now, keys);
+            self.edges_changed(now, gone.standing.is_edge);
+        }
+        self.complaints.remove(host);
+    }
+
+    /// An edge that comes or goes takes its region along.
+    fn edges_changed(&mut self, now: Now, is_one: bool) {
+        if !is_one {
+            return;
+        }
+        let edges = self.hosts.values().filter(|host| host.standing.is_edge);
+        let edges: BTreeSet<String> = edges.map(|host| host.standing.zone.region.clone()).collect();
+        let all = |it: &Self| it.hosts.values().flat_map(|host| it.keys(&host.standing)).collect::<Vec<_>>();
+        let before = all(self);
+        self.edges = edges;
+        let after = all(self);
+        self.touch(now, before.into_iter().chain(after));
+    }
+
+    /// Takes time in: plans what changed. Gives the hosts whose plan is another now.
+    pub fn settle(&mut self, now: Now) -> Vec<H> {
+        let silent = |host: &Host<H, I>| now >= host.heard + SILENT_MAX;
+        let gone: Vec<H> = self.hosts.iter().filter(|(_, host)| silent(host)).map(|(name, _)| name.clone()).collect();
+        for host in &gone {
+            self.forget(now, host);
+        }
+        for blamed in self.complaints.values_mut() {
+            blamed.retain(|_, at| now < *at + COMPLAINT_LIFE);
+        }
+        if self.due.is_none_or(|due| now < due) {
+            return Vec::new();
+        }
+        self.due = None;
+        let mut touched = BTreeSet::new();
+        for key in std::mem::take(&mut self.dirty) {
+            touched.extend(self.plant(&key));
+        }
+        self.number += 1;
+        let mut changed = Vec::new();
+        for name in touched {
+            let Some(host) = self.hosts.get(&name) else { continue };
+            let (neighbours, trees) = self.plan_of(&name, &host.standing);
+            let number = self.number;
+            if let Some(host) = self.hosts.get_mut(&name)
+                && (host.plan.neighbours != neighbours || host.plan.trees != trees)
+            {
+                host.plan = HostPlan { number, neighbours, trees };
+                changed.push(name);
+            }
+        }
+        changed
+    }
+
+    /// When [`Tracker::settle`] is due.
+    pub fn next_timer(&self) -> Option<Now> {
+        let silent = self.hosts.values().map(|host| host.heard + SILENT_MAX).min();
+        self.due.into_iter().chain(silent).min()
+    }
+
+    /// A host's plan as it was settled last.
+    pub fn plan(&self, host: &H) -> Option<&HostPlan<H, I>> {
+        self.hosts.get(host).map(|host| &host.plan)
+    }
+
+    /// Hosts that are heard of.
+    pub fn hosts(&self) -> impl Iterator<Item = (&H, &HostStanding<H, I>)> {
+        self.hosts.iter().map(|(name, host)| (name, &host.standing))
+    }
+
+    fn touch(&mut self, now: Now, keys: impl IntoIterator<Item = Key<I>>) {
+        self.dirty.extend(keys);
+        self.due.get_or_insert(now + SETTLE);
+    }
+
+    /// The swarms that a host stands in: an edge in that of the others as well as in its region's.
+    fn keys(&self, standing: &HostStanding<H, I>) -> impl Iterator<Item = Key<I>> {
+        let region =
+            Some(standing.zone.region.clone()).filter(|region| standing.is_edge || self.edges.contains(region));
+        let outer = (standing.is_edge || region.is_none()).then_some(None);
+        let inner = region.map(Some);
+        let images: Vec<I> = standing.images.iter().map(|it| it.image.clone()).collect();
+        images.into_iter().flat_map(move |image| {
+            outer.clone().into_iter().chain(inner.clone()).map(move |region| (image.clone(), region))
+        })
+    }
+
+    fn is_blamed(&self, host: &H) -> bool {
+        self.complaints.get(host).is_some_and(|by| by.len() >= COMPLAINTS_MIN)
+    }
+
+    /// Plants a swarm's trees anew, changing what must change; gives who stands in it.
+    fn plant(&mut self, key: &Key<I>) -> Vec<H> {
+        let (image, region) = key;
+        let mut wanted = Vec::new();
+        let mut sources = Vec::new();
+        for (name, host) in &self.hosts {
+            let standing = &host.standing;
+            let Some(stand) = standing.images.iter().find(|it| it.image == *image) else { continue };
+            if !self.keys(standing).any(|its| its == *key) {
+                continue;
+            }
+            let is_inner = !standing.is_slow && !self.is_blamed(name);
+            let feeds = stand.is_complete || (standing.is_edge && region.is_some());
+            if !feeds {
+                wanted.push(forest::Member { host: name.clone(), rack: standing.zone.rack.clone(), is_inner });
+            } else if is_inner {
+                sources.push(name.clone());
+            }
+        }
+        let mut members: Vec<H> = wanted.iter().map(|member| member.host.clone()).collect();
+        members.extend(sources.iter().cloned());
+        let seed = self.config.seed;
+        if wanted.is_empty() {
+            self.swarms.remove(key);
+        } else {
+            self.swarms.entry(key.clone()).or_insert_with(|| Forest::new(seed)).plant(wanted, sources);
+        }
+        members
+    }
+
+    fn plan_of(&self, name: &H, standing: &HostStanding<H, I>) -> (Vec<H>, Vec<(I, Parents<H>)>) {
+        let (mut neighbours, mut trees) = (BTreeSet::new(), Vec::new());
+        for key in self.keys(standing) {
+            let Some(forest) = self.swarms.get(&key) else { continue };
+            neighbours.extend(forest.neighbours(name));
+            if let Some(parents) = forest.parents(name) {
+                trees.push((key.0, parents));
+            }
+        }
+        neighbours.remove(name);
+        (neighbours.into_iter().collect(), trees)
+    }
+}
