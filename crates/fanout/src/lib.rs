@@ -7,6 +7,8 @@
 
 pub mod core;
 pub mod grant;
+pub mod local;
 pub mod peers;
 pub mod piece;
+pub mod store;
 pub mod wire;

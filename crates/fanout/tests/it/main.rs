@@ -1,4 +1,4 @@
-//! Tests of the crate from outside: agents with real sockets, TLS and rates.
+//! Tests of the crate from outside: pieces on a real disk, and agents with real sockets, TLS and rates.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,4 +8,10 @@
 
 mod attacks;
 mod exchange;
+mod local_registry;
 mod raw;
+mod sample;
+mod store_full_disk;
+mod store_kill;
+mod store_model;
+mod store_reads;
