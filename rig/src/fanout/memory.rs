@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fanout::peers::{Pieces, Written};
+use fanout::peers::{Pieces, Who, Written};
 use fanout::piece::{Layout, LayoutError, PieceSet, PieceTree, Root, TreeBuilder};
 use oci::Digest;
 
@@ -90,7 +90,7 @@ impl Pieces for Memory {
         }
     }
 
-    async fn write(&self, digest: Digest, piece: u32, bytes: Bytes) -> io::Result<Written> {
+    async fn write(&self, digest: Digest, piece: u32, bytes: Bytes, _: &Who) -> io::Result<Written> {
         if digest != self.blob.digest || !self.blob.tree.verifies(piece, &bytes) {
             return Ok(Written::Wrong);
         }

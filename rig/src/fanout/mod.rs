@@ -4,6 +4,7 @@
 pub mod authority;
 pub mod memory;
 
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
@@ -111,6 +112,7 @@ pub struct Fleet {
     pub hub: Agent,
     /// The hosts.
     pub agents: Vec<Agent>,
+    addresses: HashMap<HostName, SocketAddr>,
 }
 
 /// The digest by which the rig's image is known.
@@ -151,12 +153,13 @@ impl Fleet {
             let identity = authority.host(&host)?;
             agents.push(agent(host, config, &identity, memory(have, gives)).await?);
         }
-        Ok(Self { authority, blob, hub, agents })
+        let addresses = agents.iter().map(|agent| (agent.host.clone(), agent.address)).collect();
+        Ok(Self { authority, blob, hub, agents, addresses })
     }
 
     /// Where a host is reached.
     fn address(&self, host: &HostName) -> Option<SocketAddr> {
-        self.agents.iter().find(|agent| agent.host == *host).map(|agent| agent.address)
+        self.addresses.get(host).copied()
     }
 
     /// What a grant of the image lists.
@@ -178,21 +181,58 @@ impl Fleet {
         agent.peers.blob(self.blob.digest, tree.root(), tree.layout(), agent.memory.have()).await;
         Ok(())
     }
+}
 
-    /// Gives hosts what the tracker plans.
-    pub async fn plan(&self, tracker: &Tracker<HostName, Digest>, hosts: &[HostName]) {
-        for agent in self.agents.iter().filter(|agent| hosts.contains(&agent.host)) {
-            let Some(plan) = tracker.plan(&agent.host) else { continue };
+/// The hub's tracker, as hosts hear of it.
+pub struct Tracking {
+    tracker: Tracker<HostName, Digest>,
+    begun: Instant,
+}
+
+impl Tracking {
+    /// A tracker that knows of nobody.
+    pub fn new(seed: u64) -> Self {
+        let config = TrackerConfig { seed, ..TrackerConfig::default() };
+        Self { tracker: Tracker::new(config, 1), begun: Instant::now() }
+    }
+
+    /// All hosts announce themselves, and those whose plan has changed are told.
+    pub async fn round(&mut self, fleet: &Fleet) {
+        for agent in &fleet.agents {
+            self.tracker.announce(self.begun.elapsed(), agent.host.clone(), standing(agent).await);
+        }
+        let hosts: BTreeSet<HostName> = self.tracker.settle(self.begun.elapsed()).into_iter().collect();
+        for agent in fleet.agents.iter().filter(|agent| hosts.contains(&agent.host)) {
+            let Some(plan) = self.tracker.plan(&agent.host) else { continue };
             let parents = plan.trees.iter().flat_map(|(_, parents)| parents.iter().flatten());
             let parents = parents.filter_map(|source| match source {
                 Source::Host(host) => Some(host),
                 Source::Hub => None,
             });
             let hosts = plan.neighbours.iter().chain(parents);
-            let neighbours = hosts.filter_map(|host| Some((host.clone(), self.address(host)?))).collect();
-            let (hub, parents) = (Some(self.hub.address), plan.trees.clone());
+            let neighbours = hosts.filter_map(|host| Some((host.clone(), fleet.address(host)?))).collect();
+            let (hub, parents) = (Some(fleet.hub.address), plan.trees.clone());
             agent.peers.plan(Plan { neighbours, hub, parents }).await;
         }
+    }
+
+    /// Plans for hosts that want the image and have not begun, and waits until every one is connected with its neighbours.
+    ///
+    /// # Errors
+    /// The connections do not come to stand in time.
+    pub async fn warm(&mut self, fleet: &Fleet) -> Result<()> {
+        self.round(fleet).await;
+        // Changes are collected for a moment before they are planned.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.round(fleet).await;
+        for agent in &fleet.agents {
+            let wanted = self.tracker.plan(&agent.host).map_or(0, |plan| plan.neighbours.len());
+            crate::until("connections of a host", Duration::from_secs(CONNECTED_SECONDS_MAX), || async {
+                (agent.peers.status().await.connected.len() >= wanted).then_some(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 }
 
@@ -231,13 +271,8 @@ async fn standing(agent: &Agent) -> HostStanding<HostName, Digest> {
 /// The rig cannot be made, or connections do not come to stand. Hosts that do not complete are no error.
 pub async fn run(settings: &Settings) -> Result<Outcome> {
     let mut fleet = Fleet::start(settings).await?;
-    let mut tracker = Tracker::new(TrackerConfig { seed: settings.seed, ..TrackerConfig::default() }, 1);
-    let begun = Instant::now();
-    announce(&fleet, &mut tracker, begun).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let hosts = tracker.settle(begun.elapsed());
-    fleet.plan(&tracker, &hosts).await;
-    connected(&fleet, &tracker).await?;
+    let mut tracking = Tracking::new(settings.seed);
+    tracking.warm(&fleet).await?;
 
     let started = Instant::now();
     for agent in &fleet.agents {
@@ -263,31 +298,11 @@ pub async fn run(settings: &Settings) -> Result<Outcome> {
             _ = &mut wait => break,
             () = tokio::time::sleep_until(started + settings.limit) => break,
             () = tokio::time::sleep(Duration::from_millis(ANNOUNCE_MILLIS)) => {
-                announce(&fleet, &mut tracker, begun).await;
-                let hosts = tracker.settle(begun.elapsed());
-                fleet.plan(&tracker, &hosts).await;
+                tracking.round(&fleet).await;
             }
         }
     }
     Ok(finish(fleet, &ends, settings).await)
-}
-
-async fn announce(fleet: &Fleet, tracker: &mut Tracker<HostName, Digest>, begun: Instant) {
-    for agent in &fleet.agents {
-        tracker.announce(begun.elapsed(), agent.host.clone(), standing(agent).await);
-    }
-}
-
-/// Waits until every host is connected with its neighbours.
-async fn connected(fleet: &Fleet, tracker: &Tracker<HostName, Digest>) -> Result<()> {
-    for agent in &fleet.agents {
-        let wanted = tracker.plan(&agent.host).map_or(0, |plan| plan.neighbours.len());
-        crate::until("connections of a host", Duration::from_secs(CONNECTED_SECONDS_MAX), || async {
-            (agent.peers.status().await.connected.len() >= wanted).then_some(())
-        })
-        .await?;
-    }
-    Ok(())
 }
 
 async fn finish(fleet: Fleet, ends: &[Arc<OnceLock<Duration>>], settings: &Settings) -> Outcome {

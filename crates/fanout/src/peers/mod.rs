@@ -22,6 +22,7 @@ mod other;
 mod outputs;
 mod reader;
 mod rights;
+mod stored;
 mod writer;
 
 use std::fmt;
@@ -121,7 +122,7 @@ pub trait Pieces: Send + Sync + 'static {
     async fn read(&self, digest: Digest, piece: u32) -> std::io::Result<Bytes>;
 
     /// Keeps a piece, if the tree says that it is that piece.
-    async fn write(&self, digest: Digest, piece: u32, bytes: Bytes) -> std::io::Result<Written>;
+    async fn write(&self, digest: Digest, piece: u32, bytes: Bytes, from: &Who) -> std::io::Result<Written>;
 
     /// The hashes of a blob's pieces, one after the other.
     async fn tree(&self, digest: Digest) -> std::io::Result<Bytes>;

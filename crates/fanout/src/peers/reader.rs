@@ -220,7 +220,7 @@ impl Reader {
         let (shared, link) = (Arc::clone(&self.shared), Arc::clone(&self.link));
         self.writing = Some(tokio::spawn(async move {
             let length = bytes.len() as u64;
-            let written = shared.pieces.write(digest, piece, bytes).await;
+            let written = shared.pieces.write(digest, piece, bytes, &link.who).await;
             drop(room);
             let _ = shared.events.send(Event::Arrived { link, digest, piece, bytes: length, written }).await;
         }));
