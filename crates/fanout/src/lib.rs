@@ -10,5 +10,6 @@ pub mod grant;
 pub mod local;
 pub mod peers;
 pub mod piece;
+pub mod simulation;
 pub mod store;
 pub mod wire;
