@@ -7,4 +7,5 @@
 
 pub mod core;
 pub mod grant;
+pub mod hub;
 pub mod piece;
