@@ -7,6 +7,7 @@
 
 pub mod core;
 pub mod grant;
+pub mod hub;
 pub mod local;
 pub mod peers;
 pub mod piece;
