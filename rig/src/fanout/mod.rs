@@ -192,8 +192,8 @@ pub struct Tracking {
 impl Tracking {
     /// A tracker that knows of nobody.
     pub fn new(seed: u64) -> Self {
-        let config = TrackerConfig { seed, ..TrackerConfig::default() };
-        Self { tracker: Tracker::new(config, 1), begun: Instant::now() }
+        let config = TrackerConfig { seed, warm_up: Duration::ZERO, ..TrackerConfig::default() };
+        Self { tracker: Tracker::new(config, Duration::ZERO, 1), begun: Instant::now() }
     }
 
     /// All hosts announce themselves, and those whose plan has changed are told.

@@ -70,7 +70,7 @@ impl Tracking {
     pub(super) fn new(seed: u64) -> Self {
         let state = State {
             board: Board::default(),
-            tracker: Tracker::new(TrackerConfig { seed, ..TrackerConfig::default() }, 0),
+            tracker: Tracker::new(TrackerConfig { seed, ..TrackerConfig::default() }, Duration::ZERO, 0),
             is_tracker: false,
             outlook: Outlook::default(),
             repositories: BTreeMap::new(),

@@ -168,6 +168,8 @@ pub struct Plan {
 pub enum Happened {
     /// All pieces of a blob are there.
     Complete(Digest),
+    /// [`PeersStatus::complaints`] has grown: the tracker is to hear of it soon.
+    Complaints,
     /// Nobody sends what is missing of a blob: it is to be fetched from the hub's registry.
     Starving(Digest),
 }

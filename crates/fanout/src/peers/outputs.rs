@@ -32,6 +32,8 @@ impl Driver {
             Output::Send { node, message } => self.send(node, message),
             Output::Upload { node, blob, piece } => self.upload(node, blob, piece),
             Output::Complete { blob } => self.happened(blob, Happened::Complete),
+            // Nobody listens any more while the process stops.
+            Output::Complaints => _ = self.happened.send(Happened::Complaints),
             Output::Starving { blob } => self.happened(blob, Happened::Starving),
         }
     }
