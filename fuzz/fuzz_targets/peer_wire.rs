@@ -4,7 +4,7 @@
 #[allow(dead_code, unused_imports, reason = "agents use more of it")]
 #[path = "../../crates/fanout/src/piece/mod.rs"]
 mod piece;
-#[allow(dead_code, reason = "agents use more of it")]
+#[allow(dead_code, unused_imports, reason = "agents use more of it")]
 #[path = "../../crates/fanout/src/wire/mod.rs"]
 mod wire;
 

@@ -1,10 +1,9 @@
 //! The one task that owns the core: it is told what happens on connections, on disk and by the clock, and does what it says.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
-use api::HostName;
 use bytes::Bytes;
 use oci::Digest;
 use tokio::sync::{mpsc, oneshot};
@@ -13,8 +12,8 @@ use tokio::time::Instant;
 use super::link::Link;
 use super::other::Other;
 use super::{AGENT_LINKS_MAX, Command, Happened, ORIGIN_LINKS_MAX, PeersStatus, Plan, Role, Shared, Who, Written};
-use crate::core::{Blob, Config, Input, Message, Node, Now, Peer, STRIPES, Source, Stripes};
-use crate::grant::{self, Grant};
+use crate::core::{Blob, Config, Input, Node, Now, Peer, Stripes};
+use crate::grant::Grant;
 use crate::piece::{Layout, PieceSet, Root};
 use crate::wire::{Frame, Refusal};
 
@@ -84,12 +83,12 @@ pub(super) struct Exchanged {
     pub(super) root: Root,
     pub(super) layout: Layout,
     /// What can be read.
-    have: PieceSet,
+    pub(super) have: PieceSet,
 }
 
 /// A grant of this host.
 pub(super) struct Own {
-    frame: Frame,
+    pub(super) frame: Frame,
     pub(super) grant: Grant,
 }
 
@@ -97,14 +96,14 @@ pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) core: Peer,
     begun: Instant,
-    nodes: HashMap<Who, Node>,
+    pub(super) nodes: HashMap<Who, Node>,
     pub(super) others: Vec<Other>,
     pub(super) numbers: HashMap<Digest, Blob>,
     pub(super) blobs: BTreeMap<Blob, Exchanged>,
-    blob_next: u32,
+    pub(super) blob_next: u32,
     /// This host's grants by image.
     pub(super) own: BTreeMap<Digest, Own>,
-    plan: Plan,
+    pub(super) plan: Plan,
     pub(super) trees: Vec<(Digest, oneshot::Sender<Bytes>)>,
     pub(super) happened: mpsc::UnboundedSender<Happened>,
     pub(super) status: PeersStatus,
@@ -163,7 +162,7 @@ impl Driver {
     }
 
     /// The number of a host; the first time it gets one.
-    fn node(&mut self, who: &Who) -> Node {
+    pub(super) fn node(&mut self, who: &Who) -> Node {
         if let Some(node) = self.nodes.get(who) {
             return *node;
         }
@@ -399,130 +398,9 @@ impl Driver {
         }
     }
 
-    fn have(&mut self, blob: Blob, piece: u32) {
+    pub(super) fn have(&mut self, blob: Blob, piece: u32) {
         if let Some(exchanged) = self.blobs.get_mut(&blob) {
             exchanged.have.insert(piece);
-        }
-    }
-
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Plan(plan) => self.plan(plan),
-            Command::Grant(signed) => self.own_grant(signed.payload.into(), signed.signature.into()),
-            Command::Blob { digest, root, layout, pieces } => self.blob(digest, root, layout, pieces),
-            Command::Forget(digest) => self.forget(digest),
-            Command::Kept { digest, piece } => {
-                if let Some(blob) = self.numbers.get(&digest).copied() {
-                    self.have(blob, piece);
-                    self.tell(Input::Kept { blob, piece });
-                }
-            }
-            Command::Tree { digest, reply } => self.tree_ask(digest, reply),
-            Command::Status(reply) => {
-                let _ = reply.send(self.status_now());
-            }
-        }
-    }
-
-    fn own_grant(&mut self, payload: Bytes, signature: Bytes) {
-        let grant = match grant::verify(&self.shared.ca, &payload, &signature, (self.shared.now)()) {
-            Ok(grant) => grant,
-            Err(error) => return tracing::warn!(%error, "a grant of this host counts for nothing"),
-        };
-        let frame = Frame::Grant { payload, signature };
-        for link in self.others.iter().filter_map(|other| other.link.as_ref()) {
-            link.send(frame.clone());
-        }
-        let now = (self.shared.now)();
-        self.own.retain(|_, own| own.grant.check_time(now).is_ok());
-        self.own.insert(grant.image.digest, Own { frame, grant });
-    }
-
-    fn plan(&mut self, plan: Plan) {
-        for other in &mut self.others {
-            other.address = None;
-        }
-        let mut nodes = Vec::with_capacity(plan.neighbours.len());
-        for (host, address) in &plan.neighbours {
-            let node = self.node(&Who::Host(host.clone()));
-            if let Some(other) = self.other(node) {
-                other.address = Some(*address);
-            }
-            nodes.push(node);
-        }
-        let origin = plan.hub.map(|address| {
-            let node = self.node(&Who::Hub);
-            if let Some(other) = self.other(node) {
-                other.address = Some(address);
-            }
-            node
-        });
-        self.plan = plan;
-        self.tell(Input::Neighbours { nodes, origin });
-        for blob in self.blobs.keys().copied().collect::<Vec<_>>() {
-            self.parents(blob);
-        }
-    }
-
-    /// Tells the core who sends the stripes of a blob, as the plan says it of an image that has it.
-    fn parents(&mut self, blob: Blob) {
-        let Some(digest) = self.blobs.get(&blob).map(|exchanged| exchanged.digest) else { return };
-        let lists = |image: &Digest| self.own.get(image).is_some_and(|own| own.grant.blob(&digest).is_some());
-        let planned = self.plan.parents.iter().find(|(image, _)| lists(image)).map(|(_, parents)| parents.clone());
-        let mut parents = [None; STRIPES];
-        for (parent, source) in parents.iter_mut().zip(planned.into_iter().flatten()) {
-            *parent = source.map(|source| self.node(&of_source(source)));
-        }
-        self.tell(Input::Parents { blob, parents });
-    }
-
-    /// A blob is exchanged from now on.
-    fn blob(&mut self, digest: Digest, root: Root, layout: Layout, pieces: PieceSet) {
-        if self.numbers.contains_key(&digest) || pieces.pieces() != layout.pieces() {
-            return;
-        }
-        let blob = Blob(self.blob_next);
-        self.blob_next = self.blob_next.wrapping_add(1);
-        self.numbers.insert(digest, blob);
-        self.blobs.insert(blob, Exchanged { digest, root, layout, have: pieces.clone() });
-        let shift = digest.as_bytes().first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        self.tell(Input::Blob { blob, pieces, stripe_shift: shift });
-        // What others said of it before it was known here counts now.
-        for node in (0..self.others.len()).filter_map(|at| u32::try_from(at).ok()).map(Node) {
-            self.open(node, blob);
-            let pieces = self.other(node).and_then(|other| other.pieces(&digest)).cloned();
-            if let Some(pieces) = pieces {
-                self.tell(Input::Message { node, message: Message::Open { blob, pieces } });
-            }
-        }
-        self.parents(blob);
-    }
-
-    fn forget(&mut self, digest: Digest) {
-        let Some(blob) = self.numbers.remove(&digest) else { return };
-        self.blobs.remove(&blob);
-        self.tell(Input::Forget { blob });
-        for other in &mut self.others {
-            let closed = other.channel_close(&digest);
-            let Some(link) = &other.link else { continue };
-            link.unask(&digest);
-            if let Some(channel) = closed {
-                link.send(Frame::Close { channel });
-            }
-        }
-    }
-
-    /// The hub offers only what somebody who is connected has a grant for.
-    fn forget_unshown(&mut self) {
-        if self.shared.role != Role::Origin {
-            return;
-        }
-        let now = (self.shared.now)();
-        let linked = self.others.iter().filter(|other| other.link.is_some());
-        let shown: HashSet<Digest> = linked.flat_map(|other| other.rights.all(now)).map(|(digest, _)| digest).collect();
-        let unshown: Vec<Digest> = self.numbers.keys().filter(|digest| !shown.contains(digest)).copied().collect();
-        for digest in unshown {
-            self.forget(digest);
         }
     }
 }
@@ -531,12 +409,5 @@ fn links_max(role: &Role) -> usize {
     match role {
         Role::Agent(_) => AGENT_LINKS_MAX,
         Role::Origin => ORIGIN_LINKS_MAX,
-    }
-}
-
-fn of_source(source: Source<HostName>) -> Who {
-    match source {
-        Source::Hub => Who::Hub,
-        Source::Host(host) => Who::Host(host),
     }
 }

@@ -15,6 +15,7 @@
 //! - Memory is bounded whatever others do: frames, what waits to be sent, pieces on their way in and out.
 
 mod bucket;
+mod commands;
 mod dial;
 mod driver;
 mod link;
