@@ -126,6 +126,7 @@ impl Fleet {
     /// # Errors
     /// A socket or an identity cannot be made.
     pub async fn start(settings: &Settings) -> Result<Self> {
+        descriptors_raise();
         let authority = Authority::new()?;
         let mut bytes = vec![0; usize::try_from(settings.image_bytes)?];
         StdRng::seed_from_u64(settings.seed).fill_bytes(&mut bytes);
@@ -234,6 +235,14 @@ impl Tracking {
         }
         Ok(())
     }
+}
+
+/// Lets the process have as many sockets as it may.
+fn descriptors_raise() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    // Where it is not allowed, sockets say so when they are too many.
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
 async fn agent(

@@ -25,8 +25,12 @@ use crate::wire::{Decoder, Frame};
 const SILENCE_SECONDS_MAX: u64 = 60;
 /// How long the rest of a frame or of a piece that has begun may not go on, in seconds.
 const STALL_SECONDS_MAX: u64 = 20;
-/// Frames a second that are read; more wait in the other side's buffers.
+/// Frames a second that are read, at their [`cost`]; more wait in the other side's buffers.
 const FRAMES_PER_SECOND_MAX: u64 = 10_000;
+/// What it costs to verify a grant, in frames.
+const GRANT_COST: usize = 20;
+/// Bytes of a grant, a tree or a set of pieces that cost as much as a frame.
+const COST_BYTES: usize = 256;
 /// Bytes of pieces that nobody here asked for, or asks for no more. Beyond them the other side breaks the rules.
 const UNASKED_BYTES_MAX: usize = 64 << 20;
 /// The shortest part of a piece that has more to come, in bytes.
@@ -80,7 +84,7 @@ impl Reader {
 
     async fn step(&mut self) -> Result<(), LinkError> {
         while let Some(frame) = self.decoder.next_frame()? {
-            self.frames.take(1).await;
+            self.frames.take(cost(&frame)).await;
             self.frame(frame).await?;
         }
         let missing = self.decoder.bytes_missing().max(READ_BYTES).min(self.shared.download.chunk_bytes());
@@ -224,6 +228,16 @@ impl Reader {
             drop(room);
             let _ = shared.events.send(Event::Arrived { link, digest, piece, bytes: length, written }).await;
         }));
+    }
+}
+
+/// The work that a frame makes, in short frames.
+fn cost(frame: &Frame) -> usize {
+    match frame {
+        Frame::Grant { payload, .. } => GRANT_COST + payload.len() / COST_BYTES,
+        Frame::Open { pieces, .. } => 1 + pieces.pieces() as usize / 8 / COST_BYTES,
+        Frame::Tree { leaves, .. } => 1 + leaves.len() / COST_BYTES,
+        _ => 1,
     }
 }
 

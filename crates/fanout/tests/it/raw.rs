@@ -12,8 +12,10 @@ use bytes::BytesMut;
 use fanout::peers::PROTOCOL;
 use fanout::wire::{Decoder, Frame, VERSION};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsStream;
+
+const RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
 
 pub(crate) struct Raw {
     pub(crate) stream: TlsStream<TcpStream>,
@@ -23,8 +25,12 @@ pub(crate) struct Raw {
 impl Raw {
     /// Dials a host, and greets.
     pub(crate) async fn dial(identity: &SharedIdentity, address: SocketAddr, host: &HostName) -> io::Result<Self> {
+        // What it does not read is soon seen on the other side.
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        let stream = socket.connect(address).await?;
         let tls = PeerTls::new(identity, PROTOCOL, Revoked::default()).map_err(io::Error::other)?;
-        let (stream, _) = tls.connect(TcpStream::connect(address).await?, &host_server_name(host)).await?;
+        let (stream, _) = tls.connect(stream, &host_server_name(host)).await?;
         Self::greet(stream.into()).await
     }
 
