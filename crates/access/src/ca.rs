@@ -1,15 +1,16 @@
 //! The hub's certificate authority: one ECDSA P-256 key that signs the certificates of hosts and of the hub itself.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::access::{HUB_SERVER_NAME, host_server_name};
+use api::access::{HUB_SERVER_NAME, SignPurpose, host_server_name};
 use api::{HostName, Micros};
 use base::tls::{Fingerprint, Identity};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData as _, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKey, PublicKeyData as _, SanType, SerialNumber, SigningKey as _,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
@@ -133,10 +134,20 @@ impl Authority {
         pem("CERTIFICATE", &self.certificate)
     }
 
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// Signs what is no certificate, under the prefix of its purpose.
+    pub(crate) fn sign(&self, purpose: SignPurpose, bytes: &[u8]) -> Result<Vec<u8>, AccessError> {
+        Ok(self.issuer.key().sign(&purpose.message(bytes))?)
+    }
+
     /// Signs a host's certificate, for its client and server side.
     pub(crate) fn issue_host(
         &self,
         host: &HostName,
+        labels: &BTreeMap<String, String>,
         key: &RequestedKey,
         now: Micros,
     ) -> Result<StoredCertificate, AccessError> {
@@ -150,6 +161,7 @@ impl Authority {
         Ok(StoredCertificate {
             serial,
             host: host.clone(),
+            labels: labels.clone(),
             der: certificate.der().to_vec(),
             issued_at: now,
             expires_at,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use api::Problem;
 use api::access::{Access, EnrolRequest, HostIdentity, HostTokenRequest, RenewRequest};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use api::{HostName, Problem};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -20,10 +21,11 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 type Shared = Arc<dyn Access>;
 
-/// `POST /api/v1/host-tokens`.
+/// `POST /api/v1/host-tokens` and `POST /api/v1/hosts/{host}/revoke`.
 pub fn api_routes(access: Shared) -> Router {
     Router::new()
         .route("/api/v1/host-tokens", post(host_token_create))
+        .route("/api/v1/hosts/{host}/revoke", post(host_revoke))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(access)
 }
@@ -64,6 +66,19 @@ async fn host_token_create(
 ) -> Result<Response, Problem> {
     let token = access.host_token_create(request).await?;
     Ok(json::response(StatusCode::CREATED, &token))
+}
+
+async fn host_revoke(
+    State(access): State<Shared>,
+    host: Result<Path<HostName>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(host) = host.map_err(|rejection| {
+        Problem::new(400, "host-invalid", "This is no name of a host")
+            .detail(rejection.body_text())
+            .hint("`longshore host ls` lists hosts.")
+    })?;
+    let revoked = access.host_revoke(&host).await?;
+    Ok(json::response(StatusCode::OK, &revoked))
 }
 
 async fn host_enrol(

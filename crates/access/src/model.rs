@@ -127,6 +127,8 @@ pub(crate) fn enrolment(
 pub(crate) struct StoredCertificate {
     pub(crate) serial: String,
     pub(crate) host: HostName,
+    /// Those of the token that it came from.
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) der: Vec<u8>,
     pub(crate) issued_at: Micros,
     pub(crate) expires_at: Micros,

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::access::{
-    Access, EnrolRequest, HostCertificate, HostEnrolled, HostIdentity, HostToken, HostTokenRequest, RenewRequest,
-    TOKEN_SECONDS_MAX,
+    Access, EnrolRequest, HostCertificate, HostEnrolled, HostIdentity, HostRevoked, HostToken, HostTokenRequest,
+    RenewRequest, SignPurpose, TOKEN_SECONDS_MAX,
 };
 use api::{HostName, Micros, Problem};
 use async_trait::async_trait;
@@ -95,6 +95,11 @@ impl Service {
     /// The CA's certificate cannot be used.
     pub fn server_config(&self) -> Result<ServerConfig, AccessError> {
         Ok(self.inner.hub.server_config(Clients::CertifiedOrAnonymous)?)
+    }
+
+    /// The hub's own identity under its CA, which is renewed while it is in use.
+    pub fn hub_identity(&self) -> SharedIdentity {
+        self.inner.hub.clone()
     }
 
     /// Starts the background work: renewal of the hub's certificate, removal of old rows, and telling `on_enrolled` of
@@ -231,8 +236,8 @@ impl Service {
             .write(move |tx| {
                 let (attempt, inner) = (Arc::clone(&attempt), Arc::clone(&inner));
                 async move {
-                    let (decision, labels) = attempt.decide(&*tx).await?;
-                    let replaces = match decision {
+                    let Decided { enrolment, given, labels } = attempt.decide(&*tx).await?;
+                    let replaces = match enrolment {
                         Enrolment::New { replaces } => replaces,
                         Enrolment::Again { serial } => {
                             let certificate = store::certificate_get(tx, &serial).await?;
@@ -244,7 +249,7 @@ impl Service {
                     if replaces {
                         store::certificates_revoke(tx, &attempt.host, now).await?;
                     }
-                    let certificate = inner.authority.issue_host(&attempt.host, &attempt.key, now)?;
+                    let certificate = inner.authority.issue_host(&attempt.host, &given, &attempt.key, now)?;
                     store::certificate_insert(tx, &certificate).await?;
                     let spent = Spent {
                         at: now,
@@ -295,11 +300,12 @@ impl Service {
                 async move {
                     let current = store::certificate_get(tx, &identity.serial).await?;
                     let current = current.filter(|current| current.host == identity.host);
-                    current.ok_or(AccessError::CertificateUnknown)?.check(now)?;
+                    let current = current.ok_or(AccessError::CertificateUnknown)?;
+                    current.check(now)?;
                     if store::certificate_count(tx, &identity.host, now).await? >= CERTIFICATES_PER_HOST_MAX {
                         return Err(AccessError::CertificateTooMany(identity.host));
                     }
-                    let certificate = inner.authority.issue_host(&identity.host, &key, now)?;
+                    let certificate = inner.authority.issue_host(&identity.host, &current.labels, &key, now)?;
                     store::certificate_insert(tx, &certificate).await?;
                     Ok(certificate)
                 }
@@ -319,14 +325,14 @@ impl Service {
         let stored = store::certificate_get(&self.inner.db, &serial).await?;
         let stored = stored.filter(|stored| stored.der == certificate_der).ok_or(AccessError::CertificateUnknown)?;
         stored.check(now)?;
-        Ok(HostIdentity { host: stored.host, serial: stored.serial })
+        Ok(HostIdentity { host: stored.host, serial: stored.serial, labels: stored.labels })
     }
 
     /// Revokes all certificates of a host, from the next request on; gives how many. Its name is free then.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn host_revoke(&self, host: &HostName, now: Micros) -> Result<u64, AccessError> {
+    pub async fn revoke(&self, host: &HostName, now: Micros) -> Result<u64, AccessError> {
         let revoked = host.clone();
         let count = self
             .inner
@@ -338,6 +344,14 @@ impl Service {
             .await?;
         tracing::info!(%host, count, "host certificates revoked");
         Ok(count)
+    }
+
+    /// Serial numbers of certificates that were revoked and have not expired; see [`Access::revoked_list`].
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn revoked(&self, limit: u32, now: Micros) -> Result<Vec<String>, AccessError> {
+        Ok(store::revoked(&self.inner.db, limit, now).await?)
     }
 }
 
@@ -352,19 +366,26 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn decide<Q: base::db::Queryable + ?Sized>(
-        &self,
-        on: &Q,
-    ) -> Result<(Enrolment, BTreeMap<String, String>), AccessError> {
+    async fn decide<Q: base::db::Queryable + ?Sized>(&self, on: &Q) -> Result<Decided, AccessError> {
         // Expired certificates count, too: a machine that was off for long keeps its name. The name is looked at before
         // the token, so that outside of a transaction a repeated request finds the token spent by itself and not its
         // own name taken.
         let is_enrolled = store::certificate_count(on, &self.host, Micros(i64::MIN)).await? > 0;
         let stored = store::token_get(on, &self.token.id).await?;
-        let decision = enrolment(stored.as_ref(), &self.token, &self.host, &self.key_sha256, is_enrolled, self.now)?;
-        let labels = labels_merged(self.said.clone(), &stored.map(|stored| stored.labels).unwrap_or_default())?;
-        Ok((decision, labels))
+        let enrolment = enrolment(stored.as_ref(), &self.token, &self.host, &self.key_sha256, is_enrolled, self.now)?;
+        let given = stored.map(|stored| stored.labels).unwrap_or_default();
+        let labels = labels_merged(self.said.clone(), &given)?;
+        Ok(Decided { enrolment, given, labels })
     }
+}
+
+/// What an attempt may become.
+struct Decided {
+    enrolment: Enrolment,
+    /// The token's labels.
+    given: BTreeMap<String, String>,
+    /// Those, and what the host says of itself.
+    labels: BTreeMap<String, String>,
 }
 
 #[async_trait]
@@ -383,5 +404,22 @@ impl Access for Service {
 
     async fn host_identify(&self, certificate_der: &[u8]) -> api::Result<HostIdentity> {
         Ok(self.identify(certificate_der, Micros::now()).await?)
+    }
+
+    async fn host_revoke(&self, host: &HostName) -> api::Result<HostRevoked> {
+        let certificates = self.revoke(host, Micros::now()).await?;
+        Ok(HostRevoked { host: host.clone(), certificates })
+    }
+
+    async fn revoked_list(&self, limit: u32) -> api::Result<Vec<String>> {
+        Ok(self.revoked(limit, Micros::now()).await?)
+    }
+
+    async fn sign(&self, purpose: SignPurpose, bytes: &[u8]) -> api::Result<Vec<u8>> {
+        Ok(self.inner.authority.sign(purpose, bytes)?)
+    }
+
+    fn ca_certificate(&self) -> Vec<u8> {
+        self.inner.authority.der().to_vec()
     }
 }

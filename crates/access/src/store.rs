@@ -11,11 +11,14 @@ use crate::error::AccessError;
 use crate::model::{Spent, StoredCertificate, StoredToken};
 
 pub(crate) const CONTEXT: &str = "access";
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "ca_tokens_certificates",
-    sql: include_str!("../migrations/0001_ca_tokens_certificates.sql"),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "ca_tokens_certificates",
+        sql: include_str!("../migrations/0001_ca_tokens_certificates.sql"),
+    },
+    Migration { number: 2, name: "revoked", sql: include_str!("../migrations/0002_revoked.sql") },
+];
 
 fn damaged(what: &str) -> AccessError {
     AccessError::Ca(format!("the stored {what} is damaged; restore the database from a backup"))
@@ -23,6 +26,10 @@ fn damaged(what: &str) -> AccessError {
 
 fn host_of(text: String) -> Result<HostName, AccessError> {
     text.parse().map_err(|_| damaged("host name"))
+}
+
+fn labels_of(row: &Row) -> Result<BTreeMap<String, String>, AccessError> {
+    serde_json::from_str(&row.get::<String>("labels")?).map_err(|_| damaged("label"))
 }
 
 /// The CA; made on the first call, whoever is first.
@@ -76,8 +83,7 @@ pub(crate) async fn token_get<Q: Queryable + ?Sized>(on: &Q, id: &str) -> Result
 }
 
 fn token_of(row: &Row) -> Result<StoredToken, AccessError> {
-    let labels: BTreeMap<String, String> =
-        serde_json::from_str(&row.get::<String>("labels")?).map_err(|_| damaged("label"))?;
+    let labels = labels_of(row)?;
     let spent = match row.get::<Option<Micros>>("spent_at")? {
         None => None,
         Some(at) => Some(Spent {
@@ -111,14 +117,17 @@ pub(crate) async fn token_spend(tx: &mut Tx, id: &str, spent: &Spent) -> Result<
 }
 
 pub(crate) async fn certificate_insert(tx: &mut Tx, certificate: &StoredCertificate) -> Result<(), AccessError> {
-    sql("INSERT INTO host_certificate (serial, host, certificate, issued_at, expires_at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(&certificate.serial)
-        .bind(certificate.host.as_str())
-        .bind(certificate.der.clone())
-        .bind(certificate.issued_at)
-        .bind(certificate.expires_at)
-        .execute(tx)
-        .await?;
+    let labels = serde_json::to_string(&certificate.labels).map_err(|_| damaged("label"))?;
+    sql("INSERT INTO host_certificate (serial, host, labels, certificate, issued_at, expires_at)
+         VALUES ($1, $2, $3, $4, $5, $6)")
+    .bind(&certificate.serial)
+    .bind(certificate.host.as_str())
+    .bind(labels)
+    .bind(certificate.der.clone())
+    .bind(certificate.issued_at)
+    .bind(certificate.expires_at)
+    .execute(tx)
+    .await?;
     Ok(())
 }
 
@@ -126,9 +135,8 @@ pub(crate) async fn certificate_get<Q: Queryable + ?Sized>(
     on: &Q,
     serial: &str,
 ) -> Result<Option<StoredCertificate>, AccessError> {
-    let row = sql(
-        "SELECT serial, host, certificate, issued_at, expires_at, revoked_at FROM host_certificate WHERE serial = $1",
-    )
+    let row = sql("SELECT serial, host, labels, certificate, issued_at, expires_at, revoked_at
+                   FROM host_certificate WHERE serial = $1")
     .bind(serial)
     .optional(on)
     .await?;
@@ -136,6 +144,7 @@ pub(crate) async fn certificate_get<Q: Queryable + ?Sized>(
     Ok(Some(StoredCertificate {
         serial: row.get("serial")?,
         host: host_of(row.get("host")?)?,
+        labels: labels_of(&row)?,
         der: row.get("certificate")?,
         issued_at: row.get("issued_at")?,
         expires_at: row.get("expires_at")?,
@@ -165,6 +174,17 @@ pub(crate) async fn certificates_revoke(tx: &mut Tx, host: &HostName, now: Micro
         .bind(host.as_str())
         .execute(tx)
         .await
+}
+
+/// Serial numbers of revoked certificates that would be good otherwise, the last revoked first.
+pub(crate) async fn revoked<Q: Queryable + ?Sized>(on: &Q, limit: u32, now: Micros) -> Result<Vec<String>, DbError> {
+    let rows = sql("SELECT serial FROM host_certificate WHERE revoked_at IS NOT NULL AND expires_at > $1
+                    ORDER BY revoked_at DESC, serial LIMIT $2")
+    .bind(now)
+    .bind(limit)
+    .all(on)
+    .await?;
+    rows.iter().map(|row| row.get("serial")).collect()
 }
 
 /// Removes tokens and certificates that ended before these times; gives how many.

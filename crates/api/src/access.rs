@@ -79,6 +79,9 @@ pub struct HostIdentity {
     pub host: HostName,
     /// The certificate's serial number, hexadecimal.
     pub serial: String,
+    /// The labels of the token with which it was enrolled. What a host says of itself is not in it, for rights hang on
+    /// these.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// An event: a machine became a host. Told at least once, in order.
@@ -100,6 +103,33 @@ pub fn host_server_name(host: &HostName) -> String {
     format!("{host}.{HOST_DOMAIN}")
 }
 
+/// What the CA signs beside certificates. Each purpose has a prefix of its own in what is signed, so that no signature
+/// can be taken for another's, or for that of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignPurpose {
+    /// The right of a host to exchange an image's blobs with other hosts.
+    Grant,
+}
+
+impl SignPurpose {
+    /// What is signed: the purpose's prefix, then the bytes.
+    pub fn message(self, bytes: &[u8]) -> Vec<u8> {
+        let prefix: &[u8] = match self {
+            Self::Grant => b"longshore grant v1\n",
+        };
+        [prefix, bytes].concat()
+    }
+}
+
+/// A host's certificates were revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRevoked {
+    /// The host.
+    pub host: HostName,
+    /// How many good certificates it had.
+    pub certificates: u64,
+}
+
 /// Access, as the hub's other contexts see it.
 #[async_trait]
 pub trait Access: Send + Sync {
@@ -112,4 +142,12 @@ pub trait Access: Send + Sync {
     async fn host_renew(&self, identity: &HostIdentity, request: RenewRequest) -> Result<HostCertificate>;
     /// Who presents this certificate (DER); refused when it was revoked or has expired.
     async fn host_identify(&self, certificate_der: &[u8]) -> Result<HostIdentity>;
+    /// Revokes all certificates of a host, from the next request on. Its name is free then.
+    async fn host_revoke(&self, host: &HostName) -> Result<HostRevoked>;
+    /// Serial numbers of certificates that were revoked and have not expired, the last revoked first.
+    async fn revoked_list(&self, limit: u32) -> Result<Vec<String>>;
+    /// Signs [`SignPurpose::message`] with the CA's key: ECDSA P-256 with SHA-256, in ASN.1 DER.
+    async fn sign(&self, purpose: SignPurpose, bytes: &[u8]) -> Result<Vec<u8>>;
+    /// The CA's certificate (DER), with which signatures are verified.
+    fn ca_certificate(&self) -> Vec<u8>;
 }

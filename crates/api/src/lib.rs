@@ -8,6 +8,7 @@ pub mod access;
 pub mod agent;
 pub mod client;
 pub mod delivery;
+pub mod fanout;
 pub mod images;
 pub mod lines;
 mod names;

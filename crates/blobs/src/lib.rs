@@ -165,6 +165,15 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn upload_sweep(&self, idle_since: SystemTime) -> Result<Vec<UploadName>, BlobError>;
 }
 
+/// The bytes of `range`, which lies within the file, and the mapping that they are slices of. The file is never shortened as
+/// long as the body, or a slice of it, is there: what is mapped and gone ends the process.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn file_body(file: File, range: Range<u64>) -> io::Result<(Body, Option<MappedFile>)> {
+    files::file_body(file, range)
+}
+
 /// The whole of `bytes` as a body.
 pub fn body_of(bytes: impl Into<Bytes>) -> Body {
     let bytes = bytes.into();

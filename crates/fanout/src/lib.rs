@@ -6,5 +6,11 @@
 //! runs in the agent and in the simulator.
 
 pub mod core;
+pub mod grant;
+pub mod hub;
+pub mod local;
+pub mod peers;
 pub mod piece;
 pub mod simulation;
+pub mod store;
+pub mod wire;

@@ -45,7 +45,7 @@ async fn hub() -> Hub {
     let app = agent_routes(Arc::clone(&access)).merge(api_routes(access)).merge(protected);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
-    let tls = Arc::new(service.server_config().unwrap());
+    let tls = Arc::new(service.server_config().unwrap()).into();
     shutdown.spawn(listen::serve(listener, Some(tls), app, Observer::new("test", KnownRoutes::NONE), shutdown.clone()));
     Hub { service, address, shutdown, _folder: folder }
 }
@@ -119,7 +119,7 @@ async fn a_machine_enrols_speaks_renews_and_is_out_at_once_when_revoked() {
     let mut renewed = connect(hub.address, config, HUB_SERVER_NAME).await.unwrap();
     assert_eq!(call(&mut renewed, "GET", "/who", "").await, (200, "web_1".to_owned()));
 
-    hub.service.host_revoke(&host("web_1"), Micros::now()).await.unwrap();
+    hub.service.revoke(&host("web_1"), Micros::now()).await.unwrap();
     // Open connections do not help.
     for connection in [&mut agent, &mut renewed] {
         for (method, path) in [("GET", "/who"), ("POST", "/agent/v1/renew")] {
@@ -179,7 +179,7 @@ async fn a44_neither_a_foreign_hub_nor_a_host_can_play_the_hub() {
     let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
     shutdown.spawn(listen::serve(
         listener,
-        Some(Arc::new(liar)),
+        Some(Arc::new(liar).into()),
         Router::new(),
         Observer::new("test", KnownRoutes::NONE),
         shutdown.clone(),

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use access::{AccessErrorKind as Kind, CERTIFICATES_PER_HOST_MAX, Config, OnEnrolled, Service};
 use api::Problem;
-use api::access::{HostEnrolled, HostTokenRequest, TOKEN_SECONDS_MAX, host_server_name};
+use api::access::{
+    Access as _, EnrolRequest, HostEnrolled, HostTokenRequest, SignPurpose, TOKEN_SECONDS_MAX, host_server_name,
+};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use base::db::DatabaseConfig;
 use base::db::testing::for_each_database;
 use futures::FutureExt as _;
@@ -184,14 +187,65 @@ async fn a33_revoked_and_expired_certificates_count_no_more() {
         hub.identify(&der(&renewed), after(58 * DAY)).await.unwrap();
 
         let (_, other) = enrolled(&hub, "b").await;
-        assert_eq!(hub.host_revoke(&host("a"), after(58 * DAY)).await.unwrap(), 2);
+        assert_eq!(hub.revoke(&host("a"), after(58 * DAY)).await.unwrap(), 2);
         assert_eq!(kind(hub.identify(&der(&renewed), after(58 * DAY)).await), Kind::CertificateRevoked);
-        let identity = api::access::HostIdentity { host: host("a"), serial: identity.serial };
         assert_eq!(kind(hub.renew(&identity, machine.renewal(), after(58 * DAY)).await), Kind::CertificateRevoked);
         hub.identify(&der(&other), START).await.unwrap();
         let mut lying = hub.identify(&der(&other), START).await.unwrap();
         lying.host = host("a");
         assert_eq!(kind(hub.renew(&lying, machine.renewal(), START).await), Kind::CertificateUnknown);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a33_serials_of_revoked_certificates_are_told_until_these_would_have_ended() {
+    for_each_database(|database| async move {
+        let hub = service(&database).await;
+        let mut serials = Vec::new();
+        for (name, day) in [("a", 1), ("b", 2), ("c", 3)] {
+            let (_, certificate) = enrolled(&hub, name).await;
+            serials.insert(0, hub.identify(&der(&certificate), START).await.unwrap().serial);
+            hub.revoke(&host(name), after(day * DAY)).await.unwrap();
+        }
+        enrolled(&hub, "good").await;
+        assert_eq!(hub.revoked(10, after(3 * DAY)).await.unwrap(), serials);
+        assert_eq!(hub.revoked(2, after(3 * DAY)).await.unwrap(), serials[..2]);
+        assert_eq!(hub.revoked(10, after(30 * DAY)).await.unwrap(), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a32_labels_that_a_host_says_of_itself_give_it_no_right() {
+    for_each_database(|database| async move {
+        let hub = service(&database).await;
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let given = BTreeMap::from([label("team", "a")]);
+        let request = HostTokenRequest { host: None, labels: given.clone(), ttl_seconds: 60 };
+        let token = hub.token_create(request, START).await.unwrap().token;
+        let machine = Machine::new();
+        let said = BTreeMap::from([label("team", "b"), label("secrets", "yes")]);
+        let request = EnrolRequest { labels: said, ..machine.request(&token, "h") };
+        let certificate = hub.enrol(request, START).await.unwrap();
+        let identity = hub.identify(&der(&certificate), START).await.unwrap();
+        assert_eq!(identity.labels, given);
+        let renewed = hub.renew(&identity, machine.renewal(), after(DAY)).await.unwrap();
+        assert_eq!(hub.identify(&der(&renewed), after(DAY)).await.unwrap().labels, given);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_ca_signs_is_of_one_purpose_alone() {
+    for_each_database(|database| async move {
+        let hub = service(&database).await;
+        let signature = hub.sign(SignPurpose::Grant, b"bytes").await.unwrap();
+        let ca = hub.ca_certificate();
+        let (_, ca) = x509_parser::parse_x509_certificate(&ca).unwrap();
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, ca.public_key().subject_public_key.data.to_vec());
+        assert!(key.verify(b"longshore grant v1\nbytes", &signature).is_ok());
+        assert!(key.verify(b"bytes", &signature).is_err());
     })
     .await;
 }
@@ -212,7 +266,7 @@ async fn a_name_is_taken_over_only_with_a_token_that_says_so() {
             hub.renew(&identity, old.renewal(), after(2)).await.unwrap();
         }
         assert_eq!(kind(hub.renew(&identity, old.renewal(), after(2)).await), Kind::CertificateTooMany);
-        hub.host_revoke(&host("a"), after(3)).await.unwrap();
+        hub.revoke(&host("a"), after(3)).await.unwrap();
         hub.enrol(Machine::new().request(&free, "a"), after(4)).await.unwrap();
     })
     .await;

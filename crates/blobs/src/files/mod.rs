@@ -23,6 +23,7 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tracing::Instrument as _;
 
 use self::layout::Layout;
+pub(crate) use self::read::body as file_body;
 use self::sync::Disk;
 pub use self::sync::SyncPoint;
 use self::write::{Budget, Writer, hash_file};

@@ -1,5 +1,7 @@
 //! The routes, as the command line's client uses them and as agents do.
 
+use std::collections::BTreeMap;
+
 use api::access::HostIdentity;
 use api::agent::{Desired, PROTOCOL_HEADER, PROTOCOL_VERSION};
 use api::client::{HubClient, PageQuery};
@@ -71,7 +73,7 @@ async fn the_client_reaches_everything() {
 async fn agents_speak_as_who_they_are_and_in_a_version_that_is_known() {
     for_each_database(|config| async move {
         let hub = Hub::with_hosts(config).await;
-        let identity = HostIdentity { host: name("p1"), serial: "01".to_owned() };
+        let identity = HostIdentity { host: name("p1"), serial: "01".to_owned(), labels: BTreeMap::new() };
         let base = served(hub.service.agent_http().layer(Extension(identity))).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let url = format!("{base}/agent/v1/desired?number=0&streams=0&wait_seconds=0");

@@ -37,6 +37,17 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 60, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..=10_080))]
         ttl: u64,
     },
+    /// Take a host's certificates back: it is no longer one
+    ///
+    /// The hub refuses it from the next request on, and other hosts within seconds: they are told whose certificates are
+    /// void and cut their connections. While the hub is away, a host that was revoked just before can go on exchanging
+    /// images that it was granted until that grant ends (`grant_seconds` under [fanout] in hub.toml, an hour unless set).
+    /// What runs on the host goes on running. To bring it back, enrol it again with `longshore host token --host NAME`.
+    Revoke {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: HostName,
+    },
 }
 
 /// `KEY=VALUE`
@@ -100,6 +111,19 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
                 token.expires_at
             ));
             output::note("  longshore agent --hub-agent HUB:5001 --join TOKEN");
+            Ok(())
+        }
+        Command::Revoke { host } => {
+            let revoked = client.host_revoke(&host).await?;
+            if global.json {
+                return output::json(&revoked);
+            }
+            let words = match revoked.certificates {
+                0 => format!("{host} had no good certificate."),
+                1 => format!("{host}: its certificate is void."),
+                many => format!("{host}: {many} certificates are void."),
+            };
+            output::line(&words);
             Ok(())
         }
     }
