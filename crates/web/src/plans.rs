@@ -71,7 +71,7 @@ fn card(plan: &Plan, now: Micros) -> Markup {
             @if plan.error.is_some() { p.bad { "What was changed goes back" (cause(plan)) } }
             div.progress {
                 progress max=(total.max(1)) value=(done) aria-labelledby=(heading) {}
-                span.small { (count(done)) " of " (count(total)) " steps" }
+                span.small { (count(done)) " of " (count(total)) " steps, " a href="/fanout" { "images on their way" } }
             }
             (waves(&plan.waves, now))
         }

@@ -27,6 +27,7 @@ use serde_json::json;
 use crate::browser::Browser;
 use crate::lone::Lone;
 use crate::page::looks;
+use crate::scene::BINARY;
 
 /// How long anything that is waited for may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -46,7 +47,9 @@ fn https(tls: rustls::ClientConfig, address: SocketAddr) -> anyhow::Result<reqwe
     Ok(client.resolve(HUB_SERVER_NAME, address).timeout(LIMIT).build()?)
 }
 
-fn api(hub: &Lone) -> anyhow::Result<HubClient> {
+async fn api(hub: &Lone) -> anyhow::Result<HubClient> {
+    // A port takes connections a little before the hub has its token; once it answers, it has.
+    hub.client.get(hub.url("/healthz")).send().await?.error_for_status()?;
     let token = TokenFile::read(&hub.data)?;
     Ok(HubClient::new(hub.url("/").parse()?, token)?)
 }
@@ -55,7 +58,7 @@ fn api(hub: &Lone) -> anyhow::Result<HubClient> {
 async fn member(hub: &Lone, name: &str, labels: &[(&str, &str)]) -> anyhow::Result<Member> {
     let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let request = HostTokenRequest { host: Some(name.parse()?), labels, ttl_seconds: 60 };
-    let token = api(hub)?.host_token_create(&request).await?.token;
+    let token = api(hub).await?.host_token_create(&request).await?.token;
     let ca = Fingerprint::parse(token.rsplit('.').next().unwrap_or_default()).context("a token names its CA")?;
     let key = KeyPair::generate()?;
     let csr = CertificateParams::new([name.to_owned()])?.serialize_request(&key)?.pem()?;
@@ -186,7 +189,7 @@ async fn pieces_until_revoked(hub: &Lone) -> anyhow::Result<()> {
     }
     ensure!(other.pieces(hub, &forged, &blob, short).await?.is_none());
 
-    let revoked = api(hub)?.host_revoke(&"web-1".parse()?).await?;
+    let revoked = api(hub).await?.host_revoke(&"web-1".parse()?).await?;
     ensure!(revoked.certificates == 1);
     ensure!(web.image("app/web").await?.status() == StatusCode::FORBIDDEN);
     ensure!(web.get("/v2/app/web/manifests/v1").await?.status() == StatusCode::FORBIDDEN);
@@ -229,7 +232,7 @@ async fn nothing_for_strangers(hub: &Lone) -> anyhow::Result<()> {
     ensure!(liar.get(&tree).await?.status() == StatusCode::NOT_FOUND);
 
     let request = HostTokenRequest { host: None, labels: Default::default(), ttl_seconds: 60 };
-    let token = api(hub)?.host_token_create(&request).await?.token;
+    let token = api(hub).await?.host_token_create(&request).await?.token;
     let ca = Fingerprint::parse(token.rsplit('.').next().unwrap_or_default()).context("a token names its CA")?;
     let stranger = https(client_config_pinned(ca)?, hub.agents)?;
     for path in [tree.as_str(), "/v2/team-a/web/manifests/v1", "/agent/v1/fanout/image", "/agent/v1/fanout/announce"] {
@@ -295,4 +298,27 @@ async fn looked_at(hub: &Lone) -> anyhow::Result<()> {
     }
     looks(&browser, &WIDTHS).await?;
     browser.console_silent().await
+}
+
+/// What the binary says, as a person at this hub: its exit code, what it prints, and what it says beside that.
+fn said(hub: &Lone, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = std::process::Command::new(BINARY);
+    command.args(arguments).env("LONGSHORE_HUB", hub.url("/")).env("LONGSHORE_DATA", &hub.data);
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_say_what_they_did_and_what_to_do_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Lone::start(&folder.path().join("hub"), "", &[]);
+    member(&hub, "web-1", &[]).await.unwrap();
+    let (code, out, err) = said(&hub, &["host", "revoke", "web-1"]);
+    assert_eq!((code, out.as_str()), (Some(0), "web-1: its certificate is void.\n"), "{err}");
+    assert_eq!(said(&hub, &["host", "revoke", "web-1"]).1, "web-1 had no good certificate.\n");
+    let (code, out, err) = said(&hub, &["preheat", "0123456789abcdef", "--env", "prod"]);
+    assert!(code != Some(0) && out.is_empty(), "{out}");
+    assert!(err.contains("no release begins with") && err.contains("longshore release ls"), "{err}");
+    hub.stop();
 }
