@@ -9,6 +9,7 @@
 pub mod base_image;
 pub mod engine;
 pub mod example;
+pub mod fanout;
 pub mod load;
 pub mod namespaces;
 pub mod soak;

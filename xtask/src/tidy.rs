@@ -70,7 +70,7 @@ fn edge_allowed(from: &str, to: &str) -> bool {
         "web" => to == "api" || to == "base" || to == "oci",
         "longshore" => !CHORES.contains(&to),
         "bench" => matches!(to, "api" | "rig" | "workspace"),
-        "rig" => matches!(to, "api" | "base" | "oci"),
+        "rig" => matches!(to, "api" | "base" | "fanout" | "oci"),
         "xtask" => matches!(to, "api" | "rig"),
         _ if first(from) => first(to),
         "api" => first(to),

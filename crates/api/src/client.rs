@@ -13,10 +13,11 @@ use crate::delivery::{
     Environment, EnvironmentChange, EnvironmentReleases, Host, Instance, LogLine, LogRequest, Overview, Plan,
     PromoteRequest, Release, ReleaseFilter, RollbackRequest, ServiceDifference, Why,
 };
+use crate::fanout::{Preheat, PreheatRequest, Swarm, SwarmHost};
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
 use crate::registry::Going;
 use base::guard::TokenFile;
-use oci::RepositoryName;
+use oci::{Digest, RepositoryName};
 
 use crate::{AppName, EnvName, HostName, Page, Problem, Result, ServiceAddress, lines};
 
@@ -203,6 +204,21 @@ impl HubClient {
     /// Revokes all certificates of a host.
     pub async fn host_revoke(&self, host: &HostName) -> Result<HostRevoked> {
         self.post(&format!("hosts/{}/revoke", segment(host.as_str())), &()).await
+    }
+
+    /// Has a release's image fetched by all hosts of an environment, and says how far they are.
+    pub async fn preheat(&self, request: &PreheatRequest) -> Result<Preheat> {
+        self.post("preheats", request).await
+    }
+
+    /// Images that hosts have or fetch.
+    pub async fn swarm_list(&self, page: &PageQuery) -> Result<Page<Swarm>> {
+        self.get("fanout", page).await
+    }
+
+    /// The hosts of one of them.
+    pub async fn swarm_hosts(&self, digest: &Digest, page: &PageQuery) -> Result<Page<SwarmHost>> {
+        self.get(&format!("fanout/{}", segment(&digest.to_string())), page).await
     }
 
     /// What runs in an environment.

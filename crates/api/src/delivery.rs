@@ -628,6 +628,22 @@ pub trait Delivery: Send + Sync {
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 }
 
+/// Delivery, as fan-out sees it.
+#[async_trait]
+pub trait Rollouts: Send + Sync {
+    /// Every host with its labels.
+    async fn host_labels(&self) -> Result<BTreeMap<HostName, BTreeMap<String, String>>>;
+    /// The images that hosts will need next: those of steps that wait, in the wave of each plan that is under way and in
+    /// the one after it.
+    async fn images_ahead(&self) -> Result<BTreeMap<HostName, Vec<ImageAddress>>>;
+    /// The hosts that an environment runs on, by name.
+    async fn env_hosts(&self, env: &EnvName) -> Result<Vec<HostName>>;
+    /// The image of a release, by its id or an unambiguous beginning of it.
+    async fn release_image(&self, id: &str) -> Result<(ReleaseId, ImageAddress)>;
+    /// Counts changes after which the answers may be others.
+    fn rollouts_changed(&self) -> tokio::sync::watch::Receiver<u64>;
+}
+
 /// Delivery, as agents see it.
 #[async_trait]
 pub trait Fleet: Send + Sync {

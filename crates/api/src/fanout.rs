@@ -11,11 +11,13 @@
 
 use std::net::SocketAddr;
 
+use async_trait::async_trait;
 use oci::{Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use crate::HostName;
-use crate::delivery::ImageAddress;
+use crate::delivery::{ImageAddress, ReleaseId};
+use crate::{EnvName, HostName, Micros, Page, Result};
 
 /// The most blobs of an image that a grant lists; an image with more is pulled from the hub.
 pub const GRANT_BLOBS_MAX: usize = 1024;
@@ -24,7 +26,7 @@ pub const GRANT_BYTES_MAX: usize = 512 * 1024;
 /// The most bytes of an answer with an image's manifest and grant.
 pub const IMAGE_GRANT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest that an announcement is held open, in seconds.
-pub const ANNOUNCE_SECONDS_MAX: u64 = 30;
+pub const ANNOUNCE_SECONDS_MAX: u64 = 10;
 /// The most bytes of an announcement or a plan.
 pub const ANNOUNCE_BYTES_MAX: usize = 1024 * 1024;
 /// The most images that a host announces: those it takes or serves now come first.
@@ -34,7 +36,9 @@ pub const ANNOUNCE_WARNINGS_MAX: usize = 16;
 /// The most bytes of a warning.
 pub const WARNING_BYTES_MAX: usize = 512;
 /// The most neighbours of a plan.
-pub const NEIGHBOURS_MAX: usize = 64;
+pub const NEIGHBOURS_MAX: usize = 512;
+/// The most hosts of which a host complains.
+pub const COMPLAINTS_MAX: usize = 64;
 /// The most serial numbers of revoked certificates in a plan, the newest first.
 pub const REVOKED_MAX: usize = 4096;
 /// The most images that a host is told to fetch ahead of time.
@@ -89,6 +93,12 @@ pub struct Announce {
     pub address: SocketAddr,
     /// Whether it serves a region.
     pub is_edge: bool,
+    /// Whether it gives away too slowly for others to depend on it.
+    #[serde(default)]
+    pub is_slow: bool,
+    /// Hosts that sent it wrong pieces, or none that they promised; at most [`COMPLAINTS_MAX`].
+    #[serde(default)]
+    pub complaints: Vec<HostName>,
     /// How its images stand; at most [`ANNOUNCE_IMAGES_MAX`].
     pub images: Vec<ImageStanding>,
     /// What a person should know, worst first; at most [`ANNOUNCE_WARNINGS_MAX`].
@@ -122,15 +132,36 @@ pub struct ImageStanding {
 pub struct PeerPlan {
     /// Changes with the plan. It says nothing but whether two plans are the same.
     pub number: u64,
-    /// Other agents, the best first; at most [`NEIGHBOURS_MAX`].
+    /// Other agents to be connected with, those that `trees` names among them; at most [`NEIGHBOURS_MAX`].
     pub neighbours: Vec<Neighbour>,
-    /// Whether the hub itself is to be asked for pieces.
+    /// Whether the hub itself may be asked for pieces: not where an edge serves the region.
     pub hub_is_neighbour: bool,
-    /// Serial numbers (hexadecimal) of certificates that were revoked and have not expired; connections with them are
+    /// Who sends the pieces of the images that are wanted, as far as that was planned; the rest is asked for by choice.
+    pub trees: Vec<ImageTrees>,
+    /// Serial numbers (lowercase hexadecimal of the bytes in the certificate) of certificates that were revoked and have not expired; connections with them are
     /// cut. At most [`REVOKED_MAX`].
     pub revoked: Vec<String>,
     /// Images that the host is to have before it is asked to run them; at most [`PREFETCH_MAX`].
     pub prefetch: Vec<ImageAddress>,
+}
+
+/// Who sends the pieces of an image to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ImageTrees {
+    /// The digest of the image's manifest.
+    pub digest: Digest,
+    /// For each stripe of its pieces.
+    pub parents: Vec<Option<Parent>>,
+}
+
+/// Who sends a stripe.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parent {
+    /// The hub.
+    Hub,
+    /// Another agent.
+    Host(HostName),
 }
 
 /// Another agent.
@@ -144,17 +175,106 @@ pub struct Neighbour {
     pub is_near: bool,
 }
 
+/// Asks for a release's image to be on all hosts of an environment before anything runs from it there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreheatRequest {
+    /// The release: its id or an unambiguous beginning of it.
+    pub release: String,
+    /// The environment.
+    pub env: EnvName,
+    /// Who asks.
+    pub requested_by: String,
+}
+
+/// An image that the hosts of an environment are to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preheat {
+    /// The release.
+    pub release: ReleaseId,
+    /// The environment.
+    pub env: EnvName,
+    /// Its image.
+    pub image: ImageAddress,
+    /// The hosts, by name.
+    pub hosts: Vec<HostName>,
+    /// Those of them that have it whole.
+    pub done: Vec<HostName>,
+    /// Until when hosts keep it for this.
+    pub ends_at: Micros,
+}
+
+/// An image that hosts have or fetch, as they announced it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swarm {
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Where it was asked for last; none when that was before this hub was started.
+    pub repository: Option<RepositoryName>,
+    /// Bytes of its blobs.
+    pub bytes: u64,
+    /// Hosts that have it or fetch it.
+    pub hosts: u64,
+    /// Hosts that have it whole.
+    pub done: u64,
+    /// Bytes that hosts took from one another.
+    pub from_peers: u64,
+    /// Bytes that left the hub.
+    pub from_hub: u64,
+    /// Bytes that hosts had on their disks already.
+    pub from_disk: u64,
+    /// How many copies left the hub, in hundredths.
+    pub hub_copies_percent: u64,
+    /// How fast all hosts together receive it now.
+    pub bytes_per_second: u64,
+    /// How long the slowest host will take at its rate, in seconds; none when none fetches it or one does not move.
+    pub seconds_left: Option<u64>,
+    /// The hosts that will be last, the last first; at most [`SLOWEST_MAX`].
+    pub slowest: Vec<SwarmHost>,
+}
+
+/// A host in a [`Swarm`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwarmHost {
+    /// The host.
+    pub host: HostName,
+    /// How the image stands there.
+    pub standing: ImageStanding,
+    /// How long it will take at its rate, in seconds; none when it does not move or is done.
+    pub seconds_left: Option<u64>,
+    /// Why it is slower than others, as far as the hub can tell; none for one that is not.
+    pub why: Option<String>,
+    /// When it said so.
+    pub at: Micros,
+}
+
+/// The most hosts that [`Swarm::slowest`] lists.
+pub const SLOWEST_MAX: usize = 10;
+
+/// Fan-out, as the command line and pages see it.
+#[async_trait]
+pub trait Fanout: Send + Sync {
+    /// Has an image fetched by all hosts of an environment. Asking again says how far they are.
+    async fn preheat(&self, request: PreheatRequest) -> Result<Preheat>;
+    /// Images that hosts have or fetch: those that are being fetched first, then by digest.
+    async fn swarm_list(&self, after: Option<&str>, limit: u32) -> Result<Page<Swarm>>;
+    /// The hosts of one of them, by name.
+    async fn swarm_hosts(&self, digest: &Digest, after: Option<&str>, limit: u32) -> Result<Page<SwarmHost>>;
+    /// Counts changes of what the list shows; wait on it rather than asking again and again.
+    fn changes(&self) -> watch::Receiver<u64>;
+}
+
 /// Bytes as standard base64 text.
 mod base64_text {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize as _, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         STANDARD.decode(text).map_err(de::Error::custom)
     }

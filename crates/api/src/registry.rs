@@ -1,10 +1,15 @@
 //! What other contexts ask of the registry in process.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use oci::{Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
+use crate::access::HostIdentity;
 use crate::{Micros, Result};
 
 /// Why a digest may not be collected.
@@ -47,6 +52,14 @@ pub struct StoredManifest {
     pub bytes: Bytes,
 }
 
+/// A blob that is being read.
+pub struct BlobBytes {
+    /// The whole blob's length in bytes.
+    pub length: u64,
+    /// Its bytes, or those of the range that was asked for.
+    pub body: BoxStream<'static, Result<Bytes>>,
+}
+
 /// The registry, as the hub's other contexts see it.
 #[async_trait]
 pub trait Registry: Send + Sync {
@@ -69,4 +82,16 @@ pub trait Registry: Send + Sync {
     async fn blob_put(&self, repository: &RepositoryName, bytes: Bytes) -> Result<Digest>;
     /// A small blob, at most `bytes_max` long; none when the repository has none such.
     async fn blob_get(&self, repository: &RepositoryName, digest: &Digest, bytes_max: u64) -> Result<Option<Bytes>>;
+    /// A blob of any length, read as it is asked for: all of it, or a range within it. None when the repository has none
+    /// such.
+    async fn blob_open(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<BlobBytes>>;
+    /// Which of these blobs any repository has.
+    async fn blobs_known(&self, digests: &[Digest]) -> Result<BTreeSet<Digest>>;
+    /// Refuses a host that the rules do not let pull from a repository.
+    fn host_check(&self, host: &HostIdentity, repository: &RepositoryName) -> Result<()>;
 }

@@ -11,16 +11,19 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use futures::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 use tower::{Service, ServiceExt as _};
 use tracing::Instrument as _;
 
@@ -68,6 +71,43 @@ pub struct Peer {
     pub certificate: Option<CertificateDer<'static>>,
 }
 
+/// How a listener speaks TLS.
+#[derive(Clone)]
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    other: Option<OtherProtocol>,
+}
+
+impl From<Arc<ServerConfig>> for Tls {
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self { config, other: None }
+    }
+}
+
+impl Tls {
+    /// Connections of those who offer another protocol than HTTP are `other`'s.
+    #[must_use]
+    pub fn with(mut self, other: OtherProtocol) -> Self {
+        self.other = Some(other);
+        self
+    }
+}
+
+/// A protocol beside HTTP on the same port, chosen by the TLS client (ALPN). It has a configuration of its own, so that
+/// neither sessions nor rules for certificates are shared.
+#[derive(Clone)]
+pub struct OtherProtocol {
+    /// Its name.
+    pub protocol: &'static [u8],
+    /// What its handshakes use.
+    pub config: Arc<ServerConfig>,
+    /// Speaks it on a connection until that ends, or until the stop begins.
+    pub handler: OtherHandler,
+}
+
+/// Speaks another protocol than HTTP on a connection from an address.
+pub type OtherHandler = Arc<dyn Fn(TlsStream<TcpStream>, SocketAddr) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// What answers requests: a router, or something in front of one.
 pub trait App:
     Service<http::Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
@@ -81,14 +121,7 @@ impl<A> App for A where
 
 /// Serves `app` on `listener` until the stop begins; then connections end after the request under way, which
 /// [`Shutdown::drain`] waits for. Every request has a [`Peer`] extension, and `observer` sees it.
-pub async fn serve<A: App>(
-    listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
-    app: A,
-    observer: Observer,
-    shutdown: Shutdown,
-) {
-    let acceptor = tls.map(TlsAcceptor::from);
+pub async fn serve<A: App>(listener: TcpListener, tls: Option<Tls>, app: A, observer: Observer, shutdown: Shutdown) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let large = Arc::new(Semaphore::new(LARGE_BUFFERS_MAX));
     loop {
@@ -97,11 +130,11 @@ pub async fn serve<A: App>(
             accepted = accept(&listener, &slots) => accepted,
         };
         let Some((stream, address, slot)) = accepted else { continue };
-        let (acceptor, app, large, stop) = (acceptor.clone(), app.clone(), large.clone(), shutdown.clone());
+        let (tls, app, large, stop) = (tls.clone(), app.clone(), large.clone(), shutdown.clone());
         let observer = observer.clone();
         shutdown.spawn(async move {
             let open = observer.connection();
-            connection(stream, address, acceptor, (app, observer), large, stop).await;
+            connection(stream, address, tls, (app, observer), large, stop).await;
             drop((open, slot));
         });
     }
@@ -125,7 +158,7 @@ async fn accept(
 async fn connection<A: App>(
     stream: TcpStream,
     address: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     app: (A, Observer),
     large: Arc<Semaphore>,
     shutdown: Shutdown,
@@ -136,7 +169,7 @@ async fn connection<A: App>(
     if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, STALL_SECONDS_MAX * 1000) {
         tracing::debug!(%address, %error, "a connection's time limit could not be set");
     }
-    let Some(acceptor) = acceptor else {
+    let Some(tls) = tls else {
         let (files, peer) = (Current::default(), Peer { address, certificate: None });
         let stream = Metered::new(Plain::new(stream, files.clone()), large);
         // Apart, so that a connection has room for what it is and not for what it could have been.
@@ -145,18 +178,33 @@ async fn connection<A: App>(
     let limit = Duration::from_secs(HANDSHAKE_SECONDS_MAX);
     let handshake = tokio::select! {
         () = shutdown.begun() => return,
-        handshake = tokio::time::timeout(limit, acceptor.accept(stream)) => handshake,
+        handshake = tokio::time::timeout(limit, handshake(stream, &tls)) => handshake,
     };
     match handshake {
         Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
         Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
         Ok(Ok(stream)) => {
-            let certificates = stream.get_ref().1.peer_certificates();
+            let (_, session) = stream.get_ref();
+            if let Some(other) = &tls.other
+                && session.alpn_protocol() == Some(other.protocol)
+            {
+                return (other.handler)(stream, address).await;
+            }
+            let certificates = session.peer_certificates();
             let certificate = certificates.and_then(<[_]>::first).map(|certificate| certificate.clone().into_owned());
             let peer = Peer { address, certificate };
             Box::pin(http(Metered::new(stream, large), peer, app, Current::default(), shutdown)).await;
         }
     }
+}
+
+async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
+    let Some(other) = &tls.other else {
+        return TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream).await;
+    };
+    let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let is_other = begun.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == other.protocol));
+    begun.into_stream(Arc::clone(if is_other { &other.config } else { &tls.config })).await
 }
 
 /// A stream whose reads stay small unless the connection has one of the large buffers.

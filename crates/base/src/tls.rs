@@ -1,7 +1,10 @@
 //! TLS between parts of the program: identities from PEM that can be replaced while connections are open, mutual
 //! authentication under one private CA, and trust in a CA that is known by its fingerprint alone.
 //!
-//! Everything uses aws-lc-rs and TLS 1.3. Session resumption is off: a resumed session would skip the verifier.
+//! Everything uses aws-lc-rs and TLS 1.3. Session resumption is off, but between peers: a resumed session would skip the
+//! verifier.
+
+mod peers;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,6 +22,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::folder::{FolderError, file_read};
+
+pub use peers::{PeerCertificate, PeerRefused, PeerTls, Revoked};
 
 /// Application protocols that are offered and accepted, the preferred one first.
 pub const ALPN_PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];

@@ -11,6 +11,7 @@
 //! - Nothing here speaks to hosts: agents ask.
 
 mod agent_http;
+mod ahead;
 mod changes;
 pub mod desired;
 pub mod environments;

@@ -101,7 +101,7 @@ impl Service {
         Ok(stored)
     }
 
-    async fn release_find(&self, id: &str) -> Result<Release, Error> {
+    pub(crate) async fn release_find(&self, id: &str) -> Result<Release, Error> {
         let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if id.is_empty() || id.len() > RELEASE_ID_DIGITS || !id.bytes().all(hex) {
             let shown: String = id.chars().take(RELEASE_ID_DIGITS * 2).collect();

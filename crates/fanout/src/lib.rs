@@ -7,6 +7,10 @@
 
 pub mod core;
 pub mod grant;
+pub mod hub;
 pub mod local;
+pub mod peers;
 pub mod piece;
+pub mod simulation;
 pub mod store;
+pub mod wire;

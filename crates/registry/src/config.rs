@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::policy::Rules;
+use crate::rights::HostRules;
 use crate::upstream::UpstreamConfigs;
 
 /// How long what nothing refers to stays unless told otherwise.
@@ -25,6 +26,8 @@ pub struct Config {
     /// What holds for which repositories.
     #[serde(rename = "repositories")]
     pub rules: Rules,
+    /// Which hosts may pull what.
+    pub hosts: HostRules,
     /// Registries whose repositories are pulled through this one.
     pub upstreams: UpstreamConfigs,
 }
@@ -35,6 +38,7 @@ impl Default for Config {
             grace: GRACE_DEFAULT,
             scrub: SCRUB_DEFAULT,
             rules: Rules::default(),
+            hosts: HostRules::default(),
             upstreams: UpstreamConfigs::default(),
         }
     }

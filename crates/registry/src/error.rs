@@ -1,6 +1,6 @@
 //! What the registry refuses, in the words of the distribution specification and as problems.
 
-use api::Problem;
+use api::{HostName, Problem};
 use axum::response::{IntoResponse, Response};
 use base::db::{DbError, DbErrorKind};
 use base::units::Size;
@@ -29,6 +29,16 @@ pub enum Error {
     /// The caller may not.
     #[error("hosts read images and do nothing else: {what} cannot be changed here")]
     Denied {
+        /// The repository.
+        what: String,
+    },
+    /// The host may not have it.
+    #[error(
+        "host {host} may not pull {what}: the rules under [[registry.hosts]] in hub.toml ask for labels that its token did not give it; to change that, enrol it with `longshore host token --host {host} --label KEY=VALUE`"
+    )]
+    HostDenied {
+        /// The host.
+        host: HostName,
         /// The repository.
         what: String,
     },
@@ -285,7 +295,7 @@ impl Error {
                 (StatusCode::NOT_FOUND, Code::BlobUploadUnknown)
             }
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported),
-            Self::Denied { .. } | Self::QuotaExceeded { .. } | Self::Mirror { .. } => {
+            Self::Denied { .. } | Self::HostDenied { .. } | Self::QuotaExceeded { .. } | Self::Mirror { .. } => {
                 (StatusCode::FORBIDDEN, Code::Denied)
             }
             Self::UpstreamSetup { .. } => (StatusCode::BAD_REQUEST, Code::Unknown),

@@ -28,6 +28,7 @@ mod policy;
 mod pull;
 mod quota;
 mod retention;
+mod rights;
 mod scrub;
 mod store;
 mod tasks;
@@ -35,18 +36,23 @@ mod unrecorded;
 mod upstream;
 mod views;
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Micros;
-use api::registry::{Pin, Registry, StoredManifest};
+use api::access::HostIdentity;
+use api::registry::{BlobBytes, Pin, Registry, StoredManifest};
 use async_trait::async_trait;
 use base::db::Db;
 use base::tasks::Tasks;
 use blobs::BlobStore;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use oci::{Digest, Document, ManifestReference, RepositoryName, Tag};
 
+use authorise::{Action, Caller, authorise};
 pub use collect::Collected;
 use collect::Collector;
 pub use config::Config;
@@ -57,6 +63,7 @@ use keep::Keeper;
 pub use pattern::{PatternError, RepositoryPattern, TagPattern};
 pub use policy::{Retain, Rule, Rules, RulesError};
 use quota::{Admitted, Quotas};
+pub use rights::{HostRule, HostRules, HostRulesError};
 pub use store::MIGRATIONS;
 use store::Store;
 use upstream::Upstreams;
@@ -92,6 +99,7 @@ pub struct Service {
     grace: Duration,
     scrub_within: Duration,
     rules: Rules,
+    host_rules: HostRules,
     quotas: Quotas,
     upstreams: Upstreams,
 }
@@ -119,6 +127,7 @@ impl Service {
             scrub_within: config.scrub,
             quotas: Quotas::new(config.rules.clone()),
             rules: config.rules,
+            host_rules: config.hosts,
         })
     }
 
@@ -224,5 +233,36 @@ impl Registry for Service {
         bytes_max: u64,
     ) -> api::Result<Option<Bytes>> {
         Ok(self.blob_read(repository, digest, bytes_max).await?)
+    }
+
+    async fn blob_open(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+    ) -> api::Result<Option<BlobBytes>> {
+        let found = match self.blob_find(repository, digest).await {
+            Ok(found) => found,
+            Err(Error::BlobUnknown { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let (length, digest) = (found.size(), *digest);
+        let (body, _) = self.blob_body(found, &digest, range).await?;
+        let body = body.map(move |piece| piece.map_err(|source| Error::BlobRead { digest, source }.into()));
+        Ok(Some(BlobBytes { length, body: body.boxed() }))
+    }
+
+    async fn blobs_known(&self, digests: &[Digest]) -> api::Result<BTreeSet<Digest>> {
+        let mut known = BTreeSet::new();
+        for digest in digests {
+            if self.store.blob_is_linked(digest).await? {
+                known.insert(*digest);
+            }
+        }
+        Ok(known)
+    }
+
+    fn host_check(&self, host: &HostIdentity, repository: &RepositoryName) -> api::Result<()> {
+        Ok(authorise(self, Caller::Host(host), Action::Pull, Some(repository))?)
     }
 }

@@ -27,18 +27,16 @@ const TITLE: &str = "org.opencontainers.image.title";
 #[async_trait]
 impl Images for Service {
     async fn repositories(&self, search: &str, page: &PageRequest) -> api::Result<Page<RepositoryBrief>> {
-        authorise(&self.upstreams, Caller::Port, Action::Pull, None)?;
+        authorise(self, Caller::Port, Action::Pull, None)?;
         let after = page.after.as_deref().unwrap_or_default();
         let found = self.store.repositories_found(search, after, page.limit + 1).await?;
         let mut page = Page::from_surplus(found, page.limit, |repository| repository.name.to_string());
-        page.items.retain(|repository| {
-            authorise(&self.upstreams, Caller::Port, Action::Pull, Some(&repository.name)).is_ok()
-        });
+        page.items.retain(|repository| authorise(self, Caller::Port, Action::Pull, Some(&repository.name)).is_ok());
         Ok(page)
     }
 
     async fn tags(&self, repository: &RepositoryName, order: TagOrder, page: &PageRequest) -> api::Result<TagPage> {
-        authorise(&self.upstreams, Caller::Port, Action::Pull, Some(repository))?;
+        authorise(self, Caller::Port, Action::Pull, Some(repository))?;
         let brief = self.store.repository_found(repository).await?;
         let brief = brief.ok_or_else(|| Error::RepositoryUnknown { repository: repository.clone() })?;
         let found = self.store.tags_found(repository, order, page.after.as_deref(), page.limit + 1).await?;
@@ -46,7 +44,7 @@ impl Images for Service {
     }
 
     async fn image(&self, repository: &RepositoryName, reference: &ManifestReference) -> api::Result<Image> {
-        authorise(&self.upstreams, Caller::Port, Action::Pull, Some(repository))?;
+        authorise(self, Caller::Port, Action::Pull, Some(repository))?;
         Ok(self.image_read(repository, reference).await?)
     }
 }

@@ -7,6 +7,7 @@
 mod assets;
 mod attention;
 mod error_page;
+mod fanout;
 mod hosts;
 mod images;
 mod instances;
@@ -21,6 +22,7 @@ mod words;
 use std::sync::Arc;
 
 use api::delivery::Delivery;
+use api::fanout::Fanout;
 use api::images::Images;
 use axum::Router;
 use axum::extract::State;
@@ -36,11 +38,13 @@ use tokio::sync::Mutex;
 pub struct Pages {
     delivery: Arc<dyn Delivery>,
     images: Arc<dyn Images>,
+    fanout: Arc<dyn Fanout>,
     shutdown: Shutdown,
     rendered: Arc<Mutex<Option<Rendered>>>,
+    fanout_rendered: Arc<Mutex<Option<Rendered>>>,
 }
 
-/// The overview's `<main>` after so many changes, for all who look at it.
+/// A page's `<main>` after so many changes, for all who look at it.
 struct Rendered {
     changes: u64,
     at: api::Micros,
@@ -49,16 +53,22 @@ struct Rendered {
 
 impl Pages {
     /// Pages over these contexts. What follows the hub ends when `shutdown` begins.
-    pub fn new(delivery: Arc<dyn Delivery>, images: Arc<dyn Images>, shutdown: Shutdown) -> Self {
-        Self { delivery, images, shutdown, rendered: Arc::default() }
+    pub fn new(
+        delivery: Arc<dyn Delivery>,
+        images: Arc<dyn Images>,
+        fanout: Arc<dyn Fanout>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self { delivery, images, fanout, shutdown, rendered: Arc::default(), fanout_rendered: Arc::default() }
     }
 
-    /// `/`, `/images` and what belongs to them; unknown paths get a page that offers a way out.
+    /// `/`, `/images`, `/fanout` and what belongs to them; unknown paths get a page that offers a way out.
     pub fn router(self) -> Router {
         Router::new()
             .route("/", get(overview_page))
             .route("/live", get(live::overview_events))
             .merge(images::router())
+            .merge(fanout::router())
             .merge(assets::router())
             .fallback(error_page::not_found)
             .method_not_allowed_fallback(error_page::method_not_allowed)
@@ -70,18 +80,34 @@ impl Pages {
     async fn overview_main(&self) -> api::Result<Arc<str>> {
         // Counted before the overview is read: a change in between makes a new one, never a lost one.
         let changes = *self.delivery.changes().borrow();
-        let mut rendered = self.rendered.lock().await;
-        let now = api::Micros::now();
-        if let Some(known) = rendered.as_ref()
-            && known.changes == changes
-            && now.since(known.at) < live::EVENT_INTERVAL_MIN
-        {
-            return Ok(Arc::clone(&known.main));
-        }
-        let main: Arc<str> = overview::main(&self.delivery.overview().await?).into_string().into();
-        *rendered = Some(Rendered { changes, at: now, main: Arc::clone(&main) });
-        Ok(main)
+        let make = async { Ok(overview::main(&self.delivery.overview().await?)) };
+        rendered(&self.rendered, changes, make).await
     }
+
+    /// The same for the images on their way.
+    async fn fanout_main(&self) -> api::Result<Arc<str>> {
+        let changes = *self.fanout.changes().borrow();
+        rendered(&self.fanout_rendered, changes, fanout::first(self)).await
+    }
+}
+
+/// What was rendered after so many changes, made anew if that is no longer it.
+async fn rendered(
+    known: &Mutex<Option<Rendered>>,
+    changes: u64,
+    make: impl Future<Output = api::Result<maud::Markup>>,
+) -> api::Result<Arc<str>> {
+    let mut known = known.lock().await;
+    let now = api::Micros::now();
+    if let Some(known) = known.as_ref()
+        && known.changes == changes
+        && now.since(known.at) < live::EVENT_INTERVAL_MIN
+    {
+        return Ok(Arc::clone(&known.main));
+    }
+    let main: Arc<str> = make.await?.into_string().into();
+    *known = Some(Rendered { changes, at: now, main: Arc::clone(&main) });
+    Ok(main)
 }
 
 async fn overview_page(State(pages): State<Pages>) -> Response {
@@ -109,7 +135,8 @@ mod tests {
     fn pages(overview: api::Result<api::delivery::Overview>) -> (Arc<OverviewOnly>, Shutdown, Router) {
         let (delivery, shutdown) = (Arc::new(OverviewOnly::new(overview)), Shutdown::new());
         let images = Arc::new(images::samples::Fixed);
-        let router = Pages::new(delivery.clone(), images, shutdown.clone()).router();
+        let fanout = Arc::new(fanout::tests::Two::default());
+        let router = Pages::new(delivery.clone(), images, fanout, shutdown.clone()).router();
         (delivery, shutdown, router)
     }
 
@@ -140,6 +167,7 @@ mod tests {
     async fn every_answer_says_that_nothing_comes_from_elsewhere() {
         let (_, _, router) = pages(Ok(samples::rollout()));
         let (_, _, broken) = pages(Err(api::Problem::new(503, "database-down", "The database does not answer")));
+        let comes = format!("/fanout/image/{}", oci::Digest::sha256_of(b"comes"));
         let asked = [
             (&router, "GET", "/", 200),
             (&router, "GET", "/live", 200),
@@ -156,6 +184,11 @@ mod tests {
             (&router, "GET", "/images/none", 404),
             (&router, "GET", "/images/No%0dWay", 404),
             (&router, "GET", "/images/team/vote@sha256:1", 404),
+            (&router, "GET", "/fanout", 200),
+            (&router, "GET", "/fanout/live", 200),
+            (&router, "GET", "/fanout?after=1sha256:ab", 200),
+            (&router, "GET", &comes, 200),
+            (&router, "GET", "/fanout/image/sha256:1", 404),
             (&router, "GET", "/no/such", 404),
             (&router, "POST", "/", 405),
             (&broken, "GET", "/", 503),

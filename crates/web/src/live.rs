@@ -1,11 +1,14 @@
 //! Server-sent events: the page's new `<main>` whenever the hub says that something changed.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures::{Stream, StreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream, StreamExt};
+use tokio::sync::watch;
 
 use crate::Pages;
 
@@ -18,9 +21,25 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// `/live`. Ends when the hub stops, so that a stop never waits for a browser.
 pub(crate) async fn overview_events(State(pages): State<Pages>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let stop = pages.shutdown.token();
     let changes = pages.delivery.changes();
-    let events = futures::stream::unfold((pages, changes, true), |(pages, mut changes, first)| async move {
+    events(pages, changes, |pages| async move { pages.overview_main().await }.boxed())
+}
+
+/// `/fanout/live`.
+pub(crate) async fn fanout_events(State(pages): State<Pages>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let changes = pages.fanout.changes();
+    events(pages, changes, |pages| async move { pages.fanout_main().await }.boxed())
+}
+
+type Make = fn(Pages) -> BoxFuture<'static, api::Result<Arc<str>>>;
+
+fn events(
+    pages: Pages,
+    changes: watch::Receiver<u64>,
+    make: Make,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let stop = pages.shutdown.token();
+    let events = futures::stream::unfold((pages, changes, true), move |(pages, mut changes, first)| async move {
         if !first {
             tokio::time::sleep(EVENT_INTERVAL_MIN).await;
             if let Ok(Err(_)) = tokio::time::timeout(EVENT_INTERVAL_MAX, changes.changed()).await {
@@ -28,11 +47,11 @@ pub(crate) async fn overview_events(State(pages): State<Pages>) -> Sse<impl Stre
             }
         }
         changes.mark_unchanged();
-        let event = match pages.overview_main().await {
+        let event = match make(pages.clone()).await {
             // A carriage return would end a line of the event.
             Ok(main) => Event::default().event("main").data(main.replace('\r', "")),
             Err(problem) => {
-                tracing::warn!(%problem, "the overview cannot be made");
+                tracing::warn!(%problem, "a page cannot be made");
                 Event::default().event("problem").data(problem.title.replace(['\r', '\n'], " "))
             }
         };

@@ -45,7 +45,7 @@ async fn hub() -> Hub {
     let app = agent_routes(Arc::clone(&access)).merge(api_routes(access)).merge(protected);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
-    let tls = Arc::new(service.server_config().unwrap());
+    let tls = Arc::new(service.server_config().unwrap()).into();
     shutdown.spawn(listen::serve(listener, Some(tls), app, Observer::new("test", KnownRoutes::NONE), shutdown.clone()));
     Hub { service, address, shutdown, _folder: folder }
 }
@@ -179,7 +179,7 @@ async fn a44_neither_a_foreign_hub_nor_a_host_can_play_the_hub() {
     let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
     shutdown.spawn(listen::serve(
         listener,
-        Some(Arc::new(liar)),
+        Some(Arc::new(liar).into()),
         Router::new(),
         Observer::new("test", KnownRoutes::NONE),
         shutdown.clone(),

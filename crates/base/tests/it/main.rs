@@ -12,3 +12,4 @@ mod listen;
 mod observe;
 mod outbox_lease;
 mod tls;
+mod tls_peers;

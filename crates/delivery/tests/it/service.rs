@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::agent::{DesiredSeen, Route};
 use api::delivery::{
-    Delivery, Fleet, LogLine, LogRequest, PlanKind, PlanState, PromoteRequest, ReleaseFilter, StepState,
+    Delivery, Fleet, LogLine, LogRequest, PlanKind, PlanState, PromoteRequest, ReleaseFilter, Rollouts as _, StepState,
 };
 use api::{EnvName, HostName, Micros, Problem};
 use base::db::testing::for_each_database;
@@ -449,6 +449,31 @@ async fn a_hub_that_was_away_for_hours_calls_nothing_late() {
         let plan = hub.finish(&plan.id, false, |_, _, _| Outcome::Works).await;
         assert_eq!(plan.state, PlanState::Succeeded);
         hub.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_hosts_will_need_next_is_told_while_a_plan_is_under_way_and_no_longer() {
+    for_each_database(|config| async move {
+        let mut hub = Hub::with_hosts(config).await;
+        hub.build(1, &shop()).await;
+        hub.deploy("qa").await;
+        hub.deploy("prod").await;
+        assert!(hub.service.images_ahead().await.unwrap().is_empty());
+        let web = hub.build(2, &shop_with("web")).await.pop().unwrap();
+        hub.deploy("qa").await;
+        let plan = hub.promote("shop", "prod").await.unwrap();
+        hub.service.execute().await.unwrap();
+        // One host may be down at once: the next one knows what it will need, and none after it yet.
+        let ahead = hub.service.images_ahead().await.unwrap();
+        assert_eq!(ahead, BTreeMap::from([(name("p2"), vec![web.image.clone()])]));
+        let (id, image) = hub.service.release_image(&web.id.as_str()[..8]).await.unwrap();
+        assert_eq!((id, image), (web.id.clone(), web.image.clone()));
+        assert_eq!(hub.service.env_hosts(&name("prod")).await.unwrap(), ["p1", "p2", "p3"].map(name::<HostName>));
+        assert_eq!(hub.service.host_labels().await.unwrap().len(), 4);
+        hub.finish(&plan.id, false, |_, _, _| Outcome::Works).await;
+        assert!(hub.service.images_ahead().await.unwrap().is_empty());
     })
     .await;
 }

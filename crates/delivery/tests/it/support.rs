@@ -321,4 +321,21 @@ impl Registry for FakeRegistry {
     async fn blob_get(&self, _: &RepositoryName, _: &Digest, _: u64) -> api::Result<Option<Bytes>> {
         Ok(None)
     }
+
+    async fn blob_open(
+        &self,
+        _: &RepositoryName,
+        _: &Digest,
+        _: Option<std::ops::Range<u64>>,
+    ) -> api::Result<Option<api::registry::BlobBytes>> {
+        Ok(None)
+    }
+
+    async fn blobs_known(&self, _: &[Digest]) -> api::Result<BTreeSet<Digest>> {
+        Ok(BTreeSet::new())
+    }
+
+    fn host_check(&self, _: &api::access::HostIdentity, _: &RepositoryName) -> api::Result<()> {
+        Ok(())
+    }
 }

@@ -39,6 +39,8 @@ pub(super) struct Parent {
 #[derive(Debug)]
 pub(super) struct Local {
     pub(super) have: PieceSet,
+    /// How many pieces of each stripe are there.
+    pub(super) counts: [u32; STRIPES],
     stripe_shift: u32,
     pub(super) parents: [Parent; STRIPES],
     /// Requests by piece.
@@ -50,14 +52,15 @@ pub(super) struct Local {
     /// The time between two pieces.
     interval: Option<Duration>,
     last: Option<Now>,
-    /// Since when there is something missing that nobody sends.
+    /// When the hub is asked for what is missing and nobody has or sends.
     pub(super) starving: Option<Now>,
 }
 
 impl Local {
     pub(super) fn new(have: PieceSet, stripe_shift: u32) -> Self {
         let pieces = have.pieces();
-        Self {
+        let mut local = Self {
+            counts: [0; STRIPES],
             stripe_shift: stripe_shift % STRIPES as u32,
             parents: [Parent::default(); STRIPES],
             requests: BTreeMap::new(),
@@ -66,8 +69,19 @@ impl Local {
             interval: None,
             last: None,
             starving: None,
-            have,
+            have: PieceSet::empty(pieces),
+        };
+        have.iter().for_each(|piece| drop(local.insert(piece)));
+        local
+    }
+
+    /// A piece is there; gives whether it was missing.
+    pub(super) fn insert(&mut self, piece: u32) -> bool {
+        let (is_new, stripe) = (self.have.insert(piece), self.stripe_of(piece));
+        if let Some(count) = self.counts.get_mut(stripe).filter(|_| is_new) {
+            *count += 1;
         }
+        is_new
     }
 
     /// The stripe that a piece is dealt into.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Blob, Stripes};
+use super::{Blob, STRIPES, Stripes};
 use crate::piece::PieceSet;
 
 /// Pieces that are handed to the driver at once for one connection: one is being written, and the next is ready.
@@ -16,6 +16,8 @@ const REQUESTS_MORE: u32 = 64;
 pub(super) struct Remote {
     /// What it says it has.
     pub(super) has: PieceSet,
+    /// How many of these pieces are of each stripe; none for one that has had all since it was connected.
+    pub(super) counts: [u32; STRIPES],
     /// What it was sent from here, or gets elsewhere.
     given: PieceSet,
     /// What it wants as it comes.
@@ -32,8 +34,12 @@ pub(super) struct Remote {
 
 impl Remote {
     /// It says that it has a piece; gives whether that is new.
-    pub(super) fn announced(&mut self, piece: u32) -> bool {
-        self.has.insert(piece)
+    pub(super) fn announced(&mut self, piece: u32, stripe: usize) -> bool {
+        let is_new = self.has.insert(piece);
+        if let Some(count) = self.counts.get_mut(stripe).filter(|_| is_new) {
+            *count += 1;
+        }
+        is_new
     }
 
     /// It did not send a piece that it said it has.
@@ -59,10 +65,11 @@ pub(super) struct Link {
 
 impl Link {
     /// The other side opened a blob.
-    pub(super) fn open(&mut self, blob: Blob, has: PieceSet) {
+    pub(super) fn open(&mut self, blob: Blob, has: PieceSet, counts: [u32; STRIPES]) {
         let none = PieceSet::empty(has.pieces());
         let remote = Remote {
             has,
+            counts,
             given: none.clone(),
             subscribed: Stripes::default(),
             asked: Stripes::default(),

@@ -33,7 +33,7 @@ pub const STRIPES: usize = 3;
 pub type Now = Duration;
 
 /// Another host, or the hub, as its driver numbers it. Never used again for another within one [`Peer`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Node(pub u32);
 
 /// A blob, as the driver of one host numbers it.
@@ -241,6 +241,8 @@ pub enum Output {
         /// The blob.
         blob: Blob,
     },
+    /// [`Peer::complaints`] has grown: the tracker is to hear of it soon.
+    Complaints,
     /// Nobody sends what is missing of a blob, and the hub is no neighbour: it is to be fetched from the hub's registry.
     Starving {
         /// The blob.

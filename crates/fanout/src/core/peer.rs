@@ -15,15 +15,21 @@ use crate::piece::PieceSet;
 /// How often a host looks whether something has to be requested, or said to others.
 const LOOK: Duration = Duration::from_millis(100);
 /// Requests under way to one host.
-const REQUESTS_PER_LINK_MAX: usize = 4;
+const REQUESTS_PER_LINK_MAX: usize = 2;
 /// Requests under way for one blob.
-const REQUESTS_PER_BLOB_MAX: usize = 64;
+const REQUESTS_PER_BLOB_MAX: usize = 8;
 /// How long a connection that could not be made is not tried again.
 const RECONNECT: Duration = Duration::from_secs(2);
 /// What a parent that was just asked may be silent longer: its own parent may have been asked just now, too.
-const FIRST_SILENCE: Duration = Duration::from_secs(2);
-/// How long something must be missing that no neighbour has until the hub is asked.
-const STARVING_MIN: Duration = Duration::from_secs(1);
+const FIRST_SILENCE: Duration = Duration::from_secs(1);
+/// How many pieces of a stripe a host may be behind most of its neighbours until it does not wait for its parent.
+const LAG_PIECES: u32 = 16;
+/// How long something must be missing that no neighbour has until the hub is asked, and how much longer at random: whoever
+/// is first gives it to the others.
+const STARVING_MIN: Duration = Duration::from_secs(2);
+const STARVING_MORE: Duration = Duration::from_secs(3);
+/// Requests under way to the hub.
+const REQUESTS_TO_HUB_MAX: usize = 2;
 
 /// What does not change.
 #[derive(Debug, Clone)]
@@ -223,7 +229,7 @@ impl Peer {
         self.unreached.retain(|_, at| *at > now);
         let wanted = self.blobs.values().filter(|local| !local.have.is_full());
         let parents = wanted.flat_map(|local| local.parents.iter().filter_map(|parent| parent.node));
-        let starving = self.blobs.values().any(|local| local.starving.is_some_and(|since| now >= since + STARVING_MIN));
+        let starving = self.blobs.values().any(|local| local.starving.is_some_and(|until| now >= until));
         let nodes: Vec<Node> =
             parents.chain(self.neighbours.iter().copied()).chain(self.origin.filter(|_| starving)).collect();
         for node in nodes {
@@ -252,7 +258,7 @@ impl Peer {
     /// Forgets a connection and all that was expected from it.
     fn unlink(&mut self, node: Node) {
         let Some(link) = self.links.remove(&node) else { return };
-        for (blob, remote) in &link.remotes {
+        for (blob, remote) in link.remotes.iter().filter(|_| Some(node) != self.origin) {
             if let Some(local) = self.blobs.get_mut(blob) {
                 local.lost(&remote.has);
             }
@@ -279,7 +285,9 @@ impl Peer {
             Message::Close { blob } => {
                 let gone = self.links.get_mut(&node).and_then(|link| link.remotes.remove(&blob));
                 if let (Some(remote), Some(local)) = (gone, self.blobs.get_mut(&blob)) {
-                    local.lost(&remote.has);
+                    if Some(node) != self.origin {
+                        local.lost(&remote.has);
+                    }
                     local.requests.retain(|_, request| request.node != node);
                     local.parents.iter_mut().filter(|it| it.node == Some(node)).for_each(|it| it.is_subscribed = false);
                 }
@@ -289,8 +297,9 @@ impl Peer {
                     return;
                 };
                 let Some(local) = self.blobs.get_mut(&blob) else { return };
+                let is_hub = Some(node) == self.origin;
                 for piece in pieces.into_iter().take(HAVE_PIECES_MAX) {
-                    if remote.announced(piece) {
+                    if remote.announced(piece, local.stripe_of(piece)) && !is_hub {
                         local.held(piece);
                     }
                 }
@@ -325,11 +334,18 @@ impl Peer {
         if pieces.pieces() != local.have.pieces() {
             return;
         }
-        if let Some(before) = link.remotes.get(&blob) {
+        let is_hub = Some(node) == self.origin;
+        if let Some(before) = link.remotes.get(&blob).filter(|_| !is_hub) {
             local.lost(&before.has);
         }
-        pieces.iter().for_each(|piece| local.held(piece));
-        link.open(blob, pieces);
+        let mut counts = [0; STRIPES];
+        for piece in pieces.iter().filter(|_| !is_hub) {
+            local.held(piece);
+            if let Some(count) = counts.get_mut(local.stripe_of(piece)).filter(|_| !pieces.is_full()) {
+                *count += 1;
+            }
+        }
+        link.open(blob, pieces, counts);
         self.subscribe(now, node, blob);
     }
 
@@ -357,6 +373,7 @@ impl Peer {
         if !is_right {
             self.counts.wrong += 1;
             let until = self.trust.strike(node, now);
+            self.outputs.push_back(Output::Complaints);
             return self.drop_link(node, Some(until));
         }
         self.trust.delivered(node);
@@ -373,7 +390,7 @@ impl Peer {
     fn keep(&mut self, now: Now, blob: Blob, piece: u32, from: Option<Node>) {
         let asked = self.request_ended(blob, piece);
         let Some(local) = self.blobs.get_mut(&blob) else { return };
-        if !local.have.insert(piece) {
+        if !local.insert(piece) {
             self.counts.twice += 1;
             return;
         }
@@ -387,7 +404,7 @@ impl Peer {
         for (node, link) in &mut self.links {
             let Some(remote) = link.remotes.get_mut(&blob) else { continue };
             // Whoever sent it has it.
-            if Some(*node) == from && remote.announced(piece) {
+            if Some(*node) == from && remote.announced(piece, stripe) && from != self.origin {
                 local.held(piece);
             }
             if remote.subscribed.contains(stripe) {
@@ -468,77 +485,119 @@ impl Peer {
     fn requests_make(&mut self, now: Now, blob: Blob) {
         let Some(local) = self.blobs.get(&blob) else { return };
         let fed: [bool; STRIPES] = std::array::from_fn(|stripe| local.is_fed(stripe, now));
-        if fed.iter().all(|is_fed| *is_fed) {
+        let behind: [u32; STRIPES] = std::array::from_fn(|stripe| self.behind(blob, local, stripe));
+        // Of a stripe whose parent is slow, what it will send next is left to it.
+        let mut left: [usize; STRIPES] = std::array::from_fn(|stripe| match (fed.get(stripe), behind.get(stripe)) {
+            (Some(true), Some(..LAG_PIECES)) => usize::MAX,
+            (Some(true), _) => LAG_PIECES as usize / 2,
+            _ => 0,
+        });
+        if left.iter().all(|left| *left == usize::MAX) {
             return;
         }
-        let mut wanted: Vec<(u16, u32, u32)> = local
-            .known
-            .without(&local.have)
-            .filter(|piece| !fed.get(local.stripe_of(*piece)).copied().unwrap_or_default())
-            .filter(|piece| !local.requests.contains_key(piece))
-            .map(|piece| (local.holders(piece), self.random.random(), piece))
-            .collect();
-        wanted.sort_unstable();
-        let until = now + local.request_max();
+        let mut silent = Vec::new();
+        let mut wanted: Vec<(u16, u32, u32)> = Vec::new();
+        for piece in local.known.without(&local.have) {
+            let stripe = local.stripe_of(piece);
+            let (Some(left), Some(parent)) = (left.get_mut(stripe), local.parents.get(stripe)) else { continue };
+            if *left > 0 {
+                *left -= 1;
+            } else if !local.requests.contains_key(&piece) {
+                wanted.push((local.holders(piece), self.random.random(), piece));
+                let is_silent = parent.is_subscribed && now >= parent.heard + local.silence_max();
+                silent.extend(parent.node.filter(|node| is_silent && self.has(*node, blob, piece)));
+            }
+        }
+        silent.sort_unstable();
+        silent.dedup();
         let mut room = REQUESTS_PER_BLOB_MAX.saturating_sub(local.requests.len());
-        let mut is_asked = !local.requests.is_empty();
+        let until = now + local.request_max();
+        let is_starving = wanted.is_empty() && local.requests.is_empty();
+        // It has what it was asked for, and does not send it.
+        for node in silent.into_iter().filter(|node| Some(*node) != self.origin) {
+            self.trust.silent(node, now);
+            self.outputs.push_back(Output::Complaints);
+        }
+        wanted.sort_unstable();
         for (_, _, piece) in wanted {
             if room == 0 {
                 break;
             }
-            let Some(node) = self.holder(now, blob, piece) else { continue };
-            let Some(local) = self.blobs.get_mut(&blob) else { return };
-            local.requests.insert(piece, Request { node, until });
-            // Its parent need not send it any more.
-            let stripe = local.stripe_of(piece);
-            let parent =
-                local.parents.get(stripe).and_then(|it| it.node.filter(|it_node| it.is_subscribed && *it_node != node));
-            if let Some(link) = self.links.get_mut(&node) {
-                link.requests += 1;
+            if let Some(node) = self.holder(now, blob, piece) {
+                self.request(blob, piece, node, until);
+                room -= 1;
             }
-            self.send(node, Message::Request { blob, piece });
-            if let Some(parent) = parent {
-                self.send(parent, Message::Cancel { blob, piece });
-            }
-            (room, is_asked) = (room - 1, true);
         }
-        if !is_asked {
-            self.starve(now, blob);
+        if is_starving {
+            self.starve(now, blob, until);
+        }
+    }
+
+    /// How many pieces of a stripe most neighbours have more than this host.
+    fn behind(&self, blob: Blob, local: &Local, stripe: usize) -> u32 {
+        let others = self.links.values().filter_map(|link| link.remotes.get(&blob));
+        let mut counts: Vec<u32> =
+            others.filter_map(|remote| remote.counts.get(stripe).copied()).filter(|it| *it > 0).collect();
+        counts.sort_unstable();
+        let median = counts.get(counts.len() / 2).copied().unwrap_or_default();
+        median.saturating_sub(local.counts.get(stripe).copied().unwrap_or_default())
+    }
+
+    fn has(&self, node: Node, blob: Blob, piece: u32) -> bool {
+        let remote = self.links.get(&node).and_then(|link| link.remotes.get(&blob));
+        remote.is_some_and(|remote| remote.has.contains(piece))
+    }
+
+    fn request(&mut self, blob: Blob, piece: u32, node: Node, until: Now) {
+        let Some(local) = self.blobs.get_mut(&blob) else { return };
+        local.requests.insert(piece, Request { node, until });
+        // Its parent need not send it any more.
+        let parent = local.parents.get(local.stripe_of(piece)).filter(|parent| parent.is_subscribed);
+        let parent = parent.and_then(|parent| parent.node).filter(|parent| *parent != node);
+        if let Some(link) = self.links.get_mut(&node) {
+            link.requests += 1;
+        }
+        self.send(node, Message::Request { blob, piece });
+        if let Some(parent) = parent {
+            self.send(parent, Message::Cancel { blob, piece });
         }
     }
 
     /// Whom to ask for a piece.
     fn holder(&mut self, now: Now, blob: Blob, piece: u32) -> Option<Node> {
-        let mut best: Option<((bool, u32, usize, u32), Node)> = None;
+        let mut best: Option<((u32, usize, u32), Node)> = None;
         for (node, link) in &self.links {
             let has = link.remotes.get(&blob).is_some_and(|remote| remote.has.contains(piece));
-            if !has || link.requests >= REQUESTS_PER_LINK_MAX || self.trust.is_resting(*node, now) {
+            let is_asked = has && link.requests < REQUESTS_PER_LINK_MAX && Some(*node) != self.origin;
+            if !is_asked || self.trust.is_resting(*node, now) {
                 continue;
             }
-            let rank = (Some(*node) == self.origin, self.trust.stalls(*node), link.requests, self.random.random());
+            let rank = (self.trust.stalls(*node), link.requests, self.random.random());
             if best.as_ref().is_none_or(|(before, _)| rank < *before) {
                 best = Some((rank, *node));
             }
         }
-        let (rank, node) = best?;
-        // The hub is asked only when nobody else could be for a while.
-        let is_patient = self.blobs.get(&blob)?.starving.is_none_or(|since| now < since + STARVING_MIN);
-        if rank.0 && is_patient {
-            let _since = self.blobs.get_mut(&blob)?.starving.get_or_insert(now);
-            return None;
-        }
-        Some(node)
+        best.map(|(_, node)| node)
     }
 
-    /// Nobody sends what is missing.
-    fn starve(&mut self, now: Now, blob: Blob) {
+    /// Nobody sends what is missing, and no neighbour has it: in the end the hub is asked for some of it at random.
+    fn starve(&mut self, now: Now, blob: Blob, until: Now) {
+        let later = STARVING_MIN + STARVING_MORE.mul_f64(self.random.random());
         let Some(local) = self.blobs.get_mut(&blob) else { return };
-        let since = *local.starving.get_or_insert(now);
-        let is_patient = now < since + STARVING_MIN;
-        let origin = self.origin.filter(|origin| !self.unreached.contains_key(origin));
-        if !is_patient && origin.is_none() {
-            local.starving = Some(now);
-            self.outputs.push_back(Output::Starving { blob });
+        if now < *local.starving.get_or_insert(now + later) {
+            return;
+        }
+        let Some(hub) = self.origin.filter(|hub| !self.unreached.contains_key(hub)) else {
+            local.starving = Some(now + later);
+            return self.outputs.push_back(Output::Starving { blob });
+        };
+        let Some(remote) = self.links.get(&hub).and_then(|link| link.remotes.get(&blob)) else { return };
+        let missing: Vec<u32> = remote.has.without(&local.have).collect();
+        for _ in 0..REQUESTS_TO_HUB_MAX.min(missing.len()) {
+            let at = self.random.random_range(0..missing.len());
+            if let Some(piece) = missing.get(at) {
+                self.request(blob, *piece, hub, until);
+            }
         }
     }
 }

@@ -38,13 +38,15 @@ pub struct Zone {
 pub struct TrackerConfig {
     /// Hosts at most.
     pub hosts_max: usize,
+    /// How long it listens before it plans: one that was started again must not plan for the first who speak.
+    pub warm_up: Duration,
     /// Where chance begins.
     pub seed: u64,
 }
 
 impl Default for TrackerConfig {
     fn default() -> Self {
-        Self { hosts_max: 20_000, seed: 0 }
+        Self { hosts_max: 20_000, warm_up: Duration::from_secs(2), seed: 0 }
     }
 }
 
@@ -106,13 +108,16 @@ pub struct Tracker<H: Ord, I: Ord> {
     dirty: BTreeSet<Key<I>>,
     /// When what changed is to be planned.
     due: Option<Now>,
+    /// When it may begin to plan.
+    warm_at: Now,
     number: u64,
 }
 
 impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
-    /// A tracker that knows of nobody. Its plans are numbered from `number` on: a time, so that those of a tracker that was
-    /// started again are later.
-    pub fn new(config: TrackerConfig, number: u64) -> Self {
+    /// A tracker that knows of nobody. It plans nothing before [`TrackerConfig::warm_up`] is over, counted from `now`. Its
+    /// plans are numbered from `number` on: a time, so that those of a tracker that was started again are later.
+    pub fn new(config: TrackerConfig, now: Now, number: u64) -> Self {
+        let warm_at = now + config.warm_up;
         Self {
             config,
             hosts: BTreeMap::new(),
@@ -121,6 +126,7 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
             complaints: BTreeMap::new(),
             dirty: BTreeSet::new(),
             due: None,
+            warm_at,
             number,
         }
     }
@@ -230,7 +236,7 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
 
     fn touch(&mut self, now: Now, keys: impl IntoIterator<Item = Key<I>>) {
         self.dirty.extend(keys);
-        self.due.get_or_insert(now + SETTLE);
+        self.due.get_or_insert((now + SETTLE).max(self.warm_at));
     }
 
     /// The swarms that a host stands in: an edge in that of the others as well as in its region's.

@@ -56,6 +56,11 @@ impl Trust {
         }
     }
 
+    /// A parent that does not send what it says it has: others should know, and it is asked for nothing else for a while.
+    pub(super) fn silent(&mut self, node: Node, now: Now) {
+        self.record(node, now).resting_until = now + STALL_REST;
+    }
+
     /// A right piece.
     pub(super) fn delivered(&mut self, node: Node) {
         if let Some(record) = self.0.get_mut(&node) {

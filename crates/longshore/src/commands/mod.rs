@@ -15,6 +15,7 @@ mod host;
 mod hub;
 mod image;
 mod logs;
+mod preheat;
 mod promote;
 mod proxy;
 mod ps;
@@ -46,6 +47,7 @@ enum Command {
     Proxy(proxy::Args),
     Build(build::Args),
     Promote(promote::Args),
+    Preheat(preheat::Args),
     Rollback(rollback::Args),
     Why(why::Args),
     #[command(subcommand)]
@@ -81,6 +83,7 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Proxy(args) => proxy::run(args).await,
         Command::Build(args) => build::run(global, args).await,
         Command::Promote(args) => promote::run(global, args).await,
+        Command::Preheat(args) => preheat::run(global, args).await,
         Command::Rollback(args) => rollback::run(global, args).await,
         Command::Why(args) => why::run(global, args).await,
         Command::Release(command) => release::run(global, command).await,

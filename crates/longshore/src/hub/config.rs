@@ -28,6 +28,7 @@ pub(crate) struct File {
     engine: Engine,
     build: Build,
     registry: registry::Config,
+    fanout: fanout::hub::Config,
 }
 
 /// The files of the certificate that the hub shows on its own port.
@@ -99,6 +100,8 @@ pub(crate) struct Config {
     pub(crate) image_labels: BTreeMap<String, String>,
     /// Rules of the registry.
     pub(crate) registry: registry::Config,
+    /// Rules of the exchange of images between hosts.
+    pub(crate) fanout: fanout::hub::Config,
 }
 
 impl Config {
@@ -149,6 +152,7 @@ impl Config {
             registry_address: file.build.registry_address.unwrap_or_else(|| listen.to_string()),
             image_labels: file.build.labels,
             registry: file.registry,
+            fanout: file.fanout,
         })
     }
 }

@@ -26,6 +26,7 @@ const BUILD_QUEUE_RUNS_MAX: u32 = 100;
 struct Hub {
     access: Arc<dyn Access>,
     delivery: Arc<delivery::Service>,
+    fanout: fanout::hub::Service,
     pipeline: Arc<pipeline::Service>,
     registry: Arc<registry::Service>,
     token: TokenFile,
@@ -102,6 +103,18 @@ async fn open(
         async move { fleet.host_enrolled(&host, labels).await }.boxed()
     };
     access.tasks_spawn(tasks, Arc::new(on_enrolled));
+    let access: Arc<dyn Access> = Arc::new(access);
+
+    let deps = fanout::hub::Deps {
+        db: base::db::open(&database, fanout::hub::CONTEXT, fanout::hub::MIGRATIONS).await?,
+        access: access.clone(),
+        registry: registry.clone(),
+        rollouts: delivery.clone(),
+        clock: Arc::new(Micros::now),
+        replica: replica.clone(),
+    };
+    let fanout = fanout::hub::Service::new(config.fanout, deps);
+    fanout.tasks_spawn(tasks);
 
     let deps = pipeline::Deps {
         db: base::db::open(&database, "pipeline", pipeline::MIGRATIONS).await?,
@@ -121,7 +134,7 @@ async fn open(
     };
     let pipeline = Arc::new(pipeline::Service::new(settings, deps));
     pipeline.tasks_spawn(tasks, shutdown);
-    Ok((Hub { access: Arc::new(access), delivery, pipeline, registry, token }, tls))
+    Ok((Hub { access, delivery, fanout, pipeline, registry, token }, tls))
 }
 
 /// The name of this hub among those that share a database: the same after a restart, so that it takes up at once what it

@@ -70,12 +70,12 @@ pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: Tls, 
         Some(certificate) => {
             let config = certificate.server_config().map_err(certificate_problem)?;
             shutdown.spawn(certificate.watch(shutdown.clone()));
-            Some(Arc::new(config))
+            Some(base::listen::Tls::from(Arc::new(config)))
         }
     };
     let app = main_app(config, hub, &names, shutdown);
     let main = base::listen::serve(listeners.main, main_tls, app, observer("hub"), shutdown.clone());
-    let (tls, routes) = (Some(Arc::new(tls.agents)), agent_routes(hub));
+    let (tls, routes) = (Some(Arc::new(tls.agents).into()), agent_routes(hub));
     let agents = base::listen::serve(listeners.agents, tls, routes, observer("agents"), shutdown.clone());
     shutdown.spawn(main);
     shutdown.spawn(agents);
@@ -119,13 +119,17 @@ fn main_routes(hub: &Hub, shutdown: &Shutdown) -> Router {
         .merge(registry::http::api_routes(hub.registry.clone()))
         .merge(registry::http::images_routes(hub.registry.clone()))
         .merge(pipeline::http::router(hub.pipeline.clone()))
+        .merge(fanout::hub::api_routes(Arc::new(hub.fanout.clone())))
         .layer(from_fn_with_state(hub.token.clone(), changes_need_token));
     Router::new()
         .merge(api)
         .route("/api/{*path}", any(api_unknown))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(base::metrics::answer))
-        .merge(web::Pages::new(hub.delivery.clone(), hub.registry.clone(), shutdown.clone()).router())
+        .merge(
+            web::Pages::new(hub.delivery.clone(), hub.registry.clone(), Arc::new(hub.fanout.clone()), shutdown.clone())
+                .router(),
+        )
         .layer(from_fn(route_named))
 }
 
@@ -142,6 +146,7 @@ fn agent_routes(hub: &Hub) -> Router {
         .delivery
         .agent_http()
         .merge(registry::http::host_routes(hub.registry.clone()))
+        .merge(fanout::hub::agent_routes(hub.fanout.clone()))
         .layer(from_fn_with_state(hub.access.clone(), access::http::host_required));
     Router::new().merge(access::http::agent_routes(hub.access.clone())).merge(hosts).layer(from_fn(route_named))
 }

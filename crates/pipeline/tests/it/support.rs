@@ -229,6 +229,23 @@ impl Registry for MemoryRegistry {
     async fn blob_get(&self, repository: &RepositoryName, digest: &Digest, _max: u64) -> api::Result<Option<Bytes>> {
         Ok(self.0.lock().unwrap().blobs.get(&(repository.to_string(), digest.to_string())).cloned())
     }
+
+    async fn blob_open(
+        &self,
+        _: &RepositoryName,
+        _: &Digest,
+        _: Option<std::ops::Range<u64>>,
+    ) -> api::Result<Option<api::registry::BlobBytes>> {
+        Ok(None)
+    }
+
+    async fn blobs_known(&self, _: &[Digest]) -> api::Result<std::collections::BTreeSet<Digest>> {
+        Ok(std::collections::BTreeSet::new())
+    }
+
+    fn host_check(&self, _: &api::access::HostIdentity, _: &RepositoryName) -> api::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes down the releases it is given; nothing else is asked of delivery here.

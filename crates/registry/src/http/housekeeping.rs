@@ -25,7 +25,7 @@ pub fn api_routes(service: Arc<Service>) -> Router {
 
 /// Collects what the grace has run out for, without waiting for the next time that it would be looked for.
 async fn collect(State(service): State<Arc<Service>>) -> Result<Json<Collected>, Problem> {
-    authorise(&service.upstreams, Caller::Port, Action::Delete, None)?;
+    authorise(&service, Caller::Port, Action::Delete, None)?;
     let collected = service.collect(Micros::now()).await?;
     collected.map(Json).ok_or_else(|| {
         Problem::new(409, "registry-collecting", "Another hub collects now")
@@ -52,7 +52,7 @@ async fn damaged(
     State(service): State<Arc<Service>>,
     query: Result<Query<After>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Damaged>, Problem> {
-    authorise(&service.upstreams, Caller::Port, Action::Pull, None)?;
+    authorise(&service, Caller::Port, Action::Pull, None)?;
     let invalid = |detail: String| Problem::new(400, "query-invalid", "The query cannot be read").detail(detail);
     let Query(After { after, after_manifest }) = query.map_err(|error| invalid(error.body_text()))?;
     let after_manifest = match after_manifest {
@@ -83,7 +83,7 @@ async fn retention(
 ) -> Result<Json<Page<Going>>, Problem> {
     let Query(Within { repository, limit, after }) = query
         .map_err(|error| Problem::new(400, "query-invalid", "The query cannot be read").detail(error.body_text()))?;
-    authorise(&service.upstreams, Caller::Port, Action::Pull, repository.as_ref())?;
+    authorise(&service, Caller::Port, Action::Pull, repository.as_ref())?;
     let page = PageQuery { limit, after }.request()?;
     Ok(Json(service.retention_preview(repository.as_ref(), &page, Micros::now()).await?))
 }

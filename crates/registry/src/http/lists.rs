@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Call, empty, set};
+use crate::authorise::authorise_catalog;
 use crate::error::Code;
 use crate::store::Referrer;
 use crate::{Error, PAGE_ITEMS_MAX};
@@ -17,6 +18,7 @@ use crate::{Error, PAGE_ITEMS_MAX};
 const REFERRER_BYTES_BESIDES_ANNOTATIONS: usize = 512;
 
 pub(super) async fn catalog(call: &Call<'_>) -> Result<Response, Error> {
+    authorise_catalog(call.service, call.caller)?;
     let (limit, last) = page(call)?;
     let mut names = call.service.store.repositories(last, limit + 1).await?;
     let next = next(&mut names, limit, &Endpoint::Catalog);

@@ -12,11 +12,12 @@ mod uploads;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use api::access::HostIdentity;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use axum::{Extension, Router};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use oci::{Digest, Endpoint, PathError, Query, RepositoryName, etag_matches};
 
@@ -36,25 +37,25 @@ const METHOD_CHARS_SHOWN: usize = 16;
 /// How long a request's body may be silent.
 const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// The registry as one port shows it.
+/// The registry as the hub's own port shows it.
 #[derive(Clone)]
 pub struct Port {
     service: Arc<Service>,
-    caller: Caller,
 }
 
 /// The registry on the hub's own port.
 pub fn main_port(service: Arc<Service>) -> Port {
-    Port { service, caller: Caller::Port }
+    Port { service }
 }
 
-/// Routes for the agent port: hosts read.
+/// Routes for the agent port: hosts read. Who speaks is what the port's wiring read from the client certificate, an
+/// `Extension<HostIdentity>`; without it nothing is answered.
 pub fn host_routes(service: Arc<Service>) -> Router {
     Router::new()
         .route("/v2", any(dispatch))
         .route("/v2/", any(dispatch))
         .route("/v2/{*rest}", any(dispatch))
-        .with_state(Port { service, caller: Caller::Host })
+        .with_state(service)
 }
 
 impl Port {
@@ -65,17 +66,14 @@ impl Port {
 
     /// The answer to a request that is the registry's.
     pub async fn answer(&self, request: Request) -> Response {
-        match answer(self, request).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(),
-        }
+        answer(&self.service, Caller::Port, request).await.unwrap_or_else(IntoResponse::into_response)
     }
 }
 
 /// A request that was authorised, with what handlers need of it.
 struct Call<'a> {
     service: &'a Service,
-    caller: Caller,
+    caller: Caller<'a>,
     headers: &'a HeaderMap,
     query: Query,
 }
@@ -83,7 +81,7 @@ struct Call<'a> {
 impl Call<'_> {
     /// Every further repository that a call touches is authorised like the one in its path.
     fn authorise(&self, action: Action, repository: &RepositoryName) -> Result<(), Error> {
-        authorise(&self.service.upstreams, self.caller, action, Some(repository))
+        authorise(self.service, self.caller, action, Some(repository))
     }
 
     fn header(&self, name: header::HeaderName) -> Option<&str> {
@@ -96,11 +94,15 @@ impl Call<'_> {
     }
 }
 
-async fn dispatch(State(port): State<Port>, request: Request) -> Response {
-    port.answer(request).await
+async fn dispatch(
+    State(service): State<Arc<Service>>,
+    Extension(identity): Extension<HostIdentity>,
+    request: Request,
+) -> Response {
+    answer(&service, Caller::Host(&identity), request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
+async fn answer(service: &Service, caller: Caller<'_>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let endpoint = Endpoint::parse(parts.uri.path()).map_err(|error| match error {
         // Nothing has such a name: who reads is told what the specification says of all that is not there.
@@ -114,9 +116,9 @@ async fn answer(port: &Port, request: Request) -> Result<Response, Error> {
         (&Method::DELETE, _) => Action::Delete,
         _ => Action::Push,
     };
-    authorise(&port.service.upstreams, port.caller, action, endpoint.repository())?;
+    authorise(service, caller, action, endpoint.repository())?;
     let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let call = Call { service: &port.service, caller: port.caller, headers: &parts.headers, query };
+    let call = Call { service, caller, headers: &parts.headers, query };
     let with_body = parts.method == Method::GET;
     match endpoint {
         Endpoint::Manifest { repository, reference } if with_body || parts.method == Method::HEAD => {

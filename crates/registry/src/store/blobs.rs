@@ -33,6 +33,15 @@ impl Store {
         row.map(|row| unsigned(&row, "size")).transpose()
     }
 
+    /// Whether any repository has the blob.
+    pub(crate) async fn blob_is_linked(&self, digest: &Digest) -> Result<bool, Error> {
+        let row = sql("SELECT 1 AS one FROM repository_blobs WHERE digest = $1 LIMIT 1")
+            .bind(digest.to_string())
+            .optional(&self.db)
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Lets a repository have a blob whose verified bytes were just stored.
     pub(crate) async fn blob_link(
         &self,

@@ -229,3 +229,49 @@ async fn a10_a_page_of_referrers_is_no_longer_than_a_manifest() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a34_a_host_reads_what_the_rules_let_it_have_and_nothing_else() {
+    for_each_database(|database| async move {
+        let rules = "[[hosts]]\nmatch = \"team-a/open\"\nlabels = {}\n\
+                     [[hosts]]\nmatch = \"team-a/**\"\nlabels = { team = \"a\" }\n";
+        let world = World::configured(rules, database).await;
+        let mut digests = Vec::new();
+        for repository in ["team-a/web", "team-a/open", "other"] {
+            digests.push(push_image(&world, repository, "v1", "layer").await.1);
+        }
+        let layer = Digest::sha256_of(b"layer");
+        let ask = async |labels: Option<&str>, method: &str, path: &str| {
+            let headers: Vec<_> = labels.iter().map(|labels| ("labels", *labels)).collect();
+            world.call(method, &format!("/as-host{path}"), &headers, "").await
+        };
+        for repository in ["team-a/web", "team-a/none", "team-a/web/deeper"] {
+            for what in ["manifests/v1", "tags/list", &format!("blobs/{layer}"), &format!("referrers/{}", digests[0])] {
+                let path = format!("/v2/{repository}/{what}");
+                for labels in ["", "team=b", "team=", "teams=a"] {
+                    let response = ask(Some(labels), "GET", &path).await;
+                    assert_eq!(refusal(response).await, (403, "DENIED".to_owned()), "{labels:?} {path}");
+                    assert_eq!(ask(Some(labels), "HEAD", &path).await.status(), 403, "{labels:?} {path}");
+                }
+            }
+        }
+        for (labels, path) in [
+            ("team=a", format!("/v2/team-a/web/blobs/{layer}")),
+            ("team=a,zone=eu", "/v2/team-a/web/manifests/v1".to_owned()),
+            ("", "/v2/team-a/open/manifests/v1".to_owned()),
+            ("", format!("/v2/other/blobs/{layer}")),
+            ("", "/v2/".to_owned()),
+        ] {
+            assert_eq!(ask(Some(labels), "GET", &path).await.status(), 200, "{labels:?} {path}");
+        }
+        // Names are something, too.
+        let listed = ask(Some("team=a"), "GET", "/v2/_catalog").await;
+        assert_eq!(refusal(listed).await, (403, "DENIED".to_owned()));
+        // Nothing is changed here, whatever the labels.
+        let pushed = ask(Some("team=a"), "POST", "/v2/team-a/web/blobs/uploads/?mount=x&from=other").await;
+        assert_eq!(refusal(pushed).await, (403, "DENIED".to_owned()));
+        let unknown = ask(None, "GET", "/v2/other/manifests/v1").await;
+        assert!(unknown.status().is_server_error(), "a44: a port that does not say who speaks answers nothing");
+    })
+    .await;
+}

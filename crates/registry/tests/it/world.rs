@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use api::access::HostIdentity;
 use base::db::DatabaseConfig;
 use blobs::FileStore;
 use oci::{Digest, media};
@@ -43,6 +44,7 @@ impl World {
         let port = registry::http::main_port(Arc::clone(&service));
         let router = axum::Router::new()
             .fallback(async move |request| port.answer(request).await)
+            .nest("/as-host", host_port(service.clone()))
             .merge(registry::http::images_routes(service.clone()))
             .merge(registry::http::api_routes(service.clone()));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -81,6 +83,24 @@ impl World {
         let path = format!("/v2/{repository}/manifests/{reference}");
         self.call("PUT", &path, &[("content-type", &media_type)], content.to_string()).await
     }
+}
+
+/// The agent port: the header `labels` (`KEY=VALUE,…`) stands for the certificate of a host whose token gave it these.
+/// Without it nobody has presented one.
+fn host_port(service: Arc<Service>) -> axum::Router {
+    let identified = async |mut request: axum::extract::Request, next: axum::middleware::Next| {
+        let labels = request.headers().get("labels").map(|labels| labels.to_str().unwrap().to_owned());
+        if let Some(labels) = labels {
+            let labels = labels.split(',').filter_map(|label| label.split_once('='));
+            request.extensions_mut().insert(HostIdentity {
+                host: "web-1".parse().unwrap(),
+                serial: "01".to_owned(),
+                labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            });
+        }
+        next.run(request).await
+    };
+    registry::http::host_routes(service).layer(axum::middleware::from_fn(identified))
 }
 
 impl Drop for World {

@@ -1,0 +1,128 @@
+//! Hosts that exchange an image over real sockets.
+
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::shutdown::Shutdown;
+use fanout::peers::{Peers, PeersConfig, Pieces as _, Plan, Role, Who, Written};
+use fanout::piece::PieceTree;
+use fanout::store::Store;
+use futures::TryStreamExt as _;
+use oci::Digest;
+use rig::fanout::memory::Gives;
+use rig::fanout::{Fleet, Settings, Tracking, run};
+
+fn settings(hosts: usize, image_bytes: u64, rate: u64) -> Settings {
+    Settings {
+        hosts,
+        image_bytes,
+        upload_bytes_per_second: NonZeroU64::new(rate),
+        download_bytes_per_second: NonZeroU64::new(rate),
+        hub_bytes_per_second: NonZeroU64::new(rate),
+        liars: Vec::new(),
+        limit: Duration::from_secs(90),
+        seed: 7,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_hosts_take_an_image_of_which_little_more_than_a_copy_leaves_the_hub() {
+    // 64 pieces at 8 a second: the bound is 8 seconds.
+    let settings = settings(20, 4 << 20, 512 << 10);
+    let outcome = run(&settings).await.unwrap();
+    let slowest = outcome.hosts.iter().map(|host| host.completed.expect("all complete")).max().unwrap();
+    assert!(outcome.hosts.iter().all(|host| host.have.is_full()));
+    assert!(outcome.copies() < 1.2, "{}", outcome.copies());
+    assert!(slowest > Duration::from_secs(7), "the rates were not kept: {slowest:?}");
+    assert!(slowest < Duration::from_secs(16), "{slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_complete_though_the_hub_is_gone_once_one_copy_is_out() {
+    let settings = settings(10, 2 << 20, 512 << 10);
+    let fleet = Fleet::start(&settings).await.unwrap();
+    let mut tracking = Tracking::new(3);
+    tracking.warm(&fleet).await.unwrap();
+    for agent in &fleet.agents {
+        fleet.begin(agent).await.unwrap();
+    }
+    rig::until("a copy", Duration::from_secs(60), || async {
+        (fleet.hub.peers.status().await.sent_bytes >= settings.image_bytes).then_some(())
+    })
+    .await
+    .unwrap();
+    // No tracker, no hub: nobody is told anything any more.
+    fleet.hub.shutdown.begin();
+    rig::until("all hosts", Duration::from_secs(60), || async {
+        fleet.agents.iter().all(|agent| agent.memory.have().is_full()).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+/// An agent over a store on disk.
+async fn stored(fleet: &Fleet, folder: &Path) -> (Peers, Store, Shutdown) {
+    let host = "disk".parse().unwrap();
+    let store = Store::open(folder, 1 << 30).await.unwrap();
+    let config = PeersConfig {
+        role: Role::Agent("disk".parse().unwrap()),
+        upload_bytes_per_second: None,
+        download_bytes_per_second: NonZeroU64::new(1 << 20),
+    };
+    let (identity, shutdown) = (fleet.authority.host(&host).unwrap(), Shutdown::new());
+    let (peers, _) = Peers::start(config, &identity, Arc::new(store.clone()), shutdown.clone()).unwrap();
+    let neighbours = fleet.agents.iter().map(|agent| (agent.host.clone(), agent.address)).collect();
+    peers.plan(Plan { neighbours, hub: None, parents: Vec::new() }).await;
+    peers.grant(fleet.authority.grant(&host, rig::fanout::image(), fleet.granted(), 60).unwrap()).await;
+    let (digest, granted) = (fleet.blob.digest, &fleet.granted()[0]);
+    let layout = granted.layout().unwrap();
+    // As when the hub is away: the hashes come from peers, too.
+    let leaves =
+        rig::until("the tree", Duration::from_secs(30), || peers.tree(digest, Duration::from_millis(500))).await;
+    let tree = PieceTree::from_bytes(layout, granted.root, &leaves.unwrap()).unwrap();
+    store.begin(digest, tree).await.unwrap();
+    peers.blob(digest, granted.root, layout, store.pieces(&digest).unwrap()).await;
+    (peers, store, shutdown)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_a_disk_goes_on_from_its_pieces() {
+    // Two that have all, of which one lies.
+    let lies = vec![Gives::Wrong, Gives::Right];
+    let fleet = Fleet::start(&Settings { liars: lies, ..settings(2, 4 << 20, 8 << 20) }).await.unwrap();
+    let all = &fleet.agents[1];
+    for piece in 0..fleet.blob.tree.layout().pieces() {
+        let kept = all.memory.write(fleet.blob.digest, piece, fleet.blob.piece(piece).unwrap(), &Who::Hub).await;
+        assert_eq!(kept.unwrap(), Written::Kept);
+    }
+    for agent in &fleet.agents {
+        fleet.begin(agent).await.unwrap();
+    }
+    let (folder, digest) = (tempfile::tempdir().unwrap(), fleet.blob.digest);
+    let (peers, store, shutdown) = stored(&fleet, folder.path()).await;
+    rig::until("some pieces", Duration::from_secs(60), || async {
+        store.pieces(&digest).filter(|pieces| pieces.count() > 10).map(drop)
+    })
+    .await
+    .unwrap();
+    let before = peers.status().await;
+    shutdown.begin();
+    assert_eq!(shutdown.drain(Duration::from_secs(30)).await, 0);
+    drop((peers, store));
+
+    let (peers, store, shutdown) = stored(&fleet, folder.path()).await;
+    rig::until("the blob", Duration::from_secs(60), || async { store.is_whole(&digest).then_some(()) }).await.unwrap();
+    let bytes = store.read(digest, None).await.unwrap().body.try_collect::<Vec<_>>().await.unwrap().concat();
+    assert_eq!(Digest::sha256_of(&bytes), digest);
+    let after = rig::until("its bytes are counted", Duration::from_secs(30), || async {
+        let status = peers.status().await;
+        (before.from_hosts_bytes + status.from_hosts_bytes >= 4 << 20).then_some(status)
+    });
+    let after = after.await.unwrap();
+    // Little came twice: what was on its way, and what was not told the driver any more.
+    let twice = before.from_hosts_bytes + after.from_hosts_bytes - (4 << 20);
+    assert!(before.from_hosts_bytes > 0 && twice <= 1 << 20, "{before:?} {after:?}");
+    shutdown.begin();
+}
