@@ -97,6 +97,11 @@ impl Service {
         Ok(self.inner.hub.server_config(Clients::CertifiedOrAnonymous)?)
     }
 
+    /// The hub's own identity under its CA, which is renewed while it is in use.
+    pub fn hub_identity(&self) -> SharedIdentity {
+        self.inner.hub.clone()
+    }
+
     /// Starts the background work: renewal of the hub's certificate, removal of old rows, and telling `on_enrolled` of
     /// new hosts.
     pub fn tasks_spawn(&self, tasks: &Tasks, on_enrolled: OnEnrolled) {

@@ -84,10 +84,21 @@ impl Service {
         let revoked = self.inner.access.revoked_list(u32::try_from(REVOKED_MAX).unwrap_or(u32::MAX)).await?;
         let is_tracker = self.lease_held().await?;
         self.inner.tracking.outlook_set(Outlook { revoked: revoked.into(), prefetch, labels }, is_tracker);
-        for image in images.values() {
-            // An image that is gone, or damaged, must not hold up the others.
-            if let Err(error) = self.trees_ahead(image).await {
-                tracing::warn!(repository = %image.repository, digest = %image.digest, %error, "no trees were made ahead");
+        let mut ready = self.inner.ahead_ready.lock().await;
+        ready.retain(|key| images.contains_key(key));
+        for (key, image) in images {
+            if ready.contains(&key) {
+                continue;
+            }
+            match self.trees_ahead(&image).await {
+                Ok(true) => {
+                    ready.insert(key);
+                }
+                Ok(false) => {}
+                // An image that is gone, or damaged, must not hold up the others.
+                Err(error) => {
+                    tracing::warn!(repository = %image.repository, digest = %image.digest, %error, "no trees were made ahead");
+                }
             }
         }
         Ok(())

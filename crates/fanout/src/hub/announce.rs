@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use api::HostName;
@@ -14,6 +14,7 @@ use api::fanout::{
     ANNOUNCE_SECONDS_MAX, Announce, ImageTrees, NEIGHBOURS_MAX, Neighbour, PREFETCH_MAX, Parent, PeerPlan,
 };
 use base::tasks::{Progress, Tasks, Wake};
+use base::tls::Revoked;
 use oci::{Digest, RepositoryName};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -42,6 +43,8 @@ pub(super) struct Tracking {
     announced: watch::Sender<u64>,
     wake: Wake,
     started: Instant,
+    /// Where the hub's own exchange looks for certificates that are void, once there is one.
+    revoked: OnceLock<Revoked>,
 }
 
 /// Behind the lock, which is never held across a wait.
@@ -81,6 +84,7 @@ impl Tracking {
             announced: watch::Sender::new(0),
             wake: Wake::default(),
             started: Instant::now(),
+            revoked: OnceLock::new(),
         }
     }
 
@@ -106,8 +110,17 @@ impl Tracking {
         }
     }
 
+    /// What is revoked is told to the hub's own exchange of pieces, too.
+    pub(super) fn revoked_shared(&self, revoked: Revoked) {
+        revoked.replace(self.state().outlook.revoked.iter().cloned());
+        self.revoked.get_or_init(|| revoked);
+    }
+
     /// Takes a new outlook; who waits is told if it is another.
     pub(super) fn outlook_set(&self, outlook: Outlook, is_tracker: bool) {
+        if let Some(revoked) = self.revoked.get() {
+            revoked.replace(outlook.revoked.iter().cloned());
+        }
         let mut state = self.state();
         if state.outlook != outlook || state.is_tracker != is_tracker {
             (state.outlook, state.is_tracker) = (outlook, is_tracker);

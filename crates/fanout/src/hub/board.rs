@@ -13,6 +13,8 @@ use super::error::Error;
 
 /// Hosts that a tracker keeps at most.
 pub(super) const HOSTS_MAX: usize = 20_000;
+/// Announcements of one host that are held open at once at most: an agent has one, and one that it gave up.
+const HELD_MAX: u32 = 8;
 /// A host that has no announcement open for so long is gone, in seconds: agents announce again at once.
 pub(super) const GONE_SECONDS: u64 = 15;
 
@@ -56,6 +58,9 @@ impl Board {
             return Err(Error::TooManyHosts { hosts: self.hosts.len() });
         }
         let held = known.map_or(0, |known| known.held).saturating_add(1);
+        if held > HELD_MAX {
+            return Err(Error::TooManyHeld { host: host.host.clone() });
+        }
         let mut address = announce.address;
         if address.ip().is_unspecified() {
             address.set_ip(from.ip().to_canonical());
@@ -182,6 +187,18 @@ pub(super) mod tests {
         assert!(board.expire(&none, at(2 + gone)).is_empty());
         assert_eq!(board.expire(&none, at(3 + gone)), [identity("a").host]);
         assert!(board.hosts().is_empty());
+    }
+
+    #[test]
+    fn a46_a_host_holds_few_announcements_open() {
+        let mut board = Board::default();
+        let mut announced = || board.announced(&identity("a"), FROM.parse().unwrap(), announce(Vec::new()), Micros(1));
+        for _ in 0..HELD_MAX {
+            announced().unwrap();
+        }
+        assert!(matches!(announced(), Err(Error::TooManyHeld { .. })));
+        board.released(&identity("a").host, Micros(1));
+        board.announced(&identity("a"), FROM.parse().unwrap(), announce(Vec::new()), Micros(1)).unwrap();
     }
 
     #[test]

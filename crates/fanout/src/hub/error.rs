@@ -49,6 +49,12 @@ pub enum Error {
         /// How many there are.
         hosts: usize,
     },
+    /// More announcements of a host than are held open.
+    #[error("host {host} has too many announcements open")]
+    TooManyHeld {
+        /// The host.
+        host: HostName,
+    },
     /// A preheat that cannot be meant so.
     #[error("{0}")]
     Preheat(String),
@@ -110,6 +116,12 @@ impl From<Error> for Problem {
                 "tracker-full",
                 "The tracker has no room for another host",
                 "The host pulls from the hub; spread the fleet over several hubs.",
+            ),
+            Error::TooManyHeld { .. } => (
+                429,
+                "announce-too-many",
+                "The host has too many announcements open",
+                "Wait for their answers: do several agents run under one host's certificate?",
             ),
             Error::Preheat(_) => (
                 400,

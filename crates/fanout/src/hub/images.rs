@@ -130,10 +130,11 @@ impl Service {
         tree.map(|tree| tree.to_bytes()).ok_or_else(unknown)
     }
 
-    /// Has the trees of an image made before anyone asks for it: those of an index for all of its platforms.
-    pub(super) async fn trees_ahead(&self, image: &ImageAddress) -> Result<(), Error> {
+    /// Has the trees of an image made before anyone asks for it, those of an index for all of its platforms, and says
+    /// whether all are there.
+    pub(super) async fn trees_ahead(&self, image: &ImageAddress) -> Result<bool, Error> {
         let ImageAddress { repository, digest } = image;
-        let mut waiting = vec![*digest];
+        let (mut waiting, mut is_ready) = (vec![*digest], true);
         while let Some(digest) = waiting.pop() {
             let Some(found) = self.inner.registry.manifest_get(repository, &digest.to_string()).await? else {
                 continue;
@@ -146,10 +147,11 @@ impl Service {
             for blob in grantable(&document).unwrap_or_default().keys() {
                 if self.trees().brief(blob, repository).await?.is_none() {
                     self.trees().make(blob, repository);
+                    is_ready = false;
                 }
             }
         }
-        Ok(())
+        Ok(is_ready)
     }
 }
 

@@ -13,10 +13,12 @@ mod config;
 mod error;
 mod http;
 mod images;
+mod origin;
 mod store;
 mod trees;
 mod views;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ use api::registry::Registry;
 use base::db::Db;
 use base::lease::Lease;
 use base::tasks::{Progress, Tasks, Wake};
+use oci::Digest;
 
 use announce::Tracking;
 pub use config::Config;
@@ -66,6 +69,8 @@ struct Inner {
     trees: Trees,
     tracking: Tracking,
     ahead_wake: Wake,
+    /// Images that hosts will need and whose trees are there.
+    ahead_ready: tokio::sync::Mutex<BTreeSet<(String, Digest)>>,
     /// The tracker's lease, while this hub holds it.
     lease: tokio::sync::Mutex<Option<Lease>>,
 }
@@ -96,6 +101,7 @@ impl Service {
                 trees,
                 tracking,
                 ahead_wake: Wake::default(),
+                ahead_ready: tokio::sync::Mutex::default(),
                 lease: tokio::sync::Mutex::default(),
             }),
         }

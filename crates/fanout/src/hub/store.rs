@@ -77,6 +77,15 @@ impl Store {
         row.map(|row| brief(&row)).transpose()
     }
 
+    /// Length and root of a blob's tree, whichever repository it was made for.
+    pub(super) async fn tree_root(&self, digest: &Digest) -> Result<Option<TreeBrief>, Error> {
+        let row = sql("SELECT length_bytes, root FROM blob_tree WHERE digest = $1")
+            .bind(digest.to_string())
+            .optional(&self.db)
+            .await?;
+        row.map(|row| brief(&row)).transpose()
+    }
+
     /// The whole tree.
     pub(super) async fn tree(&self, digest: &Digest) -> Result<Option<PieceTree>, Error> {
         let row = sql("SELECT length_bytes, root, leaves FROM blob_tree WHERE digest = $1")

@@ -59,8 +59,10 @@ const HANDSHAKES_MAX: usize = 256;
 const AGENT_LINKS_MAX: usize = 128;
 /// Connections of the hub at most.
 const ORIGIN_LINKS_MAX: usize = 2048;
-/// Bytes of pieces that are on their way in, and as many on their way out. What is longer waits.
-const PIECES_BYTES_MAX: usize = 16 << 20;
+/// Bytes of pieces that are on their way in; what comes beyond them waits in the senders' buffers.
+const INCOMING_BYTES_MAX: usize = 32 << 20;
+/// Bytes of pieces that are on their way out.
+const OUTGOING_BYTES_MAX: usize = 16 << 20;
 /// What those budgets are counted in, in bytes.
 const BUDGET_UNIT_BYTES: usize = 1024;
 /// Commands that may wait for the driver.
@@ -247,15 +249,15 @@ impl Peers {
         let (commands, incoming_commands) = mpsc::channel(COMMANDS_MAX);
         // What happens is bounded by the blobs: each is complete once, and starves at a bounded pace.
         let (happened, happenings) = mpsc::unbounded_channel();
-        let room = || Arc::new(Semaphore::new(PIECES_BYTES_MAX / BUDGET_UNIT_BYTES));
+        let room = |bytes| Arc::new(Semaphore::new(bytes / BUDGET_UNIT_BYTES));
         let shared = Arc::new(Shared {
             role: config.role,
             tls: PeerTls::new(identity, PROTOCOL, Revoked::default())?,
             ca: identity.current().ca().clone(),
             upload: Bucket::new(config.upload_bytes_per_second),
             download: Bucket::new(config.download_bytes_per_second),
-            incoming: room(),
-            outgoing: room(),
+            incoming: room(INCOMING_BYTES_MAX),
+            outgoing: room(OUTGOING_BYTES_MAX),
             pieces,
             events,
             now: Micros::now,

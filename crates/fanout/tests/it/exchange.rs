@@ -3,16 +3,19 @@
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::shutdown::Shutdown;
-use fanout::peers::{Peers, PeersConfig, Pieces as _, Plan, Role, Who, Written};
-use fanout::piece::PieceTree;
+use fanout::peers::{Happened, Peers, PeersConfig, Pieces as _, Plan, Role, Who, Written};
+use fanout::piece::{PieceSet, PieceTree};
 use fanout::store::Store;
+use fanout::wire::Frame;
 use futures::TryStreamExt as _;
 use oci::Digest;
 use rig::fanout::memory::Gives;
 use rig::fanout::{Fleet, Settings, Tracking, run};
+
+use crate::raw::Raw;
 
 fn settings(hosts: usize, image_bytes: u64, rate: u64) -> Settings {
     Settings {
@@ -125,4 +128,61 @@ async fn an_agent_with_a_disk_goes_on_from_its_pieces() {
     let twice = before.from_hosts_bytes + after.from_hosts_bytes - (4 << 20);
     assert!(before.from_hosts_bytes > 0 && twice <= 1 << 20, "{before:?} {after:?}");
     shutdown.begin();
+}
+
+/// A host that has all of the image and may send so many bytes a second; others want it.
+async fn seeded(hosts: usize, image_bytes: u64, rate: u64) -> Fleet {
+    let settings = Settings { download_bytes_per_second: None, ..settings(hosts, image_bytes, rate) };
+    let fleet = Fleet::start(&settings).await.unwrap();
+    let seed = &fleet.agents[0];
+    for piece in 0..fleet.blob.tree.layout().pieces() {
+        seed.memory.write(fleet.blob.digest, piece, fleet.blob.piece(piece).unwrap(), &Who::Hub).await.unwrap();
+    }
+    fleet.begin(seed).await.unwrap();
+    fleet
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rate_of_a_host_is_kept_and_shared_evenly() {
+    // Two copies of 2 MiB at 1 MiB a second. Those who take have no connection with one another.
+    let mut fleet = seeded(3, 2 << 20, 1 << 20).await;
+    let seed = (fleet.agents[0].host.clone(), fleet.agents[0].address);
+    let begun = Instant::now();
+    for agent in &fleet.agents[1..] {
+        agent.peers.plan(Plan { neighbours: vec![seed.clone()], ..Plan::default() }).await;
+        fleet.begin(agent).await.unwrap();
+    }
+    let mut ends = Vec::new();
+    for agent in &mut fleet.agents[1..] {
+        let complete = tokio::time::timeout(Duration::from_secs(60), agent.happened.recv()).await.unwrap();
+        assert_eq!(complete, Some(Happened::Complete(fleet.blob.digest)));
+        ends.push(begun.elapsed());
+    }
+    // A burst is 50 ms of the rate.
+    assert!(ends[1] >= Duration::from_millis(3900), "{ends:?}");
+    assert!(ends[0] >= ends[1].mul_f64(0.7), "{ends:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_short_does_not_wait_behind_pieces() {
+    let fleet = seeded(1, 1 << 20, 64 << 10).await;
+    let peer = "peer".parse().unwrap();
+    let seed = &fleet.agents[0];
+    let mut raw = Raw::dial(&fleet.authority.host(&peer).unwrap(), seed.address, &seed.host).await.unwrap();
+    raw.show(&fleet.authority.grant(&peer, rig::fanout::image(), fleet.granted(), 60).unwrap()).await.unwrap();
+    let pieces = PieceSet::empty(fleet.blob.tree.layout().pieces());
+    raw.send(&Frame::Open { channel: 0, digest: fleet.blob.digest, pieces }).await.unwrap();
+    raw.send(&Frame::Subscribe { channel: 0, stripes: 7 }).await.unwrap();
+    // A piece is four parts of a quarter of a second each.
+    for nonce in 0..8 {
+        while !matches!(raw.next().await.unwrap(), Frame::Part { offset: 0, .. }) {}
+        raw.send(&Frame::Ping { nonce }).await.unwrap();
+        let answer = loop {
+            match raw.next().await.unwrap() {
+                Frame::Part { offset, .. } => assert!(offset > 0, "the answer waited for the whole piece"),
+                frame => break frame,
+            }
+        };
+        assert_eq!(answer, Frame::Pong { nonce });
+    }
 }

@@ -287,3 +287,45 @@ async fn a46_whoever_asks_without_end_and_does_not_read_is_cut() {
     tokio::time::timeout(Duration::from_secs(120), flood).await.expect("the flood is cut off");
     until_connected(agent, &who, false).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a46_a_piece_that_never_ends_is_given_up_with_its_sender() {
+    let (fleet, peer, identity) = victim(Gives::Right).await;
+    let agent = &fleet.agents[0];
+    let mut raw = dial(&fleet, &identity).await.unwrap();
+    raw.show(&fleet.authority.grant(&peer, image(), fleet.granted(), 60).unwrap()).await.unwrap();
+    raw.send(&open(&fleet, PieceSet::full(pieces(&fleet)))).await.unwrap();
+    let piece = loop {
+        if let Frame::Request { piece, .. } = raw.next().await.unwrap() {
+            break piece;
+        }
+    };
+    let parts = parts(5, piece, &fleet.blob.piece(piece).unwrap());
+    raw.send(&parts[0]).await.unwrap();
+    // It reads, and says nothing more.
+    tokio::time::timeout(Duration::from_secs(90), raw.closed()).await.unwrap();
+    until_connected(agent, &Who::Host(peer), false).await;
+    assert_eq!(agent.memory.have().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a46_whoever_takes_pieces_and_does_not_read_is_cut() {
+    let settings = Settings { image_bytes: 64 << 20, ..settings(1, vec![Gives::Wrong]) };
+    let fleet = Fleet::start(&settings).await.unwrap();
+    let agent = &fleet.agents[0];
+    fleet.begin(agent).await.unwrap();
+    let peer: HostName = "peer".parse().unwrap();
+    let who = Who::Host(peer.clone());
+    let mut raw = dial(&fleet, &fleet.authority.host(&peer).unwrap()).await.unwrap();
+    raw.show(&fleet.authority.grant(&peer, image(), fleet.granted(), 600).unwrap()).await.unwrap();
+    raw.send(&open(&fleet, PieceSet::empty(pieces(&fleet)))).await.unwrap();
+    raw.send(&Frame::Subscribe { channel: 5, stripes: 7 }).await.unwrap();
+    until_connected(agent, &who, true).await;
+    // More than all buffers on the way hold.
+    rig::until("the end", Duration::from_secs(120), || async {
+        (!agent.peers.status().await.connected.contains(&who)).then_some(())
+    })
+    .await
+    .unwrap();
+    assert!(agent.peers.status().await.sent_bytes < 48 << 20);
+}

@@ -41,7 +41,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     let listeners = ports::bind(&config).await?;
     let shutdown = Shutdown::on_signals().map_err(|error| Problem::internal(&error))?;
     let tasks = Tasks::new(shutdown.clone());
-    let (hub, tls) = open(&config, engine, &tasks, &shutdown).await?;
+    let (hub, (agents, pieces)) = open(&config, engine, &tasks, &shutdown).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         data = %config.data.display(),
@@ -50,7 +50,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         config.listen,
         config.agent_listen
     );
-    ports::serve(listeners, &config, &hub, ports::Tls { certificate, agents: tls }, &shutdown)?;
+    ports::serve(listeners, &config, &hub, ports::Tls { certificate, agents, pieces }, &shutdown)?;
     shutdown.begun().await;
     let left = shutdown.drain(Duration::from_secs(DRAIN_SECONDS)).await;
     if left > 0 {
@@ -68,7 +68,7 @@ async fn open(
     engine: engine::Address,
     tasks: &Tasks,
     shutdown: &Shutdown,
-) -> Result<(Hub, rustls::ServerConfig)> {
+) -> Result<(Hub, (rustls::ServerConfig, base::listen::OtherProtocol))> {
     let database = match &config.database_url {
         Some(url) => DatabaseConfig::Postgres { url: url.clone() },
         None => DatabaseConfig::Sqlite { folder: config.data.clone() },
@@ -80,7 +80,7 @@ async fn open(
     let mut hub_names = config.agent_names.clone();
     hub_names.push(config.agent_listen.ip().to_string());
     let access = access::Service::new(access::Config { hub_names }, &database, Micros::now()).await?;
-    let tls = access.server_config()?;
+    let (agents, identity) = (access.server_config()?, access.hub_identity());
 
     let blobs = FileStore::open(config.data.join("registry")).await.map_err(|error| {
         Problem::new(500, "blob-store", "The store of images cannot be opened").detail(error.to_string())
@@ -115,6 +115,7 @@ async fn open(
     };
     let fanout = fanout::hub::Service::new(config.fanout, deps);
     fanout.tasks_spawn(tasks);
+    let pieces = fanout.origin_start(&identity, shutdown).map_err(|error| Problem::internal(&error))?;
 
     let deps = pipeline::Deps {
         db: base::db::open(&database, "pipeline", pipeline::MIGRATIONS).await?,
@@ -134,7 +135,7 @@ async fn open(
     };
     let pipeline = Arc::new(pipeline::Service::new(settings, deps));
     pipeline.tasks_spawn(tasks, shutdown);
-    Ok((Hub { access, delivery, fanout, pipeline, registry, token }, tls))
+    Ok((Hub { access, delivery, fanout, pipeline, registry, token }, (agents, pieces)))
 }
 
 /// The name of this hub among those that share a database: the same after a restart, so that it takes up at once what it

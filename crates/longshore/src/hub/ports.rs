@@ -58,6 +58,8 @@ pub(crate) struct Tls {
     pub(crate) certificate: Option<Arc<ServerCertificate>>,
     /// On the agents' port.
     pub(crate) agents: rustls::ServerConfig,
+    /// What agents may come for there beside HTTP: pieces of images.
+    pub(crate) pieces: base::listen::OtherProtocol,
 }
 
 /// Serves both ports until the stop.
@@ -75,7 +77,7 @@ pub(crate) fn serve(listeners: Listeners, config: &Config, hub: &Hub, tls: Tls, 
     };
     let app = main_app(config, hub, &names, shutdown);
     let main = base::listen::serve(listeners.main, main_tls, app, observer("hub"), shutdown.clone());
-    let (tls, routes) = (Some(Arc::new(tls.agents).into()), agent_routes(hub));
+    let (tls, routes) = (Some(base::listen::Tls::from(Arc::new(tls.agents)).with(tls.pieces)), agent_routes(hub));
     let agents = base::listen::serve(listeners.agents, tls, routes, observer("agents"), shutdown.clone());
     shutdown.spawn(main);
     shutdown.spawn(agents);

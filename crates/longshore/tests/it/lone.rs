@@ -1,6 +1,6 @@
 //! A hub by itself, without hosts, and images that are pushed to it.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 pub(crate) struct Lone {
     running: Running,
     pub(crate) host: String,
+    /// Its agent port.
+    pub(crate) agents: SocketAddr,
     pub(crate) data: PathBuf,
     pub(crate) client: reqwest::Client,
 }
@@ -41,7 +43,7 @@ impl Lone {
             assert!(begun.elapsed() < LIMIT, "the hub does not answer at {host}");
             std::thread::sleep(LOOK_INTERVAL);
         }
-        Self { running, host, data: data.to_owned(), client: reqwest::Client::new() }
+        Self { running, host, agents: agents.parse().unwrap(), data: data.to_owned(), client: reqwest::Client::new() }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -13,6 +13,7 @@ mod command_line;
 mod database;
 mod elsewhere;
 mod host_registry;
+mod fanout;
 mod housekeeping;
 mod image_pages;
 mod images;
