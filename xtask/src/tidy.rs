@@ -74,6 +74,8 @@ fn edge_allowed(from: &str, to: &str) -> bool {
         "xtask" => matches!(to, "api" | "rig"),
         _ if first(from) => first(to),
         "api" => first(to),
+        // It stands on top, and is what takes part in the exchange.
+        "agent" => first(to) || to == "api" || to == "fanout",
         _ => first(to) || to == "api",
     }
 }

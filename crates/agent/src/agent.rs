@@ -26,8 +26,10 @@ use crate::host::table::Edges;
 use crate::hub::{HubClient, HubError, HubName};
 use crate::identity::{HostIdentity, IdentityError};
 use crate::proxy::table::Mesh;
+use crate::registry::HostRegistry;
 use crate::routes;
 use crate::state::{StateError, Store};
+use crate::status;
 use crate::streams;
 
 /// The longest pause between two tries to reach the hub or the engine, in seconds.
@@ -72,6 +74,14 @@ pub enum AgentError {
         host: HostName,
         /// What was found.
         what: String,
+    },
+    /// The socket that says how the agent stands cannot be made.
+    #[error(
+        "the socket in the data folder that says how the agent stands cannot be made: {source}; is its path too long?"
+    )]
+    Status {
+        /// What the system said.
+        source: std::io::Error,
     },
     /// The folder of the proxy's control socket cannot be made.
     #[error("cannot make the folder of the proxy's control socket {}: {source}", path.display())]
@@ -126,16 +136,28 @@ impl Agent {
             own(report_to_hub(protocol.clone(), standing)),
             own(renew(identity, hub.clone(), notes.clone())),
         ];
-        let asked = hub.clone();
-        let ask = move |method, path: String, headers| {
-            let hub = asked.clone();
-            async move { hub.registry(method, &path, headers).await }
-        };
-        let serving = pull_through::serve(registry, ask, shutdown.clone());
-        let _serving = AbortOnDropHandle::new(tokio::spawn(serving));
+        let (keeps_in, keeps) = watch::channel(None);
+        let pulls = Arc::new(HostRegistry::open(&config, hub.clone(), None).await);
+        let asked = status::listen(&config.data).map_err(|source| AgentError::Status { source })?;
+        let _pulls = [
+            own({
+                let (pulls, hub, stop) = (pulls.clone(), hub.clone(), shutdown.clone());
+                async move { pulls.serve(registry, hub, stop).await }
+            }),
+            own({
+                let (pulls, notes) = (pulls.clone(), notes.clone());
+                async move { pulls.watch(|said| notes.set(Note::Fanout, said)).await }
+            }),
+            own({
+                let pulls = pulls.clone();
+                async move { pulls.pin(keeps).await }
+            }),
+            own(status::serve(asked, pulls.clone())),
+        ];
 
         let Some(docker) = reach_engine(&config, &standing_in, &shutdown).await? else { return Ok(()) };
         let engine: Arc<dyn Engine> = Arc::new(docker);
+        pulls.engine_set(engine.clone());
         let labels = owned(&config, ca);
         name_is_free(engine.as_ref(), &config.host, &labels).await?;
         prune_routes(engine.as_ref()).await;
@@ -152,12 +174,14 @@ impl Agent {
             labels,
             edges: Edges { publish: config.publish, mesh: Some(mesh) },
             registry: config.registry.to_string(),
+            hub_registry: config.mirrored.own().map(ToOwned::to_owned),
             engine,
             edge: Arc::new(edge),
             store,
             clock: Arc::new(Micros::now),
             desired,
             standing: standing_in,
+            keeps: keeps_in,
         })?;
         converge.run(shutdown).await;
         Ok(())
@@ -170,12 +194,13 @@ fn own(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()>
 
 /// What the protocol's tasks want a person to know; each replaces what it said before.
 #[derive(Debug, Clone, Default)]
-struct Notes(Arc<Mutex<[Option<String>; 2]>>);
+struct Notes(Arc<Mutex<[Option<String>; 3]>>);
 
 #[derive(Debug, Clone, Copy)]
 enum Note {
     Desired = 0,
     Renewal = 1,
+    Fanout = 2,
 }
 
 impl Notes {

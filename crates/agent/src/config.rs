@@ -26,6 +26,10 @@ pub struct AgentConfig {
     pub mesh: SocketAddr,
     /// Where the host's own registry listens for its engine: loopback, since the engine trusts that without TLS.
     pub registry: SocketAddr,
+    /// What the host's store of pieces may hold, in bytes.
+    pub store_bytes_max: u64,
+    /// The registries that the host's own answers for when a runtime uses it as their mirror.
+    pub mirrored: fanout::local::Names,
     /// The container engine.
     pub engine: Address,
     /// Labels on everything that is made on the engine, beside Longshore's own.

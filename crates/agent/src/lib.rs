@@ -11,8 +11,11 @@ pub mod host;
 pub mod hub;
 pub mod identity;
 pub mod proxy;
+pub mod registry;
 pub mod routes;
+pub mod runtimes;
 pub mod state;
+pub mod status;
 pub mod streams;
 
 pub use agent::{Agent, AgentError};

@@ -12,6 +12,7 @@ use oci::Digest;
 use tokio::sync::Mutex;
 
 use super::action::Action;
+use super::images::PulledImage;
 use super::memory::{Failure, Work};
 use super::names::{LABEL_APP, LABEL_ENV, LABEL_HOST, LABEL_SERVICE, holds_volumes};
 use crate::edge::Edge;
@@ -27,6 +28,8 @@ pub enum Outcome {
         digest: Digest,
         /// The reference under which the engine has it.
         reference: String,
+        /// The image as it was pulled for this, where it was not there already.
+        pulled: Option<PulledImage>,
     },
     /// A container failed; this is why.
     Failed(Failure),
@@ -50,14 +53,21 @@ pub struct Actor {
     edge: Arc<dyn Edge>,
     host: HostName,
     registry: String,
+    hub: Option<String>,
     pulls: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
 }
 
 impl Actor {
     /// Works on this engine for this host. `registry` is `ADDRESS:PORT` of the host's own registry, as the engine
-    /// reaches it.
-    pub fn new(engine: Arc<dyn Engine>, edge: Arc<dyn Edge>, host: HostName, registry: String) -> Self {
-        Self { engine, edge, host, registry, pulls: Mutex::new(HashMap::new()) }
+    /// reaches it; `hub` the name of the hub's, under which images are known to people.
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        edge: Arc<dyn Edge>,
+        host: HostName,
+        registry: String,
+        hub: Option<String>,
+    ) -> Self {
+        Self { engine, edge, host, registry, hub, pulls: Mutex::new(HashMap::new()) }
     }
 
     /// Carries out one action.
@@ -70,7 +80,9 @@ impl Actor {
                     }
                 }
                 match self.image_ensure(&image).await {
-                    Ok(reference) => return Outcome::Prepared { digest: image.digest, reference },
+                    Ok((reference, pulled)) => {
+                        return Outcome::Prepared { digest: image.digest, reference, pulled };
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -96,16 +108,26 @@ impl Actor {
 
     /// The reference under which the engine has the image. Pulled at most once for each digest, and not at all when the
     /// engine has it already under whatever name.
-    async fn image_ensure(&self, image: &ImageAddress) -> Result<String, EngineError> {
+    async fn image_ensure(&self, image: &ImageAddress) -> Result<(String, Option<PulledImage>), EngineError> {
         let turn = self.pulls.lock().await.entry(image.digest).or_default().clone();
         let pulling = turn.lock().await;
         let reference = format!("{}/{}@{}", self.registry, image.repository, image.digest);
         let found = match self.image_find(&reference, &image.digest).await? {
-            Some(found) => found,
+            Some(found) => (found, None),
             None => {
                 tracing::info!(reference, "pulling");
                 self.engine.image_pull(&reference, Progress::none()).await?;
-                reference
+                let hub = self.hub.as_ref();
+                let name = hub.map(|hub| format!("{hub}/{}:{}", image.repository, image.digest.short()));
+                if let Some(name) = &name
+                    && let Err(error) = self.engine.image_tag(&reference, name).await
+                {
+                    // For people alone: nothing depends on it.
+                    tracing::warn!(%error, name, "an image did not get its own name on the engine");
+                }
+                let repository = image.repository.clone();
+                let pulled = PulledImage { repository, reference: reference.clone(), name, unwanted_since: None };
+                (reference, Some(pulled))
             }
         };
         drop(pulling);

@@ -8,6 +8,7 @@ use api::agent::{Desired, EngineState, Progress};
 use api::{HostName, Micros};
 use engine::{Engine, EngineError, Labels};
 use futures::StreamExt as _;
+use oci::Digest;
 use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::act::{Actor, Outcome};
 use super::action::Action;
 use super::decide::{Decision, Observed, SeenNetwork, SeenProxy, decide};
+use super::images;
 use super::memory::{Failure, Memory, Retry, Work};
 use super::names::{LABEL_APP, LABEL_ENV, Member, ProjectKey, Role, owner_labels};
 use super::report::{self, Standing};
@@ -38,6 +40,8 @@ const AGAIN_MILLIS: u64 = 5;
 const ENGINE_DOWN_MILLIS_MAX: u64 = 15_000;
 /// How long the loop waits before it listens to the engine's events again.
 const EVENTS_AGAIN_MILLIS: u64 = 1_000;
+/// How often old images are looked for, in seconds.
+const IMAGES_LOOK_SECONDS: i64 = 60;
 /// The end of the name of a network that exists only while a subnet is chosen.
 const PROBE_SUFFIX: &str = ".probe";
 
@@ -54,6 +58,8 @@ pub struct Parts {
     pub edges: Edges,
     /// `ADDRESS:PORT` of the host's own registry, as the engine reaches it.
     pub registry: String,
+    /// The name of the hub's registry, `HOST[:PORT]`, with which images are tagged; none when it has none.
+    pub hub_registry: Option<String>,
     /// The engine.
     pub engine: Arc<dyn Engine>,
     /// The proxy and the kernel's routes.
@@ -66,6 +72,8 @@ pub struct Parts {
     pub desired: watch::Receiver<Option<Arc<Desired>>>,
     /// Where the loop says how the host stands.
     pub standing: watch::Sender<Standing>,
+    /// Where it says which images run or may be rolled back to; `None` before it knows.
+    pub keeps: watch::Sender<Option<BTreeSet<Digest>>>,
 }
 
 struct Started {
@@ -93,6 +101,10 @@ pub struct Converge {
     version: Option<String>,
     failed_looks: u32,
     proxy_error: Option<String>,
+    /// Old images being removed from the engine.
+    removal: Option<AbortOnDropHandle<Result<Vec<Digest>, EngineError>>>,
+    /// Not before then it is looked for old images again.
+    removal_at: Micros,
 }
 
 impl Converge {
@@ -103,7 +115,8 @@ impl Converge {
     pub fn new(parts: Parts) -> Result<Self, crate::state::StateError> {
         let kept = parts.store.kept_load()?;
         let fresh = kept.is_none();
-        let actor = Actor::new(parts.engine.clone(), parts.edge.clone(), parts.host.clone(), parts.registry.clone());
+        let (engine, edge) = (parts.engine.clone(), parts.edge.clone());
+        let actor = Actor::new(engine, edge, parts.host.clone(), parts.registry.clone(), parts.hub_registry.clone());
         Ok(Self {
             parts,
             actor: Arc::new(actor),
@@ -117,6 +130,8 @@ impl Converge {
             version: None,
             failed_looks: 0,
             proxy_error: None,
+            removal: None,
+            removal_at: Micros(0),
         })
     }
 
@@ -187,11 +202,13 @@ impl Converge {
             }
         }
         self.note_retiring(&decision, now);
+        let keeps = self.note_images(&wanted, now);
         if !self.save(&before) {
             return Duration::from_millis(WORKING_MILLIS);
         }
         let (put, mut warnings) = self.put_table(&desired, &observed, &decision).await;
         self.begin(&decision, &wanted);
+        self.remove_old_images(keeps, now).await;
         warnings.extend(wanted.warnings.iter().cloned());
         self.say(desired.number, &observed, &decision, Some(&desired), warnings);
         self.pause(&decision, put, now)
@@ -338,6 +355,44 @@ impl Converge {
         }
     }
 
+    /// Notes which images are wanted; gives those that stay.
+    fn note_images(&mut self, wanted: &Wanted, now: Micros) -> BTreeSet<Digest> {
+        let services = wanted.services.iter().map(|service| service.image.digest);
+        let wanted: BTreeSet<Digest> = services.chain(wanted.jobs.iter().map(|job| job.image.digest)).collect();
+        images::note_wanted(&mut self.memory.kept.images, &wanted, now);
+        images::kept(&self.memory.kept.images, &wanted)
+    }
+
+    /// Has the engine remove what nothing needs any more, while nothing else is under way, now and then.
+    async fn remove_old_images(&mut self, keeps: BTreeSet<Digest>, now: Micros) {
+        if let Some(removal) = self.removal.take_if(|removal| removal.is_finished()) {
+            match removal.await {
+                Ok(Ok(gone)) => {
+                    let before = self.memory.kept.clone();
+                    self.memory.kept.images.retain(|digest, _image| !gone.contains(digest));
+                    self.save(&before);
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "old images stay on the engine"),
+                Err(error) => tracing::warn!(%error, "the removal of old images broke off"),
+            }
+        }
+        if self.removal.is_none() && self.tasks.is_empty() && now >= self.removal_at {
+            let mut surplus = self.memory.kept.images.clone();
+            surplus.retain(|digest, _image| !keeps.contains(digest));
+            self.removal_at = now.plus_seconds(IMAGES_LOOK_SECONDS);
+            if !surplus.is_empty() {
+                let engine = self.parts.engine.clone();
+                let removal = tokio::spawn(async move { images::remove(engine.as_ref(), surplus).await });
+                self.removal = Some(AbortOnDropHandle::new(removal));
+            }
+        }
+        self.parts.keeps.send_if_modified(|current| {
+            let changed = current.as_ref() != Some(&keeps);
+            *current = Some(keeps);
+            changed
+        });
+    }
+
     /// Writes the memory down if it changed; whether that worked.
     fn save(&mut self, before: &super::memory::Kept) -> bool {
         if self.memory.kept == *before {
@@ -426,8 +481,11 @@ impl Converge {
             Outcome::Done => {
                 self.memory.retries.remove(&work);
             }
-            Outcome::Prepared { digest, reference } => {
+            Outcome::Prepared { digest, reference, pulled } => {
                 self.memory.retries.remove(&work);
+                if let Some(pulled) = pulled.filter(|_| self.memory.kept.images.len() < images::PULLED_MAX) {
+                    self.memory.kept.images.insert(digest, pulled);
+                }
                 self.memory.prepared.insert((work, digest), reference);
             }
             Outcome::Failed(failure) => {

@@ -7,6 +7,7 @@ use api::Micros;
 use oci::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::images::PulledImage;
 use super::names::ServiceKey;
 
 /// The longest pause between two tries, in seconds.
@@ -59,6 +60,9 @@ pub struct Kept {
     /// What failed, by [`Work`].
     #[serde(default)]
     pub failures: BTreeMap<String, Failure>,
+    /// Images that this agent had the engine pull, by the digest that was asked for.
+    #[serde(default)]
+    pub images: BTreeMap<Digest, PulledImage>,
 }
 
 impl Kept {

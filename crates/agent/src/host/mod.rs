@@ -8,6 +8,7 @@ pub mod act;
 pub mod action;
 pub mod converge;
 pub mod decide;
+pub mod images;
 pub mod memory;
 pub mod names;
 pub mod report;

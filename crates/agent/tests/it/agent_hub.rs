@@ -24,6 +24,8 @@ fn config(hub: &FakeHub, folder: &Path, token: &str) -> AgentConfig {
         publish: "127.0.0.1".parse().unwrap(),
         mesh: "127.0.0.1:0".parse().unwrap(),
         registry: "127.0.0.1:0".parse().unwrap(),
+        store_bytes_max: 1 << 30,
+        mirrored: fanout::local::Names::default(),
         engine: engine::Address::Unix(folder.join("no-engine.sock")),
         docker_labels: engine::Labels::new(),
         program: "/nonexistent".into(),

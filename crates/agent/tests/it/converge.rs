@@ -5,11 +5,12 @@ use std::sync::Arc;
 use agent::host::names::{LABEL_RELEASE, LABEL_SERVICE};
 use agent::host::report::Standing;
 use api::agent::{Desired, Progress};
-use engine::{Container, ContainerState};
+use engine::fake::Behaviour;
+use engine::{Container, ContainerState, Engine as _};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::converge_rig::{Nature, Rig, definition, desired, job, release, service, until};
+use crate::converge_rig::{HUB_REGISTRY, Nature, REGISTRY, Rig, definition, desired, job, release, service, until};
 
 pub(crate) const GOOD: Nature = Nature::HealthyAfter(3);
 
@@ -199,5 +200,40 @@ async fn what_failed_is_tried_again_only_when_something_else_is_desired() {
     let done = |standing: &Standing| settled(standing) && *progress_of(standing, "web") == Progress::Done;
     until(&mut standing, 4, "back at release 1", done).await;
     assert_eq!(rig.violations(), Vec::<String>::new());
+    agent.abort();
+}
+
+#[tokio::test]
+async fn images_that_nothing_needs_any_more_go_from_the_engine() {
+    let rig = Rig::new();
+    let folder = tempfile::tempdir().unwrap();
+    // Somebody else's image of the same repository.
+    rig.fake().registry_add("docker.example/vote/web:1", Behaviour::default());
+    rig.image_pull("docker.example/vote/web:1", engine::Progress::none()).await.unwrap();
+    let (say, hear) = watch::channel(Some(state(&rig, 1, "1", GOOD, GOOD)));
+    let (mut agent, mut standing) = rig.agent(folder.path(), hear.clone());
+    for number in 1..=5 {
+        say.send_replace(Some(state(&rig, number, &number.to_string(), GOOD, GOOD)));
+        until(&mut standing, number, "settled", settled).await;
+        if number == 3 {
+            agent.abort();
+            (agent, standing) = rig.agent(folder.path(), hear.clone());
+        }
+    }
+    let digest = |number: u64| Rig::image_missing("web", &number.to_string()).digest;
+    let has = async |name: String| rig.image_inspect(&name).await.unwrap().is_some();
+    let begun = std::time::Instant::now();
+    let mut held = Vec::new();
+    while held != [false, false, true, true, true] {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "old images stay: {held:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        held.clear();
+        for number in 1..=5 {
+            held.push(has(format!("{REGISTRY}/vote/web@{}", digest(number))).await);
+        }
+    }
+    let name = |number| format!("{HUB_REGISTRY}/vote/web:{}", digest(number).short());
+    assert!(has(name(5)).await && !has(name(1)).await, "an image has its own name as long as it is there");
+    assert!(has("docker.example/vote/web:1".to_owned()).await, "another's image went");
     agent.abort();
 }

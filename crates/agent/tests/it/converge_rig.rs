@@ -38,7 +38,7 @@ const HASTE: i64 = 40;
 const REQUEST_MILLIS: i64 = 1_500;
 /// How long a container takes to stop, in the rig's milliseconds.
 const STOP_MILLIS: i64 = 1_000;
-const REGISTRY: &str = "127.0.0.1:5100";
+pub(crate) const REGISTRY: &str = "127.0.0.1:5100";
 
 /// What containers of an image do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,9 @@ struct World {
     violations: Vec<String>,
     starts: Vec<String>,
 }
+
+/// The name of the hub's registry.
+pub(crate) const HUB_REGISTRY: &str = "hub.example";
 
 /// The host. Clones are the same host.
 #[derive(Clone)]
@@ -211,12 +214,14 @@ impl Rig {
             labels: Labels::new(),
             edges: Edges { publish: "127.0.0.1".parse().unwrap(), mesh: None },
             registry: REGISTRY.to_owned(),
+            hub_registry: Some(HUB_REGISTRY.to_owned()),
             engine: Arc::new(self.clone()),
             edge: Arc::new(self.clone()),
             store: Store::new(folder),
             clock: Arc::new(move || clock.now()),
             desired,
             standing: standing_in,
+            keeps: watch::Sender::new(None),
         })
         .unwrap();
         (tokio::spawn(converge.run(CancellationToken::new())), standing)

@@ -68,6 +68,8 @@ async fn agent_process() {
         publish: settings.publish,
         mesh: settings.mesh,
         registry: settings.registry,
+        store_bytes_max: 1 << 30,
+        mirrored: fanout::local::Names::default(),
         engine: Address::from_environment().unwrap(),
         docker_labels: BTreeMap::from([("dev.longshore.test".to_owned(), settings.host)]),
         program: settings.program,

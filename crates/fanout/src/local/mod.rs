@@ -11,6 +11,7 @@ mod manifests;
 mod names;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Micros;
@@ -110,14 +111,15 @@ struct Inner {
     names: Names,
     fetches: Fetches,
     fallbacks: Mutex<Fallbacks>,
+    answers: AtomicU64,
 }
 
 impl Registry {
     /// A registry that does not listen yet.
     pub fn new(parts: RegistryParts) -> Self {
         let RegistryParts { store, hub, swarm, names } = parts;
-        let (fetches, fallbacks) = (Fetches::default(), Mutex::default());
-        Self(Arc::new(Inner { store, hub, swarm, names, fetches, fallbacks }))
+        let (fetches, fallbacks, answers) = (Fetches::default(), Mutex::default(), AtomicU64::new(0));
+        Self(Arc::new(Inner { store, hub, swarm, names, fetches, fallbacks, answers }))
     }
 
     /// Answers until the stop.
@@ -125,6 +127,11 @@ impl Registry {
         let app = axum::Router::new().fallback(dispatch).with_state(self.clone());
         let observer = Observer::new("host-registry", KnownRoutes::NONE);
         base::listen::serve(listener, None, app, observer, shutdown).await;
+    }
+
+    /// Manifests and blobs that were asked for.
+    pub fn answers(&self) -> u64 {
+        self.0.answers.load(Ordering::Relaxed)
     }
 
     /// What the hub had to do in the swarm's place.
@@ -165,6 +172,9 @@ async fn answer(inner: &Arc<Inner>, request: &Parts) -> Result<Response, Refusal
     let registry = Query::parse(query).get("ns").map(ToOwned::to_owned);
     let named = |repository| inner.names.resolve(registry.as_deref(), repository);
     let with_body = *method == Method::GET;
+    if matches!(endpoint, Endpoint::Manifest { .. } | Endpoint::Blob { .. }) {
+        inner.answers.fetch_add(1, Ordering::Relaxed);
+    }
     match endpoint {
         Endpoint::Ping => Ok(ping()),
         Endpoint::Manifest { repository, reference } => {

@@ -60,6 +60,11 @@ impl Names {
         self.0.iter().map(|(host, prefix)| (host.as_str(), prefix.as_ref()))
     }
 
+    /// The first of the hub's own names.
+    pub fn own(&self) -> Option<&str> {
+        self.iter().find(|(_host, prefix)| prefix.is_none()).map(|(host, _prefix)| host)
+    }
+
     /// The repository on the hub; without a registry, the one that was asked for.
     pub(super) fn resolve(
         &self,

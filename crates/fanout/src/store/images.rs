@@ -80,6 +80,8 @@ pub struct ImageHeld {
 pub(super) struct Image {
     pub(super) repository: RepositoryName,
     pub(super) blobs: Vec<(Digest, u64)>,
+    /// Images of an index.
+    pub(super) children: Vec<Digest>,
     /// What peers and the hub had given of its blobs when it was first known: other images had asked for that.
     before: Counts,
     pub(super) used: u64,
@@ -91,8 +93,11 @@ pub(super) type Tags = BTreeMap<String, Digest>;
 impl Shelf {
     pub(super) fn image_add(&mut self, record: &ImageRecord, used: u64) -> Result<(), StoreError> {
         let blobs = record.blobs()?;
+        let document = Document::parse(record.manifest.as_bytes(), Some(&record.media_type));
+        let children = document.map(|document| document.manifests().iter().map(|child| child.digest).collect());
+        let children = children.unwrap_or_default();
         let before = self.images.get(&record.digest).map_or_else(|| self.counts_of(&blobs), |image| image.before);
-        let image = Image { repository: record.repository.clone(), blobs, before, used };
+        let image = Image { repository: record.repository.clone(), blobs, children, before, used };
         self.images.insert(record.digest, image);
         Ok(())
     }

@@ -28,10 +28,11 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Blobs of pinned images.
+    /// Blobs of pinned images, and of the images of pinned indexes.
     fn pinned_blobs(&self) -> BTreeSet<Digest> {
-        let images = self.pinned.iter().filter_map(|image| self.images.get(image));
-        images.flat_map(|image| image.blobs.iter().map(|(digest, _length)| *digest)).collect()
+        let pinned = self.pinned.iter().filter_map(|image| self.images.get(image));
+        let children = pinned.clone().flat_map(|index| &index.children).filter_map(|image| self.images.get(image));
+        pinned.chain(children).flat_map(|image| image.blobs.iter().map(|(digest, _length)| *digest)).collect()
     }
 
     fn used_bytes(&self) -> u64 {

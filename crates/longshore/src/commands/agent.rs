@@ -9,6 +9,7 @@ use agent::identity::IdentityError;
 use agent::{Agent, AgentConfig, AgentError};
 use api::{HostName, Problem};
 use base::shutdown::Shutdown;
+use fanout::local::Names;
 
 use crate::reach::{Global, folder_problem};
 
@@ -20,7 +21,10 @@ const DATA_FOLDER: &str = "/var/lib/longshore-agent";
 /// The first time it needs a one-time token from `longshore host token`. It connects to the hub, never the other way
 /// round. If the hub is away it goes on with what it was told last.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<super::agent_host::Command>,
     /// The hub's port for agents
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5001")]
     hub_agent: String,
@@ -42,6 +46,13 @@ pub(super) struct Args {
     /// Where the agent is a registry for its engine; loopback
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5100")]
     registry: SocketAddr,
+    /// What the agent may keep of images, in bytes or with a unit; what was used least recently makes room
+    #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = base::units::size_parse)]
+    store_bytes_max: u64,
+    /// A registry that the agent answers for as a mirror of containerd: the hub's own name, or an upstream's with the
+    /// prefix that the hub has it under; may be repeated
+    #[arg(long = "mirror", value_name = "HOST[:PORT][=PREFIX]")]
+    mirrored: Vec<String>,
     /// The container engine [default: DOCKER_HOST, or unix:///var/run/docker.sock]
     #[arg(long, value_name = "ADDRESS")]
     engine: Option<String>,
@@ -51,9 +62,12 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
-    super::telemetry(false, None)?;
     let data = global.data.clone().unwrap_or_else(|| PathBuf::from(DATA_FOLDER));
     let data = std::path::absolute(&data).map_err(|error| Problem::internal(&error))?;
+    if let Some(command) = args.command {
+        return super::agent_host::run(global, &data, command).await;
+    }
+    super::telemetry(false, None)?;
     let program = std::env::current_exe().map_err(|error| Problem::internal(&error))?;
     let config = AgentConfig {
         hub: args.hub_agent,
@@ -63,6 +77,9 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         publish: args.address,
         mesh: args.mesh,
         registry: args.registry,
+        store_bytes_max: args.store_bytes_max,
+        mirrored: Names::parse(args.mirrored.iter().map(String::as_str))
+            .map_err(|error| Problem::new(400, "mirror-invalid", "That is no registry").detail(error.to_string()))?,
         engine: crate::reach::engine_address(args.engine.as_deref())?,
         docker_labels: args.engine_labels.into_iter().collect(),
         program,

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::reach::Global;
 
 mod agent;
+mod agent_host;
 mod build;
 mod completions;
 mod env;

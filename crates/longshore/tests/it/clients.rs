@@ -137,7 +137,7 @@ fn certificates(folder: &Path) -> PathBuf {
 }
 
 /// An image of several layers as an OCI layout, made without an engine.
-fn image(folder: &Path) -> String {
+pub(crate) fn image(folder: &Path) -> String {
     let layout = folder.join("layout");
     let root = folder.join("root");
     let buildah = |arguments: &[&str]| {
@@ -163,7 +163,7 @@ fn image(folder: &Path) -> String {
 }
 
 /// skopeo pushes the image; gives its digest.
-fn push(source: &str, to: &str, trust: &str, folder: &Path) -> String {
+pub(crate) fn push(source: &str, to: &str, trust: &str, folder: &Path) -> String {
     let file = folder.join("digest").display().to_string();
     run(Command::new("skopeo").args(["copy", trust, "--digestfile", &file, source, to])).unwrap();
     std::fs::read_to_string(&file).unwrap().trim().to_owned()

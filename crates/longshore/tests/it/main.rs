@@ -12,6 +12,7 @@ mod clients;
 mod command_line;
 mod database;
 mod elsewhere;
+mod host_registry;
 mod fanout;
 mod housekeeping;
 mod image_pages;
