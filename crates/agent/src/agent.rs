@@ -1,6 +1,7 @@
 //! The agent's process: identity, protocol, converge loop, the host's registry, and what holds them together.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use client::pull_through::{self, ListenError};
 use engine::{Docker, Engine, EngineError, Labels};
 use fanout::local::WANTS_MAX;
 use rand::Rng as _;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +65,16 @@ pub enum AgentError {
     /// The host's registry.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Where other agents reach this one.
+    #[error(
+        "other agents cannot reach this one on {address}: {source}; stop what uses that port, or choose another with --peers"
+    )]
+    Peers {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The engine's address makes no sense, or the engine is too old.
     #[error(transparent)]
     Engine(EngineError),
@@ -114,7 +126,10 @@ impl Agent {
         let last = store.desired_load()?;
         let registry = pull_through::listen(config.registry).await?;
         let peers_listener = match config.peers {
-            Some(address) => Some(pull_through::listen(address).await?),
+            Some(address) => {
+                let failed = |source| AgentError::Peers { address, source };
+                Some(TcpListener::bind(address).await.map_err(failed)?)
+            }
             None => None,
         };
         if let Some(parent) = config.control.parent() {

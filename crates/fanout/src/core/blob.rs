@@ -176,13 +176,15 @@ impl Local {
         let Some(parent) = self.parents.get(stripe).filter(|parent| parent.is_subscribed) else { return false };
         match parent.owes {
             Some(since) => now < since + self.silence_max(now),
-            None => now < parent.heard + self.silence_max(now) * 2,
+            None => now < parent.heard + self.silence_max(now) * if self.first.is_none() { 4 } else { 2 },
         }
     }
 
-    /// The parent that does not send what it has.
-    pub(super) fn silent(&self, stripe: usize, now: Now) -> Option<Node> {
+    /// The parent that has not sent what it has for so many times what it may take.
+    pub(super) fn silent(&self, stripe: usize, now: Now) -> Option<(Node, u32)> {
         let parent = self.parents.get(stripe).filter(|parent| parent.is_subscribed)?;
-        parent.node.filter(|_| parent.owes.is_some_and(|since| now >= since + self.silence_max(now)))
+        let owed = now.saturating_sub(parent.owes?);
+        let times = owed.as_micros() / self.silence_max(now).as_micros().max(1);
+        Some((parent.node?, u32::try_from(times).unwrap_or(u32::MAX)))
     }
 }

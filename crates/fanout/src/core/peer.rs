@@ -524,7 +524,14 @@ impl Peer {
                 wanted.push((local.holders(piece), self.random.random(), piece));
             }
         }
-        let mut silent: Vec<Node> = (0..STRIPES).filter_map(|stripe| local.silent(stripe, now)).collect();
+        // One that has had all from the beginning has nothing to wait for.
+        let is_source = |node: &Node| {
+            let remote = self.links.get(node).and_then(|link| link.remotes.get(&blob));
+            remote.is_some_and(|remote| remote.has.is_full() && remote.counts == [0; STRIPES])
+        };
+        let silent = (0..STRIPES).filter_map(|stripe| local.silent(stripe, now));
+        let silent = silent.filter(|(node, times)| *times >= if is_source(node) { 1 } else { 2 });
+        let mut silent: Vec<Node> = silent.map(|(node, _)| node).collect();
         silent.sort_unstable();
         silent.dedup();
         let mut room = REQUESTS_PER_BLOB_MAX.saturating_sub(local.requests.len());
@@ -610,6 +617,10 @@ impl Peer {
         }
         let Some(hub) = self.origin.filter(|hub| !self.unreached.contains_key(hub)) else {
             local.starving = Some(now + later);
+            // Somebody has some of it: that is waited for, or asked for again, and not given up.
+            if local.known.without(&local.have).next().is_some() {
+                return;
+            }
             return self.outputs.push_back(Output::Starving { blob });
         };
         let Some(remote) = self.links.get(&hub).and_then(|link| link.remotes.get(&blob)) else { return };

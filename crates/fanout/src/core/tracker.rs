@@ -20,7 +20,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Hosts that must complain of a host before it is an inner node no more.
 const COMPLAINTS_MIN: usize = 2;
 /// How long a complaint counts.
-const COMPLAINT_LIFE: Duration = Duration::from_secs(300);
+const COMPLAINT_LIFE: Duration = Duration::from_secs(60);
 /// Where more hosts than one of so many are complained of, something else is wrong, and nobody is shunned.
 const BLAMED_SHARE: usize = 2;
 /// Images that a host may stand in.

@@ -118,8 +118,10 @@ impl Blob {
 
     /// Nothing more comes for now: readers end. What is on disk stays.
     pub(super) fn dormant_set(&self, why: &str) {
-        *locked(&self.stage) = At::Dormant;
+        // Said while nobody can look: whoever fails to read because of it finds out why.
+        let mut stage = locked(&self.stage);
         self.progress.send_modify(|progress| progress.stage = Stage::GivenUp(why.into()));
+        *stage = At::Dormant;
     }
 
     /// Notes a use, in memory and for the next process.

@@ -120,9 +120,15 @@ impl Reader {
         loop {
             // Noted before looking, so that what changes meanwhile is seen.
             let progress = self.changes.borrow_and_update().clone();
-            if let Some(bytes) = self.look(&progress).await? {
-                self.at += bytes.len() as u64;
-                return Ok(Some(bytes));
+            match self.look(&progress).await {
+                Ok(Some(bytes)) => {
+                    self.at += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Ok(None) => {}
+                // It was given up, or became whole, while it was read: the next look knows.
+                Err(_) if self.changes.has_changed().unwrap_or_default() => continue,
+                Err(error) => return Err(error),
             }
             let wait = tokio::time::timeout(Duration::from_secs(STALL_SECONDS_MAX), self.changes.changed());
             match wait.await {

@@ -141,6 +141,7 @@ fn problem_of(error: AgentError) -> Problem {
             error => other(502, "hub-unreachable", &error),
         },
         AgentError::Listen(error) => other(409, "port-in-use", &error),
+        error @ AgentError::Peers { .. } => other(409, "port-in-use", &error),
         AgentError::Engine(error) => {
             let problem = Problem::new(503, "engine-unusable", "The engine cannot be used").detail(error.to_string());
             error.hint.map_or(problem.clone(), |hint| problem.hint(hint))

@@ -395,7 +395,8 @@ fn agents_refused(terminal: &mut Terminal, stranger: &Terminal, root: &Path, add
     let agent = |number: u8, more: &str| {
         let data = root.join("agents").join(number.to_string());
         let at = format!("{address}.{number}");
-        let places = format!("--address {at} --mesh {at}:5200 --registry {at}:5100 --hub-agent {address}.1:5001");
+        let places = format!("--address {at} --mesh {at}:5200 --registry {at}:5100 --peers {at}:5101");
+        let places = format!("{places} --hub-agent {address}.1:5001");
         format!("agent --data {} --name host1 {places} --engine unix:///nonexistent.sock {more}", data.display())
     };
     let token = |terminal: &Terminal| terminal.quietly("host token --host host1").out.trim().to_owned();
