@@ -245,6 +245,9 @@ fn a_host_takes_pieces_from_another_and_hardly_any_from_the_hub() {
     let status = first.pull(folder);
     let bytes = of(&status, "bytes");
     assert!(bytes > 1_000_000 && of(&status, "from_hub") == bytes, "{status}");
+    // The hub must have heard that the first has it.
+    let heard = format!("curl -fsS http://{listen}/api/v1/fanout | grep -q '\"done\":1'");
+    hub.until(Command::new("sh").args(["-c", &heard]));
     let status = second.pull(folder);
     println!("the second host: {} of {bytes} bytes from the first", of(&status, "from_peers"));
     assert_eq!((of(&status, "bytes_there"), &status["fallbacks"]["count"]), (bytes, &0.into()), "{status}");

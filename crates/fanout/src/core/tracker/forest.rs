@@ -111,6 +111,10 @@ impl<H: Ord + Clone> Forest<H> {
 
     /// Changes the trees so that these hosts stand in them and nobody else does.
     pub(super) fn plant(&mut self, hosts: Vec<Host<H>>) {
+        // When all who were here are done, the swarm begins anew for those who come.
+        if hosts.iter().all(|host| host.is_complete || !self.racks.contains_key(&host.host)) {
+            self.racks.clear();
+        }
         let is_new = self.racks.is_empty();
         let is_source = |host: &Host<H>| {
             let was_there = is_new || self.known.contains(&host.host);

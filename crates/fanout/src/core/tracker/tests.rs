@@ -122,3 +122,15 @@ fn equal_hosts_give_as_much_as_they_get_and_few_parents_change() {
     let changed = (0..300).filter(|host| tracker.plan(host).map(|plan| plan.trees.clone()) != before[*host as usize]);
     assert!(changed.count() < 30);
 }
+
+#[test]
+fn those_who_are_done_send_to_those_who_come() {
+    let (mut tracker, mut now) = (Tracker::new(TrackerConfig::default(), Now::ZERO, 0), Now::ZERO);
+    tracker.announce(now, 1, standing(0, false));
+    settled(&mut tracker, &mut now);
+    // Both are planned at once.
+    tracker.announce(now, 1, standing(0, true));
+    tracker.announce(now, 2, standing(0, false));
+    settled(&mut tracker, &mut now);
+    assert!((0..STRIPES).all(|stripe| parent(&tracker, 2, stripe) == Some(Source::Host(1))), "{:?}", tracker.plan(&2));
+}
