@@ -22,6 +22,7 @@ pub(crate) const HUB_PORT: u16 = 5000;
 pub(crate) const AGENT_PORT: u16 = 5001;
 /// Where a host's proxy takes connections from other hosts.
 const MESH_PORT: u16 = 5200;
+const PEERS_PORT: u16 = 5101;
 /// Where a host's agent is a registry for its engine.
 const REGISTRY_PORT: u16 = 5100;
 /// An agent has looked at its proxy again after so long.
@@ -190,6 +191,7 @@ impl Stage {
         command.arg("agent").arg("--data").arg(self.options.folder.join(host));
         command.args(["--name", host, "--hub-agent", &format!("{}:{AGENT_PORT}", self.agent_address())]);
         command.args(["--address", &address.to_string(), "--mesh", &format!("{address}:{MESH_PORT}")]);
+        command.args(["--peers", &format!("{address}:{PEERS_PORT}")]);
         // An engine trusts a registry without TLS on loopback alone, of which every network has its own.
         let registry = if place.is_some() { Ipv4Addr::LOCALHOST } else { address };
         command.args(["--registry", &format!("{registry}:{REGISTRY_PORT}"), "--engine-label", &self.options.label]);

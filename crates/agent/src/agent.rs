@@ -11,8 +11,9 @@ use base::folder::{self, FolderError};
 use base::tls::Fingerprint;
 use client::pull_through::{self, ListenError};
 use engine::{Docker, Engine, EngineError, Labels};
+use fanout::local::WANTS_MAX;
 use rand::Rng as _;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -31,6 +32,7 @@ use crate::routes;
 use crate::state::{StateError, Store};
 use crate::status;
 use crate::streams;
+use crate::swarm::{self, SwarmParts};
 
 /// The longest pause between two tries to reach the hub or the engine, in seconds.
 const AGAIN_SECONDS_MAX: u64 = 15;
@@ -111,6 +113,10 @@ impl Agent {
         let store = Store::new(&config.data);
         let last = store.desired_load()?;
         let registry = pull_through::listen(config.registry).await?;
+        let peers_listener = match config.peers {
+            Some(address) => Some(pull_through::listen(address).await?),
+            None => None,
+        };
         if let Some(parent) = config.control.parent() {
             let failed = |source| AgentError::Control { path: config.control.clone(), source };
             std::fs::create_dir_all(parent).map_err(failed)?;
@@ -118,6 +124,7 @@ impl Agent {
         let Some(identity) = enrolled(&config, &name, &shutdown).await? else { return Ok(()) };
         let hub = Arc::new(HubClient::new(&name, identity.shared())?);
         let ca = Fingerprint::of(identity.shared().current().ca());
+        let certificate = identity.shared().clone();
         let files = identity.files();
         let mesh = Mesh { listen: config.mesh, certificate: files.certificate, key: files.key, ca: files.ca };
         let (standing_in, standing) = watch::channel(Standing::unknown());
@@ -137,7 +144,27 @@ impl Agent {
             own(renew(identity, hub.clone(), notes.clone())),
         ];
         let (keeps_in, keeps) = watch::channel(None);
-        let pulls = Arc::new(HostRegistry::open(&config, hub.clone(), None).await);
+        let (swarm, wants) = peers_listener.as_ref().map(|_| mpsc::channel(WANTS_MAX)).unzip();
+        let pulls = Arc::new(HostRegistry::open(&config, hub.clone(), swarm).await);
+        let exchange = peers_listener.zip(wants).zip(pulls.store().cloned()).map(|((listener, wants), store)| {
+            let parts = SwarmParts {
+                host: config.host.clone(),
+                store,
+                hub: hub.clone(),
+                hub_address: config.hub.clone(),
+                identity: certificate,
+                listener,
+                upload_bytes_per_second: config.upload_bytes_per_second,
+                download_bytes_per_second: config.download_bytes_per_second,
+            };
+            let stop = shutdown.child_token();
+            own(async move {
+                if let Err(error) = swarm::run(parts, wants, stop).await {
+                    tracing::error!(%error, "the host takes no part in the exchange of pieces");
+                }
+            })
+        });
+        let _exchange = exchange;
         let asked = status::listen(&config.data).map_err(|source| AgentError::Status { source })?;
         let _pulls = [
             own({

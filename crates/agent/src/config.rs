@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use api::HostName;
@@ -26,6 +27,12 @@ pub struct AgentConfig {
     pub mesh: SocketAddr,
     /// Where the host's own registry listens for its engine: loopback, since the engine trusts that without TLS.
     pub registry: SocketAddr,
+    /// Where other agents reach this one; none when the host takes no part in the exchange of pieces.
+    pub peers: Option<SocketAddr>,
+    /// Bytes of pieces a second that may be sent to others.
+    pub upload_bytes_per_second: Option<NonZeroU64>,
+    /// Bytes of pieces a second that may be received.
+    pub download_bytes_per_second: Option<NonZeroU64>,
     /// What the host's store of pieces may hold, in bytes.
     pub store_bytes_max: u64,
     /// The registries that the host's own answers for when a runtime uses it as their mirror.

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use api::access::{EnrolRequest, HUB_SERVER_NAME, HostCertificate, RenewRequest};
 use api::agent::{BODY_BYTES_MAX, Desired, DesiredSeen, PROTOCOL_HEADER, PROTOCOL_VERSION, Report, WAIT_SECONDS_MAX};
+use api::fanout::{Announce, ImageGrant, ImageRequest, PeerPlan};
 use api::{Problem, lines};
 use base::tls::{Fingerprint, ForeignCa, SharedIdentity, TlsError, client_config_pinned};
 use bytes::Bytes;
 use futures::Stream;
 use http::{HeaderMap, Method, StatusCode};
+use oci::Digest;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Body, Client, Response};
 use rustls::ClientConfig;
@@ -191,6 +193,34 @@ impl HubClient {
     pub async fn report(&self, report: &Report) -> Result<(), HubError> {
         let response = self.call(Method::POST, "/agent/v1/report", encode(report)?, CALL_SECONDS).await?;
         self.check(response).await.map(|_response| ())
+    }
+
+    /// An image, and the right to exchange its blobs.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn image(&self, request: &ImageRequest) -> Result<ImageGrant, HubError> {
+        self.answer(self.call(Method::POST, "/agent/v1/fanout/image", encode(request)?, CALL_SECONDS).await?).await
+    }
+
+    /// The hashes of a blob's pieces, one after the other; nobody has verified them.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn tree(&self, blob: &Digest) -> Result<Bytes, HubError> {
+        let path = format!("/agent/v1/fanout/trees/{blob}");
+        let response = self.call(Method::GET, &path, Vec::new(), CALL_SECONDS).await?;
+        Ok(self.body(self.check(response).await?).await?.into())
+    }
+
+    /// Says how images stand; gives whom to exchange pieces with, once that is not what was seen or the wait is over.
+    ///
+    /// # Errors
+    /// Any.
+    pub async fn announce(&self, announce: &Announce) -> Result<PeerPlan, HubError> {
+        let seconds = announce.wait_seconds + CALL_SECONDS;
+        let body = encode(announce)?;
+        self.answer(self.call(Method::POST, "/agent/v1/fanout/announce", body, seconds).await?).await
     }
 
     /// Sends a log stream until it ends or the hub no longer wants it.

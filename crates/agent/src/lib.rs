@@ -17,6 +17,7 @@ pub mod runtimes;
 pub mod state;
 pub mod status;
 pub mod streams;
+pub mod swarm;
 
 pub use agent::{Agent, AgentError};
 pub use config::AgentConfig;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use agent::hub::HubError;
@@ -46,6 +47,18 @@ pub(super) struct Args {
     /// Where the agent is a registry for its engine; loopback
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5100")]
     registry: SocketAddr,
+    /// Where other agents reach this one, to exchange pieces of images; port 0 for any
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:5101")]
+    peers: SocketAddr,
+    /// Take no part in the exchange: images come from the hub alone
+    #[arg(long)]
+    no_peers: bool,
+    /// How much may be sent to other agents, a second, in bytes with a unit [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    upload_rate: Option<NonZeroU64>,
+    /// How much may be received of images, a second, in bytes with a unit [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    download_rate: Option<NonZeroU64>,
     /// What the agent may keep of images, in bytes or with a unit; what was used least recently makes room
     #[arg(long, value_name = "SIZE", default_value = "20GiB", value_parser = base::units::size_parse)]
     store_bytes_max: u64,
@@ -59,6 +72,12 @@ pub(super) struct Args {
     /// A label for everything that the agent makes in the engine; may be repeated
     #[arg(long = "engine-label", value_name = "KEY=VALUE", value_parser = super::host::label)]
     engine_labels: Vec<(String, String)>,
+}
+
+/// Bytes a second.
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let bytes = base::units::size_parse(text).map_err(|error| error.to_string())?;
+    NonZeroU64::new(bytes).ok_or_else(|| "a rate of nothing would move nothing".to_owned())
 }
 
 pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
@@ -77,6 +96,9 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         publish: args.address,
         mesh: args.mesh,
         registry: args.registry,
+        peers: (!args.no_peers).then_some(args.peers),
+        upload_bytes_per_second: args.upload_rate,
+        download_bytes_per_second: args.download_rate,
         store_bytes_max: args.store_bytes_max,
         mirrored: Names::parse(args.mirrored.iter().map(String::as_str))
             .map_err(|error| Problem::new(400, "mirror-invalid", "That is no registry").detail(error.to_string()))?,

@@ -30,9 +30,8 @@ impl Drop for Scene {
         // The agent's proxy outlives it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _ = runtime.block_on(rig::stage::end_processes(self.folder.path(), &[]));
-        for name in ["round/skopeo:1"] {
-            let _ = run(Command::new("docker").args(["rmi", "--force", &format!("{}/{name}", self.registry)]));
-        }
+        let pulled = format!("{}/round/skopeo:1", self.registry);
+        let _ = run(Command::new("docker").args(["rmi", "--force", &pulled]));
     }
 }
 
@@ -63,7 +62,7 @@ impl Scene {
     fn agent_start(&mut self, more: &[&str]) {
         let Self { listen, agents, registry, mesh, .. } = &*self;
         let mut command = longshore(self.folder.path(), "agent", &["agent", "--name", HOST, "--hub-agent", agents]);
-        command.args(["--registry", registry, "--mesh", mesh, "--address", "127.0.0.1"]);
+        command.args(["--registry", registry, "--mesh", mesh, "--address", "127.0.0.1", "--no-peers"]);
         command.args(["--mirror", listen, "--store-bytes-max", "1GiB"]).args(more);
         self.agent = Process::start_with(&mut command, Stdio::null());
         let mut ready = longshore(self.folder.path(), "agent", &["agent", "status"]);
@@ -198,4 +197,64 @@ fn docker_podman_and_ctr_pull_through_the_agent_and_past_it_when_it_is_down() {
         !Path::new(etc).join("containerd").exists() && !Path::new(etc).join("containers/registries.conf.d").exists()
     );
     scene.podman().unwrap_err();
+}
+
+/// An agent that gives pieces to others, and asks them.
+struct Member {
+    process: Process,
+    data: String,
+    registry: String,
+}
+
+impl Member {
+    fn start(folder: &Path, name: &str, hub: (&str, &str)) -> Self {
+        let token = ["--hub", &format!("http://{}", hub.0), "host", "token", "--host", name, "--json"];
+        let token: Value = serde_json::from_str(&run(&mut longshore(folder, "hub", &token)).unwrap()).unwrap();
+        let [registry, mesh] = [(); 2].map(|()| free_address());
+        let mut command = longshore(folder, name, &["agent", "--name", name, "--hub-agent", hub.1]);
+        command.args(["--registry", &registry, "--mesh", &mesh, "--address", "127.0.0.1", "--peers", "127.0.0.1:0"]);
+        // No engine: only its registry is asked.
+        command.args(["--engine", &format!("unix://{}", folder.join("no-engine").display())]);
+        command.args(["--join", token["token"].as_str().unwrap()]);
+        let log = std::fs::File::create(folder.join(format!("{name}.log"))).unwrap();
+        let mut process = Process::start_with(&mut command, log.into());
+        process.until(&mut longshore(folder, name, &["agent", "status"]));
+        Self { process, data: name.to_owned(), registry }
+    }
+
+    fn pull(&self, folder: &Path) -> Value {
+        let to = format!("dir:{}", folder.join(format!("{}-pulled", self.data)).display());
+        let from = format!("docker://{}/round/skopeo:1", self.registry);
+        run(Command::new("skopeo").args(["copy", "--src-tls-verify=false", &from, &to])).unwrap();
+        let status = run(&mut longshore(folder, &self.data, &["agent", "status", "--json"])).unwrap();
+        serde_json::from_str::<Value>(&status).unwrap()
+    }
+}
+
+#[test]
+fn a_host_takes_pieces_from_another_and_hardly_any_from_the_hub() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (listen, agents) = (free_address(), free_address());
+    let mut hub = start_hub(folder, &listen, &agents);
+    let source = image(folder);
+    push(&source, &format!("docker://{listen}/round/skopeo:1"), "--dest-tls-verify=false", folder);
+    let [mut first, mut second] = ["host-a", "host-b"].map(|name| Member::start(folder, name, (&listen, &agents)));
+    let of = |status: &Value, what: &str| status["images"][0][what].as_u64().unwrap();
+
+    let status = first.pull(folder);
+    let bytes = of(&status, "bytes");
+    assert!(bytes > 1_000_000 && of(&status, "from_hub") == bytes, "{status}");
+    let status = second.pull(folder);
+    println!("the second host: {} of {bytes} bytes from the first", of(&status, "from_peers"));
+    assert_eq!((of(&status, "bytes_there"), &status["fallbacks"]["count"]), (bytes, &0.into()), "{status}");
+    // 1.1 copies from the hub for both.
+    assert!(of(&status, "from_hub") <= bytes / 10, "{status}");
+    assert!(of(&status, "from_peers") >= bytes / 10 * 9, "{status}");
+
+    for process in [&mut first.process, &mut second.process, &mut hub] {
+        process.kill();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(rig::stage::end_processes(folder, &[])).unwrap();
 }
