@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use api::HostName;
 use base::shutdown::Shutdown;
+use base::tls::SharedIdentity;
 use fanout::core::{HostStanding, ImageStanding, Source, Tracker, TrackerConfig, Zone};
 use fanout::grant::GrantedBlob;
 use fanout::peers::{Happened, Peers, PeersConfig, PeersStatus, Plan, Role};
@@ -92,6 +93,8 @@ pub struct Agent {
     pub host: HostName,
     /// Where it is reached.
     pub address: SocketAddr,
+    /// Who it is.
+    pub identity: SharedIdentity,
     /// Its side of the exchange.
     pub peers: Peers,
     /// Its pieces.
@@ -245,18 +248,13 @@ fn descriptors_raise() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
 }
 
-async fn agent(
-    host: HostName,
-    config: PeersConfig,
-    identity: &base::tls::SharedIdentity,
-    memory: Arc<Memory>,
-) -> Result<Agent> {
+async fn agent(host: HostName, config: PeersConfig, identity: &SharedIdentity, memory: Arc<Memory>) -> Result<Agent> {
     let shutdown = Shutdown::new();
     let (peers, happened) = Peers::start(config, identity, Arc::clone(&memory) as _, shutdown.clone())?;
     let listener = TcpListener::bind("127.0.0.1:0").await.context("no socket for a host")?;
     let address = listener.local_addr()?;
     shutdown.spawn(peers.clone().listen(listener));
-    Ok(Agent { host, address, peers, memory, happened, shutdown })
+    Ok(Agent { host, address, identity: identity.clone(), peers, memory, happened, shutdown })
 }
 
 /// How a host stands, as it announces it.

@@ -67,6 +67,7 @@ impl Driver {
             node
         });
         self.plan = plan;
+        (self.neighbours, self.origin) = (nodes.clone(), origin);
         self.tell(Input::Neighbours { nodes, origin });
         for blob in self.blobs.keys().copied().collect::<Vec<_>>() {
             self.parents(blob);

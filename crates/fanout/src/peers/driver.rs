@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use oci::Digest;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::link::Link;
 use super::other::Other;
@@ -17,6 +18,8 @@ use crate::grant::Grant;
 use crate::piece::{Layout, PieceSet, Root};
 use crate::wire::{Frame, Refusal};
 
+/// How often connections with neighbours that were lost are looked for, in seconds, also while nothing is wanted.
+const NEIGHBOURS_SECONDS: u64 = 2;
 /// Trees are not sent to a peer that has so many bytes of short frames to read first.
 pub(super) const TREE_WAITING_BYTES_MAX: usize = 1 << 20;
 /// Questions for trees that are open at once.
@@ -104,6 +107,8 @@ pub(super) struct Driver {
     /// This host's grants by image.
     pub(super) own: BTreeMap<Digest, Own>,
     pub(super) plan: Plan,
+    pub(super) neighbours: Vec<Node>,
+    pub(super) origin: Option<Node>,
     pub(super) trees: Vec<(Digest, oneshot::Sender<Bytes>)>,
     pub(super) happened: mpsc::UnboundedSender<Happened>,
     pub(super) status: PeersStatus,
@@ -123,6 +128,8 @@ impl Driver {
             blob_next: 0,
             own: BTreeMap::new(),
             plan: Plan::default(),
+            neighbours: Vec::new(),
+            origin: None,
             trees: Vec::new(),
             happened,
             status: PeersStatus::default(),
@@ -132,6 +139,8 @@ impl Driver {
     /// Goes on until the shutdown.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut commands: mpsc::Receiver<Command>) {
         let shutdown = self.shared.shutdown.clone();
+        let mut looks = tokio::time::interval(Duration::from_secs(NEIGHBOURS_SECONDS));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = self.core.next_timer();
             let timer = async {
@@ -145,6 +154,7 @@ impl Driver {
                 Some(event) = events.recv() => self.event(event),
                 Some(command) = commands.recv() => self.command(command),
                 () = timer => self.tell(Input::Timer),
+                _ = looks.tick() => self.neighbours_keep(),
             }
             while let Some(output) = self.core.next_output() {
                 self.carry_out(output);
@@ -159,6 +169,15 @@ impl Driver {
     pub(super) fn tell(&mut self, input: Input) {
         let now = self.now();
         self.core.handle(now, input);
+    }
+
+    /// Neighbours that are not connected are dialled again, so that connections stand when something is wanted.
+    fn neighbours_keep(&mut self) {
+        let is_lost = |node: &Node| self.others.get(node.0 as usize).is_some_and(|other| other.link.is_none());
+        if self.neighbours.iter().any(is_lost) {
+            let (nodes, origin) = (self.neighbours.clone(), self.origin);
+            self.tell(Input::Neighbours { nodes, origin });
+        }
     }
 
     /// The number of a host; the first time it gets one.

@@ -64,6 +64,11 @@ const ORIGIN_LINKS_MAX: usize = 2048;
 const INCOMING_BYTES_MAX: usize = 32 << 20;
 /// Bytes of pieces that are on their way out.
 const OUTGOING_BYTES_MAX: usize = 16 << 20;
+/// Pieces that are sent at once by a host with a limit: a piece that is whole sooner is given on sooner, so one goes after
+/// the other, in the order in which connections ask. Those whose other side is slow to read do not count.
+const UPLOADS_MAX: usize = 1;
+/// Pieces that are sent at once without a limit.
+const UPLOADS_UNLIMITED_MAX: usize = 4;
 /// What those budgets are counted in, in bytes.
 const BUDGET_UNIT_BYTES: usize = 1024;
 /// Commands that may wait for the driver.
@@ -216,6 +221,8 @@ struct Shared {
     /// Room for pieces on their way in, and out.
     incoming: Arc<Semaphore>,
     outgoing: Arc<Semaphore>,
+    /// Pieces that are being sent: see [`UPLOADS_MAX`].
+    uploads: Arc<Semaphore>,
     pieces: Arc<dyn Pieces>,
     events: mpsc::Sender<driver::Event>,
     now: fn() -> Micros,
@@ -251,6 +258,7 @@ impl Peers {
         // What happens is bounded by the blobs: each is complete once, and starves at a bounded pace.
         let (happened, happenings) = mpsc::unbounded_channel();
         let room = |bytes| Arc::new(Semaphore::new(bytes / BUDGET_UNIT_BYTES));
+        let uploads = if config.upload_bytes_per_second.is_some() { UPLOADS_MAX } else { UPLOADS_UNLIMITED_MAX };
         let shared = Arc::new(Shared {
             role: config.role,
             tls: PeerTls::new(identity, PROTOCOL, Revoked::default())?,
@@ -259,6 +267,7 @@ impl Peers {
             download: Bucket::new(config.download_bytes_per_second),
             incoming: room(INCOMING_BYTES_MAX),
             outgoing: room(OUTGOING_BYTES_MAX),
+            uploads: Arc::new(Semaphore::new(uploads)),
             pieces,
             events,
             now: Micros::now,

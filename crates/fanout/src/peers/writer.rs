@@ -1,4 +1,5 @@
-//! What goes out on a connection: short frames first, pieces in chunks at the host's rate, in turn with other connections.
+//! What goes out on a connection: short frames first, pieces in chunks at the host's rate, one piece after the other in turn with
+//! other connections.
 
 use std::future::Future;
 use std::pin::pin;
@@ -23,6 +24,8 @@ const PING_SECONDS: u64 = 20;
 const STALL_SECONDS_MAX: u64 = 30;
 /// How slowly a piece may be taken, in bytes a second, beside [`STALL_SECONDS_MAX`]; waiting for the own rate does not count.
 const TAKEN_BYTES_PER_SECOND_MIN: u64 = 4 * 1024;
+/// How long the other side may take to read a part, in milliseconds, before other connections have their turn beside it.
+const TURN_MILLIS_MAX: u64 = 100;
 /// Short frames are written together up to so many bytes.
 const BATCH_BYTES: usize = 16 * 1024;
 
@@ -129,6 +132,7 @@ impl Writer {
 
     async fn parts(&mut self, channel: u16, piece: u32, mut bytes: Bytes) -> Result<(), LinkError> {
         let shared = Arc::clone(&self.shared);
+        let mut turn = self.meanwhile(Arc::clone(&shared.uploads).acquire_owned()).await?.ok();
         let seconds = STALL_SECONDS_MAX + bytes.len() as u64 / TAKEN_BYTES_PER_SECOND_MIN;
         let (mut offset, mut blocked) = (0, Duration::ZERO);
         while !bytes.is_empty() {
@@ -141,12 +145,17 @@ impl Writer {
             let begun = Instant::now();
             let rest = Frame::Part { channel, piece, offset, bytes: part }.encode(&mut self.buffer);
             self.write(rest).await?;
-            blocked += begun.elapsed();
+            let waited = begun.elapsed();
+            if waited > Duration::from_millis(TURN_MILLIS_MAX) {
+                turn = None;
+            }
+            blocked += waited;
             if blocked > Duration::from_secs(seconds) {
                 return Err(LinkError::Unread);
             }
             offset = offset.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
         }
+        drop(turn);
         Ok(())
     }
 }

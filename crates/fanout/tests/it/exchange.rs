@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::shutdown::Shutdown;
+use base::tls::PeerCertificate;
 use fanout::peers::{Happened, Peers, PeersConfig, Pieces as _, Plan, Role, Who, Written};
 use fanout::piece::{PieceSet, PieceTree};
 use fanout::store::Store;
@@ -13,7 +14,7 @@ use fanout::wire::Frame;
 use futures::TryStreamExt as _;
 use oci::Digest;
 use rig::fanout::memory::Gives;
-use rig::fanout::{Fleet, Settings, Tracking, run};
+use rig::fanout::{Agent, Fleet, Settings, Tracking, run};
 
 use crate::raw::Raw;
 
@@ -185,4 +186,33 @@ async fn what_is_short_does_not_wait_behind_pieces() {
         };
         assert_eq!(answer, Frame::Pong { nonce });
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_stand_before_anything_is_wanted_and_come_back() {
+    let fleet = Fleet::start(&settings(2, 1 << 20, 1 << 20)).await.unwrap();
+    let [a, b] = [&fleet.agents[0], &fleet.agents[1]];
+    // Both dial at once, and keep one connection.
+    for (agent, other) in [(a, b), (b, a)] {
+        let neighbours = vec![(other.host.clone(), other.address)];
+        agent.peers.plan(Plan { neighbours, ..Plan::default() }).await;
+    }
+    let connected = |agent: &Agent| {
+        let peers = agent.peers.clone();
+        async move { (peers.status().await.connected.len() == 1).then_some(()) }
+    };
+    rig::until("both", Duration::from_secs(30), || connected(a)).await.unwrap();
+    rig::until("both", Duration::from_secs(30), || connected(b)).await.unwrap();
+    // It is cut, and comes back once that is over.
+    let current = b.identity.current();
+    let certificate = PeerCertificate::of(current.certificate().unwrap()).unwrap();
+    a.peers.revoked().replace([certificate.serial]);
+    rig::until("the cut", Duration::from_secs(30), || async {
+        a.peers.status().await.connected.is_empty().then_some(())
+    })
+    .await
+    .unwrap();
+    a.peers.revoked().replace([]);
+    rig::until("again", Duration::from_secs(60), || connected(a)).await.unwrap();
+    rig::until("again", Duration::from_secs(60), || connected(b)).await.unwrap();
 }
