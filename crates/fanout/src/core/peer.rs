@@ -610,6 +610,10 @@ impl Peer {
         }
         let Some(hub) = self.origin.filter(|hub| !self.unreached.contains_key(hub)) else {
             local.starving = Some(now + later);
+            // Somebody has some of it: that is waited for, or asked for again, and not given up.
+            if local.known.without(&local.have).next().is_some() {
+                return;
+            }
             return self.outputs.push_back(Output::Starving { blob });
         };
         let Some(remote) = self.links.get(&hub).and_then(|link| link.remotes.get(&blob)) else { return };
