@@ -31,6 +31,9 @@ const END_SECONDS_MAX: u64 = 30;
 const DISK_BYTES: u64 = 32 << 30;
 /// Where engines that others are to reach listen: Docker's usual port without TLS.
 pub const ENGINE_PORT: u16 = 2375;
+/// What a limited link may send at once, and how long packets may wait in it.
+const LINK_BURST: &str = "1mb";
+const LINK_LATENCY: &str = "400ms";
 /// How many blocks of addresses are tried.
 const BLOCKS_TRIED_MAX: u32 = 200;
 
@@ -127,6 +130,33 @@ impl Network {
     /// The hosts.
     pub fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// Lets no link carry more than so many bits a second in either direction: neither this machine's, nor a host's.
+    pub fn limit(&self, megabits: u32) -> anyhow::Result<()> {
+        let rate = format!("{megabits}mbit");
+        let shape = |namespace: Option<&str>, link: &str| {
+            let mut command = Command::new("tc");
+            if let Some(namespace) = namespace {
+                command.args(["-netns", namespace]);
+            }
+            command.args(["qdisc", "replace", "dev", link, "root", "tbf", "rate", &rate, "burst", LINK_BURST]);
+            run(command.args(["latency", LINK_LATENCY])).with_context(|| format!("the link {link} is not limited"))
+        };
+        let bridge = namespace(BRIDGE);
+        shape(None, &outside_link())?;
+        shape(Some(&bridge), "machine")?;
+        for host in self.places.hosts.keys() {
+            shape(Some(&bridge), host)?;
+            shape(Some(&namespace(host)), "eth0")?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that left this machine for the hosts, packets and all.
+    pub fn machine_sent_bytes(&self) -> anyhow::Result<u64> {
+        let file = format!("/sys/class/net/{}/statistics/tx_bytes", outside_link());
+        Ok(std::fs::read_to_string(&file).context(file)?.trim().parse()?)
     }
 
     /// Removes every container first, so that none is waited for; then all the rest, as dropping does.

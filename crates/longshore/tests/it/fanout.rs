@@ -47,7 +47,7 @@ fn https(tls: rustls::ClientConfig, address: SocketAddr) -> anyhow::Result<reqwe
     Ok(client.resolve(HUB_SERVER_NAME, address).timeout(LIMIT).build()?)
 }
 
-async fn api(hub: &Lone) -> anyhow::Result<HubClient> {
+pub(crate) async fn api(hub: &Lone) -> anyhow::Result<HubClient> {
     // A port takes connections a little before the hub has its token; once it answers, it has.
     hub.client.get(hub.url("/healthz")).send().await?.error_for_status()?;
     let token = TokenFile::read(&hub.data)?;

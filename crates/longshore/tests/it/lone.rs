@@ -33,17 +33,15 @@ impl Lone {
         let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().to_string();
         let (host, agents) = (free(), free());
         std::fs::write(data.join("hub.toml"), configuration).unwrap();
-        let mut command = Command::new(BINARY);
-        command.args(["hub", "--listen", &host, "--agent-listen", &agents, "--data"]).arg(data);
-        command.arg("--config").arg(data.join("hub.toml"));
-        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let running = Running(command.spawn().unwrap());
-        let begun = Instant::now();
-        while TcpStream::connect(&host).is_err() {
-            assert!(begun.elapsed() < LIMIT, "the hub does not answer at {host}");
-            std::thread::sleep(LOOK_INTERVAL);
-        }
+        let running = run(data, &host, &agents, environment);
         Self { running, host, agents: agents.parse().unwrap(), data: data.to_owned(), client: reqwest::Client::new() }
+    }
+
+    /// `kill -9`, and the same again.
+    pub(crate) fn kill_and_start(&mut self) {
+        self.running.0.kill().unwrap();
+        self.running.0.wait().unwrap();
+        self.running = run(&self.data, &self.host, &self.agents.to_string(), &[]);
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -78,4 +76,18 @@ impl Lone {
             std::thread::sleep(LOOK_INTERVAL);
         }
     }
+}
+
+fn run(data: &Path, host: &str, agents: &str, environment: &[(&str, &str)]) -> Running {
+    let mut command = Command::new(BINARY);
+    command.args(["hub", "--listen", host, "--agent-listen", agents, "--data"]).arg(data);
+    command.arg("--config").arg(data.join("hub.toml"));
+    command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let running = Running(command.spawn().unwrap());
+    let begun = Instant::now();
+    while TcpStream::connect(host).is_err() {
+        assert!(begun.elapsed() < LIMIT, "the hub does not answer at {host}");
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    running
 }

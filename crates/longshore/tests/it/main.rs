@@ -26,6 +26,7 @@ mod recovery;
 mod rollout;
 mod scene;
 mod soak;
+mod swarm;
 #[cfg(feature = "otel")]
 mod traces;
 mod workspace;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use api::delivery::{Plan, StepAction};
+use api::fanout::Swarm;
 use bollard::Docker;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures::FutureExt;
@@ -20,6 +21,8 @@ use rig::stage::{Options, Stage, free_block};
 use crate::scene::{self, BINARY, FOLDER, LIMIT, Scene, refused};
 
 const HOSTS: [&str; 3] = ["host1", "host2", "host3"];
+/// What each link carries at most: an engine's pull takes seconds, and a copy too many is felt.
+const LINK_MEGABITS: u32 = 200;
 const VOTE_PORT: u16 = 8080;
 const RESULT_PORT: u16 = 8081;
 /// How long a vote may take from the front to the results.
@@ -46,9 +49,10 @@ fn three_engines_in_networks_of_their_own_roll_out_without_a_lost_request() {
         scene::leftovers_remove(&docker).await.unwrap();
         let network = Network::start(&folder.path().join("engines"), &HOSTS).await.unwrap();
         let outcome = AssertUnwindSafe(async {
+            network.limit(LINK_MEGABITS).unwrap();
             let places = network.places().clone();
             let mut scene = set(places, folder.path(), docker.clone(), &label, block).await.unwrap();
-            if let Err(error) = commit_to_hosts(&scene, network.places()).await {
+            if let Err(error) = commit_to_hosts(&scene, &network).await {
                 let names = HOSTS.into_iter().chain(["hub"]).map(|name| format!("{name}.log"));
                 let logs: String = names.map(|log| scene.stage.log_end(&log)).collect();
                 panic!("{error:#}\n{logs}");
@@ -82,11 +86,14 @@ async fn set(places: Places, folder: &Path, docker: Docker, label: &str, block: 
     Ok(Scene { stage, docker, label: label.to_owned(), repository, hosts: HOSTS })
 }
 
-async fn commit_to_hosts(scene: &Scene, places: &Places) -> anyhow::Result<()> {
+async fn commit_to_hosts(scene: &Scene, network: &Network) -> anyhow::Result<()> {
+    let places = network.places();
     scene.client().env_apply(ENVIRONMENTS.to_owned(), "environments.yaml", false).await.map_err(refused)?;
     scene.build().await?;
+    let sent_before = network.machine_sent_bytes()?;
     let plan = scene.promote("vote", "prod").await?;
     scene.stage.plan_success(&plan.id, LIMIT).await?;
+    about_one_copy_left_the_hub(scene, network.machine_sent_bytes()? - sent_before).await?;
     let first = released(scene).await?;
     engines_run(places, &first).await?;
     a_vote_passes(scene, "host2", "host3", 1).await?;
@@ -125,6 +132,36 @@ async fn commit_to_hosts(scene: &Scene, places: &Places) -> anyhow::Result<()> {
     let changed: Vec<&String> = second.keys().filter(|service| second[*service] != first[*service]).collect();
     ensure!(changed == ["vote"], "{changed:?} changed: {first:?} {second:?}");
     engines_run(places, &second).await
+}
+
+/// All hosts together took each image from the hub about once, by what they say, and each blob, by what passed its link.
+async fn about_one_copy_left_the_hub(scene: &Scene, link_bytes: u64) -> anyhow::Result<()> {
+    let get = |path: &str| {
+        let url = format!("{}{path}", scene.stage.url());
+        run(Command::new("curl").args(["-fsS", "--max-time", "30", &url]))
+    };
+    let page: api::Page<Swarm> = serde_json::from_str(&get("api/v1/fanout")?)?;
+    let mut blobs = BTreeMap::new();
+    for swarm in &page.items {
+        let repository = swarm.repository.as_ref().with_context(|| format!("{swarm:?} has no repository"))?;
+        let manifest = get(&format!("v2/{repository}/manifests/{}", swarm.digest))?;
+        let document = oci::Document::parse(manifest.as_bytes(), None)?;
+        blobs.extend(document.blobs().map(|blob| (blob.digest, blob.size)));
+        println!(
+            "{repository}: {} bytes on {} of {} hosts, {} from the hub, {} from hosts, {} there before",
+            swarm.bytes, swarm.done, swarm.hosts, swarm.from_hub, swarm.from_peers, swarm.from_disk
+        );
+    }
+    let bytes: u64 = blobs.values().sum();
+    println!("{bytes} bytes of blobs, {link_bytes} bytes on the hub's link");
+    ensure!(page.items.iter().any(|swarm| swarm.hosts == HOSTS.len() as u64), "no image was shared: {page:#?}");
+    for swarm in &page.items {
+        ensure!(swarm.from_hub * 10 <= swarm.bytes * 11, "{swarm:#?}");
+    }
+    // With what packets and TLS add, all else that the hub says meanwhile, and layers of an image that one host had already
+    // by another image and other hosts did not.
+    ensure!(link_bytes * 10 <= bytes * 13, "{link_bytes} bytes passed the hub's link for {bytes}");
+    Ok(())
 }
 
 /// Digests that are to run in prod, by service.
