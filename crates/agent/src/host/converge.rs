@@ -247,7 +247,7 @@ impl Converge {
             let (Ok(env), Ok(app)) = (label(LABEL_ENV).parse(), label(LABEL_APP).parse()) else { continue };
             if !network.name.ends_with(PROBE_SUFFIX) {
                 let project = ProjectKey { env, app };
-                networks.insert(network.name, SeenNetwork { project, subnet: network.subnet });
+                networks.insert(network.name, SeenNetwork { id: network.id, project, subnet: network.subnet });
             }
         }
         self.look_up_digests(&members).await?;
@@ -258,7 +258,7 @@ impl Converge {
     async fn remove_probes(&self) -> Result<(), EngineError> {
         for network in self.parts.engine.network_list(&self.own_label()).await? {
             if network.name.ends_with(PROBE_SUFFIX) {
-                self.parts.engine.network_remove(&network.name).await?;
+                self.parts.engine.network_remove(&network.id).await?;
             }
         }
         Ok(())
