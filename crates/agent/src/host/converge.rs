@@ -173,12 +173,13 @@ impl Converge {
         while let Some(joined) = self.tasks.try_join_next_with_id() {
             self.finish(joined);
         }
+        // Of before the look: a machine that stood still after it must not have waited in vain for what it saw.
+        let now = (self.parts.clock)();
         let observed = match self.observe().await {
             Ok(observed) => observed,
             Err(error) => return self.engine_is_down(&error),
         };
         self.failed_looks = 0;
-        let now = (self.parts.clock)();
         let before = self.memory.kept.clone();
         self.forget_what_is_gone(&observed);
         let desired = self.parts.desired.borrow_and_update().clone();
