@@ -33,7 +33,7 @@ pub(super) enum Command {
         /// Prove it with a pull of this image through each runtime, as HOST/APP/SERVICE:TAG
         #[arg(long, value_name = "IMAGE")]
         image: Option<String>,
-        /// Only these runtimes; may be repeated [default: all that are found]
+        /// Only these runtimes; may be repeated. What was written for others is taken back [default: all that are found]
         #[arg(long = "runtime", value_name = "NAME", value_parser = runtime)]
         runtimes: Vec<Runtime>,
         /// Where the runtimes' configuration is

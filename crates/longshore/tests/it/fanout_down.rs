@@ -1,15 +1,65 @@
-//! Rollouts to a Docker host whose part in the exchange of images is down: they go on from the hub, and the host says so.
+//! Hosts in trouble: a rollout to a Docker host whose part in the exchange of images is down goes on from the hub, and the
+//! host says so; a host that was revoked comes back.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
+use api::access::HostTokenRequest;
+use api::client::PageQuery;
 use bollard::query_parameters::ListImagesOptionsBuilder;
 use rig::stage::{PEERS_PORT, REGISTRY_PORT};
 
+use crate::clients::free_address;
+use crate::command_line::Running;
+use crate::fanout::api;
+use crate::lone::Lone;
 use crate::rollout::version;
 use crate::scene::{BINARY, LIMIT, Scene, folder, on_scene, refused};
+
+/// What the hub says to do about a revoked host works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_host_is_enrolled_again_with_a_new_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Lone::start(&folder.path().join("hub"), "", &[]);
+    enrolled_again(&hub, folder.path()).await.unwrap();
+    rig::stage::end_processes(folder.path(), &[]).await.unwrap();
+}
+
+async fn enrolled_again(hub: &Lone, folder: &Path) -> anyhow::Result<()> {
+    let (api, name, data) = (api(hub).await?, "back", folder.join("back"));
+    let request = HostTokenRequest { host: Some(name.parse()?), labels: Default::default(), ttl_seconds: 60 };
+    let (registry, mesh) = (free_address(), free_address());
+    let start = |token: &str| {
+        let mut command = Command::new(BINARY);
+        command.arg("--data").arg(&data).args(["agent", "--name", name, "--hub-agent", &hub.agents.to_string()]);
+        command.args(["--registry", &registry, "--mesh", &mesh, "--address", "127.0.0.1", "--no-peers"]);
+        command.args(["--engine", &format!("unix://{}", folder.join("no-engine").display()), "--join", token]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Running)
+    };
+    let heard = || {
+        let (api, begun) = (&api, api::Micros::now());
+        rig::until("the hub does not hear from the host", LIMIT, move || async move {
+            let known = api.host_list(&PageQuery::default()).await.ok()?.items.pop()?;
+            known.report.filter(|report| report.clock > begun)
+        })
+    };
+    let first = api.host_token_create(&request).await?.token;
+    let running = start(&first)?;
+    heard().await?;
+    drop(running);
+    // The token that it has had for ever does no harm.
+    let running = start(&first)?;
+    heard().await?;
+    ensure!(api.host_revoke(&name.parse()?).await?.certificates == 1);
+    drop(running);
+    let key = std::fs::read(data.join("key.pem"))?;
+    let _running = start(&api.host_token_create(&request).await?.token)?;
+    heard().await?;
+    ensure!(std::fs::read(data.join("key.pem"))? != key, "it has the key that may be known to others");
+    Ok(())
+}
 
 #[test]
 fn a_rollout_goes_on_from_the_hub_when_a_hosts_fan_out_is_down_and_the_host_says_so() {
