@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use api::delivery::ImageAddress;
 use api::fanout::{
-    ANNOUNCE_IMAGES_MAX, ANNOUNCE_SECONDS_MAX, Announce, COMPLAINTS_MAX, ImageGrant, ImageRequest, ImageStanding,
-    Parent, PeerPlan, SignedGrant,
+    ANNOUNCE_BLOBS_MAX, ANNOUNCE_IMAGES_MAX, ANNOUNCE_SECONDS_MAX, Announce, COMPLAINTS_MAX, ImageGrant, ImageRequest,
+    ImageStanding, Parent, PeerPlan, SignedGrant,
 };
 use api::{HostName, Micros};
 use base::shutdown::Shutdown;
@@ -292,7 +292,10 @@ impl Swarm {
     }
 
     async fn standing(&self, seen: u64) -> Announce {
-        let fetched: BTreeSet<Digest> = self.shared().fetched.keys().copied().collect();
+        let (fetched, offered): (BTreeSet<Digest>, BTreeSet<Digest>) = {
+            let shared = self.shared();
+            (shared.fetched.keys().copied().collect(), shared.offered.clone())
+        };
         let mut images: Vec<ImageStanding> = self
             .store
             .images()
@@ -316,6 +319,7 @@ impl Swarm {
             Who::Host(host) => Some(host),
             Who::Hub => None,
         });
+        let is_given = |blob: &Digest| !fetched.contains(blob) && self.store.is_whole(blob);
         let is_arriving = images.iter().any(|image| image.is_wanted);
         Announce {
             seen,
@@ -325,6 +329,8 @@ impl Swarm {
             is_slow: false,
             complaints: complaints.take(COMPLAINTS_MAX).collect(),
             images,
+            fetching: fetched.iter().copied().take(ANNOUNCE_BLOBS_MAX).collect(),
+            whole: offered.into_iter().filter(is_given).take(ANNOUNCE_BLOBS_MAX).collect(),
             warnings: Vec::new(),
         }
     }

@@ -31,6 +31,8 @@ pub const ANNOUNCE_SECONDS_MAX: u64 = 10;
 pub const ANNOUNCE_BYTES_MAX: usize = 1024 * 1024;
 /// The most images that a host announces: those it takes or serves now come first.
 pub const ANNOUNCE_IMAGES_MAX: usize = 256;
+/// The most blobs that a host announces as whole, and as being fetched.
+pub const ANNOUNCE_BLOBS_MAX: usize = 4096;
 /// The most warnings of an announcement.
 pub const ANNOUNCE_WARNINGS_MAX: usize = 16;
 /// The most bytes of a warning.
@@ -101,6 +103,10 @@ pub struct Announce {
     pub complaints: Vec<HostName>,
     /// How its images stand; at most [`ANNOUNCE_IMAGES_MAX`].
     pub images: Vec<ImageStanding>,
+    /// Blobs that it fetches; at most [`ANNOUNCE_BLOBS_MAX`].
+    pub fetching: Vec<Digest>,
+    /// Blobs that it has whole and gives to others; at most [`ANNOUNCE_BLOBS_MAX`].
+    pub whole: Vec<Digest>,
     /// What a person should know, worst first; at most [`ANNOUNCE_WARNINGS_MAX`].
     pub warnings: Vec<String>,
 }
@@ -136,8 +142,8 @@ pub struct PeerPlan {
     pub neighbours: Vec<Neighbour>,
     /// Whether the hub itself may be asked for pieces: not where an edge serves the region.
     pub hub_is_neighbour: bool,
-    /// Who sends the pieces of the images that are wanted, as far as that was planned; the rest is asked for by choice.
-    pub trees: Vec<ImageTrees>,
+    /// Who sends the pieces of the blobs that are fetched, as far as that was planned; the rest is asked for by choice.
+    pub trees: Vec<BlobTrees>,
     /// Serial numbers (lowercase hexadecimal of the bytes in the certificate) of certificates that were revoked and have not expired; connections with them are
     /// cut. At most [`REVOKED_MAX`].
     pub revoked: Vec<String>,
@@ -145,10 +151,10 @@ pub struct PeerPlan {
     pub prefetch: Vec<ImageAddress>,
 }
 
-/// Who sends the pieces of an image to a host.
+/// Who sends the pieces of a blob to a host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ImageTrees {
-    /// The digest of the image's manifest.
+pub struct BlobTrees {
+    /// The digest of the blob.
     pub digest: Digest,
     /// For each stripe of its pieces.
     pub parents: Vec<Option<Parent>>,

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use api::HostName;
 use base::shutdown::Shutdown;
 use base::tls::SharedIdentity;
-use fanout::core::{HostStanding, ImageStanding, Source, Tracker, TrackerConfig, Zone};
+use fanout::core::{HostStanding, Source, Tracker, TrackerConfig, Zone};
 use fanout::grant::GrantedBlob;
 use fanout::peers::{Happened, Peers, PeersConfig, PeersStatus, Plan, Role};
 use fanout::piece::PieceSet;
@@ -203,7 +203,7 @@ impl Tracking {
     /// All hosts announce themselves, and those whose plan has changed are told.
     pub async fn round(&mut self, fleet: &Fleet) {
         for agent in &fleet.agents {
-            self.tracker.announce(self.begun.elapsed(), agent.host.clone(), standing(agent).await);
+            self.tracker.announce(self.begun.elapsed(), agent.host.clone(), standing(agent, fleet.blob.digest).await);
         }
         let hosts: BTreeSet<HostName> = self.tracker.settle(self.begun.elapsed()).into_iter().collect();
         for agent in fleet.agents.iter().filter(|agent| hosts.contains(&agent.host)) {
@@ -258,16 +258,18 @@ async fn agent(host: HostName, config: PeersConfig, identity: &SharedIdentity, m
 }
 
 /// How a host stands, as it announces it.
-async fn standing(agent: &Agent) -> HostStanding<HostName, Digest> {
+async fn standing(agent: &Agent, blob: Digest) -> HostStanding<HostName, Digest> {
     let complaints = agent.peers.status().await.complaints.into_iter().filter_map(|who| match who {
         fanout::peers::Who::Host(host) => Some(host),
         fanout::peers::Who::Hub => None,
     });
+    let is_whole = agent.memory.have().is_full();
     HostStanding {
         zone: Zone::default(),
         is_edge: false,
         is_slow: false,
-        images: vec![ImageStanding { image: image(), is_complete: agent.memory.have().is_full() }],
+        fetching: (!is_whole).then_some(blob).into_iter().collect(),
+        whole: is_whole.then_some(blob).into_iter().collect(),
         complaints: complaints.collect(),
     }
 }

@@ -1,10 +1,10 @@
 //! What decides, without IO: a host's [`Peer`] and the hub's [`Tracker`]. Messages and the clock go in, messages come out,
 //! so that the same code runs in the agent, in the hub and in the simulator.
 //!
-//! # How an image spreads
+//! # How a blob spreads
 //!
-//! Pieces are dealt into [`STRIPES`] stripes. For each the tracker plants a tree over all hosts that want the image: its root
-//! has the hub, or a host that has the image already, as its parent. Every host is an inner node of one tree and a leaf of
+//! Pieces are dealt into [`STRIPES`] stripes. For each the tracker plants a tree over all hosts that fetch the blob: its root
+//! has the hub, or a host that has the blob already, as its parent. Every host is an inner node of one tree and a leaf of
 //! the others, so that each gives away about as much as it gets, and no host's upload lies idle (the forest of SplitStream,
 //! Castro et al., SOSP 2003). A host **subscribes** to a stripe at its parent there, and is sent every piece that it lacks
 //! as soon as the parent has verified it. The last host is done after `S/d` and the time of some 20 pieces.
@@ -24,9 +24,9 @@ use std::time::Duration;
 use crate::piece::PieceSet;
 
 pub use peer::{Config, Counts, Peer};
-pub use tracker::{HostPlan, HostStanding, ImageStanding, Parents, Source, Tracker, TrackerConfig, Zone};
+pub use tracker::{HostPlan, HostStanding, Parents, Source, Tracker, TrackerConfig, Zone};
 
-/// How many stripes the pieces of a blob are dealt into, and so how many trees there are for an image.
+/// How many stripes the pieces of a blob are dealt into, and so how many trees there are for it.
 pub const STRIPES: usize = 3;
 
 /// Time since some beginning; it never goes back.

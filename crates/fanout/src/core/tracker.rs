@@ -1,4 +1,5 @@
-//! The hub's plan of who sends what to whom: for each image a tree a stripe, and neighbours.
+//! The hub's plan of who sends what to whom: for each blob a tree a stripe, and neighbours. Blobs, not images: a layer that
+//! some hosts have from another image comes from them.
 //!
 //! Trees change as little as they can: a host that leaves is replaced by the one that was planted last, and one that comes is
 //! planted at the end. A region with an edge has trees of its own, whose roots have the edge as their parent.
@@ -23,8 +24,8 @@ const COMPLAINTS_MIN: usize = 2;
 const COMPLAINT_LIFE: Duration = Duration::from_secs(60);
 /// Where more hosts than one of so many are complained of, something else is wrong, and nobody is shunned.
 const BLAMED_SHARE: usize = 2;
-/// Images that a host may stand in.
-const IMAGES_PER_HOST_MAX: usize = 256;
+/// Blobs that a host may fetch, and have, at most: what is above is not planned.
+const BLOBS_PER_HOST_MAX: usize = 4096;
 
 /// Where a host is. Empty text is a place, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,62 +53,57 @@ impl Default for TrackerConfig {
     }
 }
 
-/// How an image stands on a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageStanding<I> {
-    /// The image.
-    pub image: I,
-    /// Whether all of it is there.
-    pub is_complete: bool,
-}
-
 /// What a host says of itself, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostStanding<H, I> {
+pub struct HostStanding<H, B: Ord> {
     /// Where it is.
     pub zone: Zone,
     /// Whether it serves its region.
     pub is_edge: bool,
     /// Whether it gives away too slowly to be an inner node.
     pub is_slow: bool,
-    /// What it wants or has.
-    pub images: Vec<ImageStanding<I>>,
+    /// Blobs that it fetches.
+    pub fetching: BTreeSet<B>,
+    /// Blobs that it has whole, as far as others fetch them.
+    pub whole: BTreeSet<B>,
     /// Hosts that sent it wrong pieces, or none that they promised.
     pub complaints: Vec<H>,
 }
 
 /// Whom a host deals with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPlan<H, I> {
+pub struct HostPlan<H, B> {
     /// Rises when the plan changes.
     pub number: u64,
     /// Hosts to be connected with.
     pub neighbours: Vec<H>,
-    /// For each image that it wants, the parents stripe by stripe.
-    pub trees: Vec<(I, Parents<H>)>,
+    /// For each blob that it fetches, the parents stripe by stripe.
+    pub trees: Vec<(B, Parents<H>)>,
 }
 
 #[derive(Debug)]
-struct Host<H, I> {
-    standing: HostStanding<H, I>,
+struct Host<H, B: Ord> {
+    standing: HostStanding<H, B>,
     heard: Now,
-    plan: HostPlan<H, I>,
+    plan: HostPlan<H, B>,
 }
 
-/// A swarm: an image in a region that has an edge, or in all others.
-type Key<I> = (I, Option<String>);
+/// The hosts that exchange a blob: those of a region that has an edge, or of all others.
+type Key<B> = (B, Option<String>);
 
-/// The tracker. `H` names hosts, `I` images.
+/// The tracker. `H` names hosts, `B` blobs.
 #[derive(Debug)]
-pub struct Tracker<H: Ord, I: Ord> {
+pub struct Tracker<H: Ord, B: Ord> {
     config: TrackerConfig,
-    hosts: BTreeMap<H, Host<H, I>>,
-    swarms: BTreeMap<Key<I>, Forest<H>>,
+    hosts: BTreeMap<H, Host<H, B>>,
+    swarms: BTreeMap<Key<B>, Forest<H>>,
+    /// Who knows whom in some swarm: blobs of one image have nearly the same hosts, and they need few connections.
+    acquainted: BTreeMap<H, BTreeSet<H>>,
     /// Regions that have an edge.
     edges: BTreeSet<String>,
     /// Who complains of whom, and when last.
     complaints: BTreeMap<H, BTreeMap<H, Now>>,
-    dirty: BTreeSet<Key<I>>,
+    dirty: BTreeSet<Key<B>>,
     /// When what changed is to be planned.
     due: Option<Now>,
     /// When it may begin to plan.
@@ -115,7 +111,7 @@ pub struct Tracker<H: Ord, I: Ord> {
     number: u64,
 }
 
-impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
+impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
     /// A tracker that knows of nobody. It plans nothing before [`TrackerConfig::warm_up`] is over, counted from `now`. Its
     /// plans are numbered from `number` on: a time, so that those of a tracker that was started again are later.
     pub fn new(config: TrackerConfig, now: Now, number: u64) -> Self {
@@ -124,6 +120,7 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
             config,
             hosts: BTreeMap::new(),
             swarms: BTreeMap::new(),
+            acquainted: BTreeMap::new(),
             edges: BTreeSet::new(),
             complaints: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -134,11 +131,15 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
     }
 
     /// A host says how it stands; false where there are too many hosts.
-    pub fn announce(&mut self, now: Now, host: H, mut standing: HostStanding<H, I>) -> bool {
+    pub fn announce(&mut self, now: Now, host: H, mut standing: HostStanding<H, B>) -> bool {
         if self.hosts.len() >= self.config.hosts_max && !self.hosts.contains_key(&host) {
             return false;
         }
-        standing.images.truncate(IMAGES_PER_HOST_MAX);
+        for blobs in [&mut standing.fetching, &mut standing.whole] {
+            while blobs.len() > BLOBS_PER_HOST_MAX {
+                blobs.pop_last();
+            }
+        }
         for blamed in std::mem::take(&mut standing.complaints) {
             // Nobody is heard on himself, and nobody who is not here is spoken of.
             if blamed == host {
@@ -162,21 +163,26 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
         }
         let plan = HostPlan { number: self.number, neighbours: Vec::new(), trees: Vec::new() };
         let (had, plan) = self.hosts.remove(&host).map_or((None, plan), |known| (Some(known.standing), known.plan));
-        let mut touched: Vec<Key<I>> = had.iter().flat_map(|had| self.keys(had)).collect();
-        let is_edges = standing.is_edge || had.is_some_and(|had| had.is_edge);
+        let is_edges = standing.is_edge || had.as_ref().is_some_and(|had| had.is_edge);
+        let before: BTreeSet<(Key<B>, bool)> = had.iter().flat_map(|had| self.stands(had)).collect();
         self.hosts.insert(host, Host { standing: standing.clone(), heard: now, plan });
         self.edges_changed(now, is_edges);
-        touched.extend(self.keys(&standing));
-        self.touch(now, touched);
+        let after = self.stands(&standing).collect();
+        let is_moved = had.is_some_and(|had| (&had.zone, had.is_slow) != (&standing.zone, standing.is_slow));
+        let changed = if is_moved { &before | &after } else { &before ^ &after };
+        self.touch(now, changed.into_iter().map(|(key, _is_whole)| key));
         true
     }
 
     /// A host is gone.
     pub fn forget(&mut self, now: Now, host: &H) {
         if let Some(gone) = self.hosts.remove(host) {
-            let keys: Vec<Key<I>> = self.keys(&gone.standing).collect();
+            let keys: Vec<Key<B>> = self.keys(&gone.standing).collect();
             self.touch(now, keys);
             self.edges_changed(now, gone.standing.is_edge);
+            for known in self.acquainted.remove(host).unwrap_or_default() {
+                self.acquainted.entry(known).or_default().remove(host);
+            }
         }
         self.complaints.remove(host);
     }
@@ -197,7 +203,7 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
 
     /// Takes time in: plans what changed. Gives the hosts whose plan is another now.
     pub fn settle(&mut self, now: Now) -> Vec<H> {
-        let silent = |host: &Host<H, I>| now >= host.heard + SILENT_MAX;
+        let silent = |host: &Host<H, B>| now >= host.heard + SILENT_MAX;
         let gone: Vec<H> = self.hosts.iter().filter(|(_, host)| silent(host)).map(|(name, _)| name.clone()).collect();
         for host in &gone {
             self.forget(now, host);
@@ -236,56 +242,66 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
     }
 
     /// A host's plan as it was settled last.
-    pub fn plan(&self, host: &H) -> Option<&HostPlan<H, I>> {
+    pub fn plan(&self, host: &H) -> Option<&HostPlan<H, B>> {
         self.hosts.get(host).map(|host| &host.plan)
     }
 
     /// Hosts that are heard of.
-    pub fn hosts(&self) -> impl Iterator<Item = (&H, &HostStanding<H, I>)> {
+    pub fn hosts(&self) -> impl Iterator<Item = (&H, &HostStanding<H, B>)> {
         self.hosts.iter().map(|(name, host)| (name, &host.standing))
     }
 
-    fn touch(&mut self, now: Now, keys: impl IntoIterator<Item = Key<I>>) {
+    fn touch(&mut self, now: Now, keys: impl IntoIterator<Item = Key<B>>) {
         self.dirty.extend(keys);
         self.due.get_or_insert((now + SETTLE).max(self.warm_at));
     }
 
-    /// The swarms that a host stands in: an edge in that of the others as well as in its region's.
-    fn keys(&self, standing: &HostStanding<H, I>) -> impl Iterator<Item = Key<I>> {
+    /// The regions whose swarms a host stands in: an edge in that of the others as well as in its own.
+    fn regions(&self, standing: &HostStanding<H, B>) -> impl Iterator<Item = Option<String>> + Clone + use<H, B> {
         let region =
             Some(standing.zone.region.clone()).filter(|region| standing.is_edge || self.edges.contains(region));
         let outer = (standing.is_edge || region.is_none()).then_some(None);
-        let inner = region.map(Some);
-        let images: Vec<I> = standing.images.iter().map(|it| it.image.clone()).collect();
-        images.into_iter().flat_map(move |image| {
-            outer.clone().into_iter().chain(inner.clone()).map(move |region| (image.clone(), region))
-        })
+        outer.into_iter().chain(region.map(Some))
+    }
+
+    /// The swarms that a host stands in, and whether it has the blob whole.
+    fn stands(&self, standing: &HostStanding<H, B>) -> impl Iterator<Item = (Key<B>, bool)> {
+        let fetching = standing.fetching.iter().map(|blob| (blob, false));
+        let regions = self.regions(standing);
+        fetching
+            .chain(standing.whole.iter().map(|blob| (blob, true)))
+            .flat_map(move |(blob, is_whole)| regions.clone().map(move |region| ((blob.clone(), region), is_whole)))
+    }
+
+    fn keys(&self, standing: &HostStanding<H, B>) -> impl Iterator<Item = Key<B>> {
+        self.stands(standing).map(|(key, _is_whole)| key)
     }
 
     fn is_blamed(&self, host: &H) -> bool {
         self.complaints.get(host).is_some_and(|by| by.len() >= COMPLAINTS_MIN)
     }
 
-    /// Plants a swarm's trees anew, changing what must change; gives who stands in it. Those who have the image when the swarm
+    /// Plants a swarm's trees anew, changing what must change; gives who stands in it. Those who have the blob when the swarm
     /// begins are its sources; who completes later stays where it is, and feeds its children on.
-    fn plant(&mut self, key: &Key<I>) -> Vec<H> {
-        let (image, region) = key;
+    fn plant(&mut self, key: &Key<B>) -> Vec<H> {
+        let (blob, region) = key;
         let mut hosts = Vec::new();
         let mut is_wanted = false;
         for (name, host) in &self.hosts {
             let standing = &host.standing;
-            let Some(stand) = standing.images.iter().find(|it| it.image == *image) else { continue };
-            if !self.keys(standing).any(|its| its == *key) {
+            let is_complete = standing.whole.contains(blob);
+            let stands = is_complete || standing.fetching.contains(blob);
+            if !stands || !self.regions(standing).any(|its| its == *region) {
                 continue;
             }
             let is_regions = standing.is_edge && region.is_some();
-            is_wanted |= !stand.is_complete && !is_regions;
+            is_wanted |= !is_complete && !is_regions;
             hosts.push(forest::Host {
                 host: name.clone(),
                 rack: standing.zone.rack.clone(),
                 is_inner: !standing.is_slow && !self.is_blamed(name),
                 is_shunned: self.is_blamed(name),
-                is_complete: stand.is_complete,
+                is_complete,
                 is_source: is_regions,
             });
         }
@@ -295,14 +311,15 @@ impl<H: Ord + Clone, I: Ord + Clone> Tracker<H, I> {
         let names = hosts.iter().map(|host| host.host.clone()).collect();
         if is_wanted {
             let seed = self.config.seed;
-            self.swarms.entry(key.clone()).or_insert_with(|| Forest::new(seed)).plant(hosts);
+            let forest = self.swarms.entry(key.clone()).or_insert_with(|| Forest::new(seed));
+            forest.plant(hosts, &mut self.acquainted);
         } else {
             self.swarms.remove(key);
         }
         names
     }
 
-    fn plan_of(&self, name: &H, standing: &HostStanding<H, I>) -> (Vec<H>, Vec<(I, Parents<H>)>) {
+    fn plan_of(&self, name: &H, standing: &HostStanding<H, B>) -> (Vec<H>, Vec<(B, Parents<H>)>) {
         let (mut neighbours, mut trees) = (BTreeSet::new(), Vec::new());
         for key in self.keys(standing) {
             let Some(forest) = self.swarms.get(&key) else { continue };

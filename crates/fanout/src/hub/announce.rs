@@ -11,7 +11,7 @@ use api::HostName;
 use api::access::HostIdentity;
 use api::delivery::ImageAddress;
 use api::fanout::{
-    ANNOUNCE_SECONDS_MAX, Announce, ImageTrees, NEIGHBOURS_MAX, Neighbour, PREFETCH_MAX, Parent, PeerPlan,
+    ANNOUNCE_SECONDS_MAX, Announce, BlobTrees, NEIGHBOURS_MAX, Neighbour, PREFETCH_MAX, Parent, PeerPlan,
 };
 use base::tasks::{Progress, Tasks, Wake};
 use base::tls::Revoked;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::Service;
 use super::board::{Announced, Board};
 use super::error::Error;
-use crate::core::{HostStanding, ImageStanding, Source, Tracker, TrackerConfig, Zone};
+use crate::core::{HostStanding, Source, Tracker, TrackerConfig, Zone};
 
 /// How long announcements are collected before the tracker looks at them.
 const COLLECT: Duration = Duration::from_millis(20);
@@ -183,10 +183,8 @@ impl Service {
         if !*is_tracker {
             return Progress::Done;
         }
-        // What everybody has and nobody wants needs no tree.
-        let hosts = board.hosts().values();
-        let wanted: BTreeSet<Digest> =
-            hosts.flat_map(|known| &known.images).filter(|image| image.is_wanted).map(|image| image.digest).collect();
+        // What everybody has and nobody fetches needs no tree.
+        let wanted: BTreeSet<Digest> = board.hosts().values().flat_map(|known| &known.fetching).copied().collect();
         for (host, known) in board.hosts() {
             tracker.announce(elapsed, host.clone(), standing(known, outlook.labels.get(host), &wanted));
         }
@@ -207,13 +205,12 @@ fn standing(
     wanted: &BTreeSet<Digest>,
 ) -> HostStanding<HostName, Digest> {
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default();
-    let images = known.images.iter().filter(|image| wanted.contains(&image.digest));
-    let images = images.map(|image| (image.digest, image.bytes_there == image.bytes && !image.is_wanted));
     HostStanding {
         zone: Zone { region: label(REGION_LABEL), rack: label(RACK_LABEL) },
         is_edge: known.is_edge,
         is_slow: known.is_slow,
-        images: images.map(|(image, is_complete)| ImageStanding { image, is_complete }).collect(),
+        fetching: known.fetching.clone(),
+        whole: known.whole.intersection(wanted).copied().collect(),
         complaints: known.complaints.clone(),
     }
 }
@@ -248,7 +245,7 @@ impl State {
                     }
                 });
                 let parents = parents.collect();
-                plan.trees.push(ImageTrees { digest: *digest, parents });
+                plan.trees.push(BlobTrees { digest: *digest, parents });
             }
             others.extend(&planned.neighbours);
             let mut told = BTreeSet::new();

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 
 use api::access::HostIdentity;
 use api::fanout::{
-    ANNOUNCE_IMAGES_MAX, ANNOUNCE_WARNINGS_MAX, Announce, COMPLAINTS_MAX, ImageStanding, WARNING_BYTES_MAX,
+    ANNOUNCE_BLOBS_MAX, ANNOUNCE_IMAGES_MAX, ANNOUNCE_WARNINGS_MAX, Announce, COMPLAINTS_MAX, ImageStanding,
+    WARNING_BYTES_MAX,
 };
 use api::{HostName, Micros};
+use oci::Digest;
 
 use super::error::Error;
 
@@ -30,6 +32,10 @@ pub(super) struct Announced {
     pub(super) complaints: Vec<HostName>,
     /// Its images, each once.
     pub(super) images: Vec<ImageStanding>,
+    /// Blobs that it fetches.
+    pub(super) fetching: BTreeSet<Digest>,
+    /// Blobs that it gives to others.
+    pub(super) whole: BTreeSet<Digest>,
     pub(super) warnings: Vec<String>,
     /// When it said so, or was last heard.
     pub(super) at: Micros,
@@ -72,6 +78,8 @@ impl Board {
             is_slow: announce.is_slow,
             complaints: announce.complaints,
             images: announce.images,
+            fetching: announce.fetching.into_iter().collect(),
+            whole: announce.whole.into_iter().collect(),
             warnings: announce.warnings,
             at: now,
             held,
@@ -109,6 +117,10 @@ fn check(announce: &Announce) -> Result<(), Error> {
     if announce.images.len() > ANNOUNCE_IMAGES_MAX {
         return wrong(format!("{} images are more than {ANNOUNCE_IMAGES_MAX}", announce.images.len()));
     }
+    let blobs = announce.fetching.len().max(announce.whole.len());
+    if blobs > ANNOUNCE_BLOBS_MAX {
+        return wrong(format!("{blobs} blobs are more than {ANNOUNCE_BLOBS_MAX}"));
+    }
     if announce.complaints.len() > COMPLAINTS_MAX {
         return wrong(format!("{} complaints are more than {COMPLAINTS_MAX}", announce.complaints.len()));
     }
@@ -135,8 +147,6 @@ fn check(announce: &Announce) -> Result<(), Error> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use oci::Digest;
-
     use super::*;
 
     pub(in crate::hub) fn identity(host: &str) -> HostIdentity {
@@ -165,6 +175,8 @@ pub(super) mod tests {
             is_slow: false,
             complaints: Vec::new(),
             images,
+            fetching: Vec::new(),
+            whole: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -223,6 +235,8 @@ pub(super) mod tests {
             announce(vec![standing("i", 101)]),
             Announce { warnings: vec![long], ..announce(Vec::new()) },
             Announce { warnings, ..announce(Vec::new()) },
+            Announce { fetching: vec![standing("i", 0).digest; ANNOUNCE_BLOBS_MAX + 1], ..announce(Vec::new()) },
+            Announce { whole: vec![standing("i", 0).digest; ANNOUNCE_BLOBS_MAX + 1], ..announce(Vec::new()) },
             Announce { address: "10.0.0.1:0".parse().unwrap(), ..announce(Vec::new()) },
         ] {
             let refused = board.announced(&identity("a"), FROM.parse().unwrap(), wrong, Micros(1));

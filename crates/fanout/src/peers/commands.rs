@@ -74,11 +74,10 @@ impl Driver {
         }
     }
 
-    /// Tells the core who sends the stripes of a blob, as the plan says it of an image that has it.
+    /// Tells the core who sends the stripes of a blob, as the plan says it.
     fn parents(&mut self, blob: Blob) {
         let Some(digest) = self.blobs.get(&blob).map(|exchanged| exchanged.digest) else { return };
-        let lists = |image: &Digest| self.own.get(image).is_some_and(|own| own.grant.blob(&digest).is_some());
-        let planned = self.plan.parents.iter().find(|(image, _)| lists(image)).map(|(_, parents)| parents.clone());
+        let planned = self.plan.parents.iter().find(|(blob, _)| *blob == digest).map(|(_, parents)| parents.clone());
         let mut parents = [None; STRIPES];
         for (parent, source) in parents.iter_mut().zip(planned.into_iter().flatten()) {
             *parent = source.map(|source| self.node(&of_source(source)));

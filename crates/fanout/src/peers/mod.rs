@@ -162,7 +162,7 @@ pub struct Plan {
     pub neighbours: Vec<(HostName, SocketAddr)>,
     /// Where the hub is reached, when pieces may be asked of it.
     pub hub: Option<SocketAddr>,
-    /// For an image by the digest of its manifest, who sends each stripe of its blobs. They are among the neighbours.
+    /// Who sends each stripe of a blob. They are among the neighbours.
     pub parents: Vec<(Digest, Parents<HostName>)>,
 }
 

@@ -7,8 +7,7 @@ use std::time::Duration;
 use super::line::{CHUNKS, Chunk, Line};
 use super::{Behaviour, Fleet, Outcome};
 use crate::core::{
-    Blob, Config, HostStanding, ImageStanding, Input, Message, Node, Now, Output, Peer, STRIPES, Source, Tracker,
-    TrackerConfig, Zone,
+    Blob, Config, HostStanding, Input, Message, Node, Now, Output, Peer, STRIPES, Source, Tracker, TrackerConfig, Zone,
 };
 use crate::piece::PieceSet;
 
@@ -292,7 +291,8 @@ impl World<'_> {
             zone: Zone { region: String::new(), rack: host.rack.to_string() },
             is_edge: false,
             is_slow: host.is_slow,
-            images: vec![ImageStanding { image: 0, is_complete }],
+            fetching: (!is_complete).then_some(0).into_iter().collect(),
+            whole: is_complete.then_some(0).into_iter().collect(),
             complaints,
         };
         if let Some(tracker) = &mut self.tracker {

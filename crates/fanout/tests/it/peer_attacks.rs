@@ -131,7 +131,7 @@ async fn a43_a_wrong_piece_is_not_kept_and_its_sender_is_dropped_and_kept_out() 
     let (fleet, peer, identity) = victim(Gives::Right).await;
     let agent = &fleet.agents[0];
     let plan = Plan {
-        parents: vec![(image(), std::array::from_fn(|_| Some(fanout::core::Source::Host(peer.clone()))))],
+        parents: vec![(fleet.blob.digest, std::array::from_fn(|_| Some(fanout::core::Source::Host(peer.clone()))))],
         ..Plan::default()
     };
     agent.peers.plan(plan).await;

@@ -395,6 +395,8 @@ async fn ask<T: DeserializeOwned>(
 }
 
 pub(crate) fn announcing(images: Vec<ImageStanding>) -> Announce {
+    // Each stands for an image of one blob, which has its name.
+    let digests = |is_wanted| images.iter().filter(|it| it.is_wanted == is_wanted).map(|it| it.digest).collect();
     Announce {
         seen: 0,
         wait_seconds: 1,
@@ -402,6 +404,8 @@ pub(crate) fn announcing(images: Vec<ImageStanding>) -> Announce {
         is_edge: false,
         is_slow: false,
         complaints: Vec::new(),
+        fetching: digests(true),
+        whole: digests(false),
         images,
         warnings: Vec::new(),
     }

@@ -107,6 +107,8 @@ impl Member {
             is_slow: false,
             complaints: Vec::new(),
             images,
+            fetching: Vec::new(),
+            whole: Vec::new(),
             warnings: vec!["its disk is <b>slow</b>".to_owned()],
         };
         Ok(self.post("/agent/v1/fanout/announce", &announce).await?.error_for_status()?.json().await?)

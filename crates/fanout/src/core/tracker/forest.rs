@@ -15,7 +15,7 @@ const NEIGHBOURS_CHOSEN: usize = 4;
 const NEIGHBOURS_NEAR: usize = 2;
 /// By how much trees may differ in their inner nodes: one of so many.
 const BALANCE_SHARE: usize = 16;
-/// Hosts that have the image and are used as sources at once.
+/// Hosts that have the blob and are used as sources at once.
 const SOURCES_MAX: usize = 64;
 
 /// Who sends a stripe.
@@ -30,7 +30,7 @@ pub enum Source<H> {
 /// Who sends a host what, stripe by stripe.
 pub type Parents<H> = [Option<Source<H>>; STRIPES];
 
-/// A host that wants the image, or has it.
+/// A host that fetches the blob, or has it.
 #[derive(Debug, Clone)]
 pub(super) struct Host<H> {
     pub(super) host: H,
@@ -39,9 +39,9 @@ pub(super) struct Host<H> {
     pub(super) is_inner: bool,
     /// Whether it harms others: it gets what neighbours give.
     pub(super) is_shunned: bool,
-    /// Whether it has the image.
+    /// Whether it has the blob.
     pub(super) is_complete: bool,
-    /// Whether others get the image from it, whatever it has: the edge of a region.
+    /// Whether others get the blob from it, whatever it has: the edge of a region.
     pub(super) is_source: bool,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Forest<H: Ord> {
     trees: [Tree<H>; STRIPES],
     /// Where the inner nodes stand: the stripe, and the place in its tree.
     places: BTreeMap<H, (usize, usize)>,
-    /// Those that had the image when the swarm began, and of these those that are roots.
+    /// Those that had the blob when the swarm began, and of these those that are roots.
     known: BTreeSet<H>,
     sources: Vec<H>,
     racks: BTreeMap<H, String>,
@@ -110,7 +110,7 @@ impl<H: Ord + Clone> Forest<H> {
     }
 
     /// Changes the trees so that these hosts stand in them and nobody else does.
-    pub(super) fn plant(&mut self, hosts: Vec<Host<H>>) {
+    pub(super) fn plant(&mut self, hosts: Vec<Host<H>>, acquainted: &mut BTreeMap<H, BTreeSet<H>>) {
         // When all who were here are done, the swarm begins anew for those who come.
         if hosts.iter().all(|host| host.is_complete || !self.racks.contains_key(&host.host)) {
             self.racks.clear();
@@ -146,7 +146,7 @@ impl<H: Ord + Clone> Forest<H> {
         self.places = places.collect();
         self.racks = members.into_iter().map(|member| (member.host, member.rack)).collect();
         self.hang();
-        self.acquaint();
+        self.acquaint(acquainted);
     }
 
     /// A tree with too few inner nodes would be slow: those that were planted last in the fullest tree move there.
@@ -234,8 +234,8 @@ impl<H: Ord + Clone> Forest<H> {
         Room { free }
     }
 
-    /// Neighbours: everybody knows some at random, and those who chose him.
-    fn acquaint(&mut self) {
+    /// Neighbours: everybody knows some at random, those whom he knows of other swarms first, and those who chose him.
+    fn acquaint(&mut self, acquainted: &mut BTreeMap<H, BTreeSet<H>>) {
         let racks = &self.racks;
         self.chosen.retain(|host, _| racks.contains_key(host));
         for chosen in self.chosen.values_mut() {
@@ -249,7 +249,17 @@ impl<H: Ord + Clone> Forest<H> {
         for (host, rack) in racks {
             let near = by_rack.get(rack.as_str()).map(Vec::as_slice).unwrap_or_default();
             let has = |chosen: &BTreeMap<H, BTreeSet<H>>| chosen.get(host).map_or(0, BTreeSet::len);
-            for (among, wanted) in [(near, NEIGHBOURS_NEAR), (hosts.as_slice(), NEIGHBOURS_CHOSEN)] {
+            let met: Vec<&H> =
+                acquainted.get(host).into_iter().flatten().filter_map(|it| Some(racks.get_key_value(it)?.0)).collect();
+            let met_near: Vec<&H> = met.iter().filter(|it| racks.get(**it) == Some(rack)).copied().collect();
+            for (met, among, wanted) in [(met_near, near, NEIGHBOURS_NEAR), (met, hosts.as_slice(), NEIGHBOURS_CHOSEN)]
+            {
+                for other in met {
+                    if has(&self.chosen) >= wanted {
+                        break;
+                    }
+                    choose(&mut self.chosen, host, other);
+                }
                 // Chance meets the same ones now and then: so many tries are enough.
                 for _ in 0..wanted * 4 {
                     if has(&self.chosen) >= wanted || among.len() < 2 {
@@ -257,13 +267,19 @@ impl<H: Ord + Clone> Forest<H> {
                     }
                     let Some(other) = among.get(self.random.random_range(0..among.len())) else { break };
                     if *other != host {
-                        self.chosen.entry(host.clone()).or_default().insert((*other).clone());
-                        self.chosen.entry((*other).clone()).or_default().insert(host.clone());
+                        choose(&mut self.chosen, host, other);
+                        choose(acquainted, host, other);
                     }
                 }
             }
         }
     }
+}
+
+/// Each knows the other from now on.
+fn choose<H: Ord + Clone>(chosen: &mut BTreeMap<H, BTreeSet<H>>, host: &H, other: &H) {
+    chosen.entry(host.clone()).or_default().insert(other.clone());
+    chosen.entry(other.clone()).or_default().insert(host.clone());
 }
 
 /// Places for leaves.

@@ -12,7 +12,8 @@ fn standing(rack: u8, is_complete: bool) -> HostStanding<u32, u8> {
         zone: Zone { region: String::new(), rack: rack.to_string() },
         is_edge: false,
         is_slow: false,
-        images: vec![ImageStanding { image: 0, is_complete }],
+        fetching: (!is_complete).then_some(0).into_iter().collect(),
+        whole: is_complete.then_some(0).into_iter().collect(),
         complaints: Vec::new(),
     }
 }
@@ -26,7 +27,7 @@ fn parent(tracker: &Tracker<u32, u8>, host: u32, stripe: usize) -> Option<Source
     tracker.plan(&host)?.trees.first()?.1.get(stripe)?.clone()
 }
 
-/// Follows parents up to the hub, or to a host that has the image.
+/// Follows parents up to the hub, or to a host that has the blob.
 fn is_rooted(tracker: &Tracker<u32, u8>, host: u32, stripe: usize) -> bool {
     let mut seen = BTreeSet::from([host]);
     let mut at = host;
@@ -80,11 +81,11 @@ proptest! {
             }
         }
         settled(&mut tracker, &mut now);
-        let wants = tracker.hosts().any(|(_, standing)| standing.images.iter().any(|image| !image.is_complete));
+        let wants = tracker.hosts().any(|(_, standing)| !standing.fetching.is_empty());
         for (host, standing) in tracker.hosts().filter(|_| wants) {
             let plan = tracker.plan(host).unwrap();
             prop_assert!(!plan.neighbours.contains(host));
-            if standing.images.iter().any(|image| !image.is_complete) {
+            if !standing.fetching.is_empty() {
                 prop_assert_eq!(plan.trees.len(), 1);
             }
             for stripe in 0..STRIPES {
@@ -133,4 +134,28 @@ fn those_who_are_done_send_to_those_who_come() {
     tracker.announce(now, 2, standing(0, false));
     settled(&mut tracker, &mut now);
     assert!((0..STRIPES).all(|stripe| parent(&tracker, 2, stripe) == Some(Source::Host(1))), "{:?}", tracker.plan(&2));
+}
+
+#[test]
+fn a_layer_comes_from_those_who_have_it_of_another_image_and_few_hosts_are_neighbours_in_all() {
+    let (mut tracker, mut now) = (Tracker::new(TrackerConfig::default(), Now::ZERO, 0), Now::ZERO);
+    for host in 0..200 {
+        // Half have two of eight layers; those who come to them fetch all.
+        let whole: BTreeSet<u8> = if host % 2 == 0 { [0, 1].into() } else { BTreeSet::new() };
+        let fetching = (0..8).filter(|blob| !whole.contains(blob)).collect();
+        tracker.announce(now, host, HostStanding { fetching, whole, ..standing(0, false) });
+    }
+    settled(&mut tracker, &mut now);
+    let mut from_hub = BTreeMap::<u8, usize>::new();
+    for host in 0..200 {
+        let plan = tracker.plan(&host).unwrap();
+        let around = plan.trees.iter().flat_map(|(_, parents)| parents.iter().flatten());
+        let mut around: BTreeSet<Source<u32>> = around.cloned().collect();
+        around.extend(plan.neighbours.iter().copied().map(Source::Host));
+        assert!(around.len() < 40, "host {host} deals with {}", around.len());
+        for (blob, parents) in &plan.trees {
+            *from_hub.entry(*blob).or_default() += parents.iter().flatten().filter(|it| **it == Source::Hub).count();
+        }
+    }
+    assert_eq!(from_hub, (0..8).map(|blob| (blob, if blob < 2 { 0 } else { STRIPES })).collect());
 }
