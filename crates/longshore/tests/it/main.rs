@@ -13,6 +13,7 @@ mod command_line;
 mod database;
 mod elsewhere;
 mod fanout;
+mod fanout_down;
 mod host_registry;
 mod housekeeping;
 mod image_pages;
