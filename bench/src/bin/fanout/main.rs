@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bench::report;
 use clap::{Parser, ValueEnum};
 
+mod partitions;
 mod plot;
 mod scaled;
 mod simulated;
@@ -37,6 +38,8 @@ enum Part {
     Huge,
     /// The real code at scaled rates, and the simulator at the same size
     Scaled,
+    /// The real code on a simulated network: lines that break, hosts and the tracker restarted
+    Partitions,
 }
 
 impl Args {
@@ -58,6 +61,10 @@ async fn main() -> anyhow::Result<()> {
     }
     if args.wants(Part::Scaled) {
         rows.extend(scaled::rows(args.agents, &mut curves).await?);
+    }
+    if args.wants(Part::Partitions) {
+        // It brings runtimes of its own.
+        rows.extend(tokio::task::spawn_blocking(partitions::rows).await??);
     }
     if let Some(folder) = &args.plots {
         std::fs::create_dir_all(folder)?;
