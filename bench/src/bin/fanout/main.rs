@@ -11,6 +11,7 @@ use clap::{Parser, ValueEnum};
 mod gigabit;
 mod ground;
 mod held;
+mod partitions;
 mod plot;
 mod pull;
 mod real;
@@ -58,6 +59,8 @@ enum Part {
     Gigabit,
     /// A pull of what the agent has already, beside `docker load`; needs Docker
     Held,
+    /// The real code on a simulated network: lines that break, hosts and the tracker restarted
+    Partitions,
 }
 
 impl Args {
@@ -117,6 +120,10 @@ async fn main() -> anyhow::Result<()> {
     }
     if [Part::Real, Part::Gigabit, Part::Held].into_iter().any(|part| args.wants(part)) {
         rows.extend(processes(&args, &mut curves).await?);
+    }
+    if args.wants(Part::Partitions) {
+        // It brings runtimes of its own.
+        rows.extend(tokio::task::spawn_blocking(partitions::rows).await??);
     }
     if let Some(folder) = &args.plots {
         std::fs::create_dir_all(folder)?;
