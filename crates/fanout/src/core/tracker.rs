@@ -22,6 +22,10 @@ const SETTLE: Duration = Duration::from_millis(100);
 const COMPLAINTS_MIN: usize = 2;
 /// How long a complaint counts.
 const COMPLAINT_LIFE: Duration = Duration::from_secs(60);
+/// How long a host of whom enough complain gets what neighbours give and nothing more, and how long nobody depends on it:
+/// whoever came back soon would harm a slow exchange again and again.
+const SHUNNED: Duration = Duration::from_secs(600);
+const PROBATION: Duration = Duration::from_secs(3600);
 /// Where more hosts than one of so many are complained of, something else is wrong, and nobody is shunned.
 const BLAMED_SHARE: usize = 2;
 /// Blobs that a host may fetch, and have, at most: what is above is not planned.
@@ -103,6 +107,8 @@ pub struct Tracker<H: Ord, B: Ord> {
     edges: BTreeSet<String>,
     /// Who complains of whom, and when last.
     complaints: BTreeMap<H, BTreeMap<H, Now>>,
+    /// Of whom enough hosts complained, since when, and whether it is still shunned for it.
+    blamed: BTreeMap<H, (Now, bool)>,
     dirty: BTreeSet<Key<B>>,
     /// When what changed is to be planned.
     due: Option<Now>,
@@ -123,6 +129,7 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
             acquainted: BTreeMap::new(),
             edges: BTreeSet::new(),
             complaints: BTreeMap::new(),
+            blamed: BTreeMap::new(),
             dirty: BTreeSet::new(),
             due: None,
             warm_at,
@@ -149,9 +156,8 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
             else {
                 continue;
             };
-            let was_blamed = self.is_blamed(&blamed);
             self.complaints.entry(blamed.clone()).or_default().insert(host.clone(), now);
-            if self.is_blamed(&blamed) != was_blamed {
+            if self.blame(now, &blamed) {
                 self.touch(now, its);
             }
         }
@@ -211,6 +217,7 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
         for blamed in self.complaints.values_mut() {
             blamed.retain(|_, at| now < *at + COMPLAINT_LIFE);
         }
+        self.forgive(now);
         if self.due.is_none_or(|due| now < due) {
             return Vec::new();
         }
@@ -238,7 +245,8 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
     /// When [`Tracker::settle`] is due.
     pub fn next_timer(&self) -> Option<Now> {
         let silent = self.hosts.values().map(|host| host.heard + SILENT_MAX).min();
-        self.due.into_iter().chain(silent).min()
+        let forgiven = self.blamed.values().filter(|(_, is_shunned)| *is_shunned).map(|(at, _)| *at + SHUNNED).min();
+        self.due.into_iter().chain(silent).chain(forgiven).min()
     }
 
     /// A host's plan as it was settled last.
@@ -277,8 +285,30 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
         self.stands(standing).map(|(key, _is_whole)| key)
     }
 
-    fn is_blamed(&self, host: &H) -> bool {
-        self.complaints.get(host).is_some_and(|by| by.len() >= COMPLAINTS_MIN)
+    /// Blames a host that enough others complain of; gives whether it was not shunned before.
+    fn blame(&mut self, now: Now, host: &H) -> bool {
+        let is_enough = self.complaints.get(host).is_some_and(|by| by.len() >= COMPLAINTS_MIN);
+        let is_shunned = self.blamed.get(host).is_some_and(|(_, is_shunned)| *is_shunned);
+        if is_enough && !is_shunned {
+            self.blamed.insert(host.clone(), (now, true));
+        }
+        is_enough && !is_shunned
+    }
+
+    /// Lets those get from trees again, and in the end give, who were blamed long enough.
+    fn forgive(&mut self, now: Now) {
+        let mut forgiven = Vec::new();
+        for (host, (since, is_shunned)) in &mut self.blamed {
+            if *is_shunned && now >= *since + SHUNNED {
+                *is_shunned = false;
+                forgiven.push(host.clone());
+            }
+        }
+        forgiven.extend(self.blamed.extract_if(.., |_, (since, _)| now >= *since + PROBATION).map(|(host, _)| host));
+        for host in forgiven.iter().filter_map(|host| self.hosts.get(host)) {
+            self.dirty.extend(self.keys(&host.standing).collect::<Vec<_>>());
+            self.due.get_or_insert(now);
+        }
     }
 
     /// Plants a swarm's trees anew, changing what must change; gives who stands in it. Those who have the blob when the swarm
@@ -299,8 +329,8 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
             hosts.push(forest::Host {
                 host: name.clone(),
                 rack: standing.zone.rack.clone(),
-                is_inner: !standing.is_slow && !self.is_blamed(name),
-                is_shunned: self.is_blamed(name),
+                is_inner: !standing.is_slow && !self.blamed.contains_key(name),
+                is_shunned: self.blamed.get(name).is_some_and(|(_, is_shunned)| *is_shunned),
                 is_complete,
                 is_source: is_regions,
             });
