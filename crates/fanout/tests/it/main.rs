@@ -8,6 +8,7 @@
 )]
 
 mod attacks;
+mod disk;
 mod exchange;
 mod images;
 mod local_registry;
@@ -19,5 +20,6 @@ mod sample;
 mod store_full_disk;
 mod store_kill;
 mod store_model;
+mod store_power;
 mod store_reads;
 mod world;
