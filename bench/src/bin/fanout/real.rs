@@ -16,6 +16,9 @@ const MIB: u64 = 1 << 20;
 const IMAGE_BYTES: u64 = 64 * MIB;
 const RATIO_MAX: f64 = 1.2;
 const COPIES_MAX: f64 = 1.05;
+/// The share of its line that an agent is told to send at most: packets' headers and TLS take the rest, so that what waits
+/// for the line waits in the agent, which knows what is needed first.
+const UPLOAD_SHARE: f64 = 0.94;
 /// What a run may take, as a multiple of what its lines allow at best.
 const PATIENCE: f64 = 8.0;
 
@@ -37,6 +40,11 @@ impl Fleet {
     fn bound_seconds(&self) -> f64 {
         let (image, hosts, rate) = (IMAGE_BYTES as f64, self.hosts as f64, self.rate as f64);
         (image / rate).max(hosts * image / (rate + hosts * rate))
+    }
+
+    /// What an agent is told to send at most a second.
+    fn upload_rate(&self) -> String {
+        format!("{:.0}KiB", self.rate as f64 * UPLOAD_SHARE / 1024.0)
     }
 
     fn limit(&self) -> Duration {
@@ -140,7 +148,7 @@ pub(crate) async fn rows(
     }
 
     eprintln!("{title}: agents");
-    ground.agents_start(binary, &[&[]]).await?;
+    ground.agents_start(binary, &[&["--upload-rate", &fleet.upload_rate()]]).await?;
     let pulls = ground.hosts.iter().map(|host| (host.place.clone(), "http://127.0.0.1:5100".to_owned())).collect();
     let watch = Watch::start(&ground)?;
     let completed = pull::all(pulls, fleet.limit()).await?;
