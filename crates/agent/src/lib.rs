@@ -11,6 +11,7 @@ pub mod host;
 pub mod hub;
 pub mod identity;
 pub mod proxy;
+mod rates;
 pub mod registry;
 pub mod routes;
 pub mod runtimes;

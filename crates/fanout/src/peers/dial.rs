@@ -15,7 +15,7 @@ use tokio_rustls::{TlsStream, server};
 
 use super::driver::Event;
 use super::link::{self, Link, Met};
-use super::{HANDSHAKE_SECONDS_MAX, HANDSHAKES_MAX, Shared, Who};
+use super::{HANDSHAKE_SECONDS_MAX, HANDSHAKES_MAX, Shared, Who, yielding};
 use crate::wire::{Decoder, Frame, VERSION};
 
 /// The pause after the system refused a connection, in milliseconds.
@@ -61,6 +61,7 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
 
 /// Speaks with whoever came in on a port that is shared with another protocol.
 pub(super) async fn came_in(shared: &Arc<Shared>, stream: server::TlsStream<TcpStream>) {
+    yielding::mark(stream.get_ref().0);
     let met = timely(shared, async {
         let certificate = shared.tls.accepted(stream.get_ref().1)?;
         meet(stream.into(), certificate).await
@@ -92,6 +93,7 @@ pub(super) async fn dial(shared: Arc<Shared>, who: Who, address: SocketAddr) {
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    yielding::mark(stream);
     rustix::net::sockopt::set_tcp_user_timeout(stream, STALL_SECONDS_MAX * 1000)?;
     Ok(())
 }
