@@ -10,6 +10,7 @@ pub mod base_image;
 pub mod engine;
 pub mod example;
 pub mod fanout;
+pub mod lines;
 pub mod load;
 pub mod namespaces;
 pub mod soak;
@@ -17,7 +18,20 @@ pub mod stage;
 pub mod terminal;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+/// Where base images that were built, and programs that were installed, are kept.
+pub fn cache_folder() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("LONGSHORE_CACHE") {
+        return Ok(PathBuf::from(folder));
+    }
+    let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    Ok(home.context("set HOME or LONGSHORE_CACHE: where what is built or installed may be kept")?.join("longshore"))
+}
 
 /// Asks until there is an answer. Fails with `what` when `limit` has passed.
 pub async fn until<T, F>(what: &str, limit: Duration, mut ask: impl FnMut() -> F) -> anyhow::Result<T>

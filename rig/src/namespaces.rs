@@ -20,7 +20,7 @@ use crate::engine::{on_path, run};
 /// Begins the names of all namespaces made here; the process's id and the host's name follow.
 const PREFIX: &str = "longshore-";
 /// The bridge's own place among the hosts.
-const BRIDGE: &str = "bridge";
+pub(crate) const BRIDGE: &str = "bridge";
 /// How long an engine may take until it answers.
 const START_SECONDS_MAX: u64 = 60;
 /// How long one answer of an engine may take.
@@ -77,6 +77,57 @@ impl Places {
         let socket = self.host(host)?.socket.display().to_string();
         Ok(Docker::connect_with_unix(&socket, ANSWER_SECONDS_MAX, bollard::API_DEFAULT_VERSION)?)
     }
+
+    /// Addresses that nobody has, for these hosts; nothing is made yet. What a killed process left behind goes.
+    pub(crate) fn free(folder: &Path, hosts: &[&str]) -> anyhow::Result<Self> {
+        remove_left_behind()?;
+        let block = free_block()?;
+        let place = |(name, number): (&&str, u8)| {
+            let place = Place {
+                namespace: Path::new("/run/netns").join(namespace(name)),
+                address: address(block, number),
+                socket: folder.join(name).join("engine.sock"),
+            };
+            ((*name).to_owned(), place)
+        };
+        Ok(Self { machine: address(block, 1), hosts: hosts.iter().zip(11..).map(place).collect() })
+    }
+
+    /// The bridge has a namespace to itself, where no engine's rules forbid to pass packets on.
+    pub(crate) fn connect(&self) -> anyhow::Result<()> {
+        let (bridge, outside) = (namespace(BRIDGE), outside_link());
+        ip(&["netns", "add", &bridge])?;
+        ip(&["-n", &bridge, "link", "add", "bridge", "type", "bridge"])?;
+        ip(&["-n", &bridge, "link", "set", "bridge", "up"])?;
+        ip(&["link", "add", &outside, "type", "veth", "peer", "name", "machine", "netns", &bridge])?;
+        ip(&["-n", &bridge, "link", "set", "machine", "master", "bridge", "up"])?;
+        ip(&["address", "add", &format!("{}/24", self.machine), "dev", &outside])?;
+        ip(&["link", "set", &outside, "up"])?;
+        for (host, place) in &self.hosts {
+            let inside = namespace(host);
+            ip(&["netns", "add", &inside])?;
+            ip(&["-n", &inside, "link", "set", "lo", "up"])?;
+            ip(&["-n", &bridge, "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", &inside])?;
+            ip(&["-n", &bridge, "link", "set", host, "master", "bridge", "up"])?;
+            ip(&["-n", &inside, "address", "add", &format!("{}/24", place.address), "dev", "eth0"])?;
+            ip(&["-n", &inside, "link", "set", "eth0", "up"])?;
+        }
+        Ok(())
+    }
+
+    /// Ends all that runs in the hosts' networks, and takes the networks away.
+    pub(crate) fn remove(&self) -> anyhow::Result<()> {
+        let names = self.hosts.keys().map(|host| namespace(host)).chain([namespace(BRIDGE)]);
+        remove_namespaces(&names.collect::<Vec<_>>())
+    }
+}
+
+/// Programs must be there; each with the package that has it.
+pub(crate) fn needs<'a>(programs: impl IntoIterator<Item = (&'a str, &'a str)>) -> anyhow::Result<()> {
+    for (program, package) in programs {
+        ensure!(on_path(program), "{program} is not there: install it (Debian: apt-get install {package})");
+    }
+    Ok(())
 }
 
 /// Hosts that run; dropped, they are gone.
@@ -103,24 +154,12 @@ impl Network {
     async fn begin(folder: &Path, hosts: &[&str], open: bool) -> anyhow::Result<Self> {
         let network = [("ip", "iproute2"), ("nsenter", "util-linux"), ("iptables", "iptables")];
         let engine = [("dockerd", "docker.io"), ("containerd", "containerd"), ("mkfs.ext4", "e2fsprogs")];
-        for (program, package) in network.into_iter().chain(engine) {
-            ensure!(on_path(program), "{program} is not there: install it (Debian: apt-get install {package})");
-        }
-        remove_left_behind()?;
-        let block = free_block()?;
-        let place = |(name, number): (&&str, u8)| {
-            let place = Place {
-                namespace: Path::new("/run/netns").join(namespace(name)),
-                address: address(block, number),
-                socket: folder.join(name).join("engine.sock"),
-            };
-            ((*name).to_owned(), place)
-        };
-        let places = Places { machine: address(block, 1), hosts: hosts.iter().zip(11..).map(place).collect() };
+        needs(network.into_iter().chain(engine))?;
+        let places = Places::free(folder, hosts)?;
         // From here on, whatever fails, dropping takes away what was made.
         let mut network = Self { places, folder: folder.to_owned(), daemons: Vec::new(), open };
         network.disk()?;
-        network.connect()?;
+        network.places.connect()?;
         for host in hosts {
             network.engine_start(host).await.with_context(|| format!("the engine of {host}"))?;
         }
@@ -188,28 +227,6 @@ impl Network {
         self.folder.with_extension("ext4")
     }
 
-    /// The bridge has a namespace to itself, where no engine's rules forbid to pass packets on.
-    fn connect(&self) -> anyhow::Result<()> {
-        let (bridge, outside) = (namespace(BRIDGE), outside_link());
-        ip(&["netns", "add", &bridge])?;
-        ip(&["-n", &bridge, "link", "add", "bridge", "type", "bridge"])?;
-        ip(&["-n", &bridge, "link", "set", "bridge", "up"])?;
-        ip(&["link", "add", &outside, "type", "veth", "peer", "name", "machine", "netns", &bridge])?;
-        ip(&["-n", &bridge, "link", "set", "machine", "master", "bridge", "up"])?;
-        ip(&["address", "add", &format!("{}/24", self.places.machine), "dev", &outside])?;
-        ip(&["link", "set", &outside, "up"])?;
-        for (host, place) in &self.places.hosts {
-            let inside = namespace(host);
-            ip(&["netns", "add", &inside])?;
-            ip(&["-n", &inside, "link", "set", "lo", "up"])?;
-            ip(&["-n", &bridge, "link", "add", host, "type", "veth", "peer", "name", "eth0", "netns", &inside])?;
-            ip(&["-n", &bridge, "link", "set", host, "master", "bridge", "up"])?;
-            ip(&["-n", &inside, "address", "add", &format!("{}/24", place.address), "dev", "eth0"])?;
-            ip(&["-n", &inside, "link", "set", "eth0", "up"])?;
-        }
-        Ok(())
-    }
-
     async fn engine_start(&mut self, host: &str) -> anyhow::Result<()> {
         let folder = self.folder.join(host);
         std::fs::create_dir_all(&folder)?;
@@ -255,8 +272,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let names = self.places.hosts.keys().map(|host| namespace(host)).chain([namespace(BRIDGE)]);
-        let removed = remove_namespaces(&names.collect::<Vec<_>>());
+        let removed = self.places.remove();
         for daemon in &mut self.daemons {
             let _ = daemon.kill();
             let _ = daemon.wait();
@@ -268,11 +284,11 @@ impl Drop for Network {
     }
 }
 
-fn ip(arguments: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn ip(arguments: &[&str]) -> anyhow::Result<String> {
     run(Command::new("ip").args(arguments)).with_context(|| format!("ip {}", arguments.join(" ")))
 }
 
-fn namespace(host: &str) -> String {
+pub(crate) fn namespace(host: &str) -> String {
     format!("{PREFIX}{}-{host}", std::process::id())
 }
 

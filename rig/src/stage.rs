@@ -22,9 +22,10 @@ pub(crate) const HUB_PORT: u16 = 5000;
 pub(crate) const AGENT_PORT: u16 = 5001;
 /// Where a host's proxy takes connections from other hosts.
 const MESH_PORT: u16 = 5200;
-const PEERS_PORT: u16 = 5101;
+/// Where agents reach one another.
+pub const PEERS_PORT: u16 = 5101;
 /// Where a host's agent is a registry for its engine.
-const REGISTRY_PORT: u16 = 5100;
+pub const REGISTRY_PORT: u16 = 5100;
 /// An agent has looked at its proxy again after so long.
 const PROXY_LOOK_SECONDS: i64 = 3;
 /// How often counts may change before they must stand still.

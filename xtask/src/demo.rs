@@ -47,16 +47,6 @@ pub(crate) struct Args {
     binary: Option<PathBuf>,
 }
 
-/// Where built base images and the demo's folder are kept.
-pub(crate) fn cache_folder() -> anyhow::Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("LONGSHORE_CACHE") {
-        return Ok(PathBuf::from(folder));
-    }
-    let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    Ok(home.context("set HOME or LONGSHORE_CACHE: where built images may be kept")?.join("longshore"))
-}
-
 /// What the demo found, as `--json` prints it.
 #[derive(Serialize)]
 struct Outcome {
@@ -99,7 +89,7 @@ struct ProxyCount {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let folder = cache_folder()?.join("demo");
+    let folder = rig::cache_folder()?.join("demo");
     if args.clean {
         return clean(&folder).await;
     }
@@ -107,7 +97,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     // What an earlier demo left would be found in the way.
     sweep(&docker, &folder).await?;
     let mut clock = Clock::new();
-    let how = clock.time("base image", rig::base_image::ensure(&docker, &cache_folder()?)).await?;
+    let how = clock.time("base image", rig::base_image::ensure(&docker, &rig::cache_folder()?)).await?;
     say(&format!("Base image {}: {how}", rig::base_image::NAME));
 
     let binary = args.binary.clone().map_or_else(beside_this_program, Ok)?;
@@ -511,7 +501,7 @@ async fn clean(folder: &Path) -> anyhow::Result<()> {
     let docker = rig::engine::connect()?;
     docker.ping().await.context("no container engine answers")?;
     let removed = sweep(&docker, folder).await?;
-    rig::base_image::remove(&docker, &cache_folder()?).await?;
+    rig::base_image::remove(&docker, &rig::cache_folder()?).await?;
     say(&format!("Removed {removed} containers, networks, volumes and images, and {}", folder.display()));
     say("The engine's own build cache stays: `docker builder prune` empties it");
     Ok(())

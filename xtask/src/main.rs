@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
 
 async fn engine() -> anyhow::Result<()> {
     let docker = rig::engine::ensure().await?;
-    let how = rig::base_image::ensure(&docker, &demo::cache_folder()?).await?;
+    let how = rig::base_image::ensure(&docker, &rig::cache_folder()?).await?;
     let version = docker.version().await?.version.unwrap_or_default();
     println!("engine {version}; {}: {how}", rig::base_image::NAME);
     Ok(())

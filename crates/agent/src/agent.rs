@@ -10,11 +10,10 @@ use api::agent::{Desired, DesiredSeen, REPORT_SECONDS, Report};
 use api::{HostName, Micros};
 use base::folder::{self, FolderError};
 use base::tls::Fingerprint;
-use client::pull_through::{self, ListenError};
+use client::pull_through::ListenError;
 use engine::{Docker, Engine, EngineError, Labels};
 use fanout::local::TOLD_MAX;
 use rand::Rng as _;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,7 @@ use crate::host::report::Standing;
 use crate::host::table::Edges;
 use crate::hub::{HubClient, HubError, HubName};
 use crate::identity::{HostIdentity, IdentityError};
+use crate::ports::Ports;
 use crate::proxy::table::Mesh;
 use crate::registry::HostRegistry;
 use crate::routes;
@@ -124,14 +124,10 @@ impl Agent {
         let _lock = folder::lock(&config.data)?;
         let store = Store::new(&config.data);
         let last = store.desired_load()?;
-        let registry = pull_through::listen(config.registry).await?;
-        let peers_listener = match config.peers {
-            Some(address) => {
-                let failed = |source| AgentError::Peers { address, source };
-                Some(TcpListener::bind(address).await.map_err(failed)?)
-            }
-            None => None,
-        };
+        // A host that is new to its hub keeps nothing going, and a person is there who reads why it does not start.
+        let Ports { registry, peers: peers_listener, others } =
+            Ports::open(config.registry, config.peers, last.is_some()).await?;
+        let registry_address = registry.local_addr().unwrap_or(config.registry);
         if let Some(parent) = config.control.parent() {
             let failed = |source| AgentError::Control { path: config.control.clone(), source };
             std::fs::create_dir_all(parent).map_err(failed)?;
@@ -145,6 +141,7 @@ impl Agent {
         let (standing_in, standing) = watch::channel(Standing::unknown());
         let (desired_in, desired) = watch::channel(last.map(Arc::new));
         let notes = Notes::default();
+        notes.set(Note::Ports, (!others.is_empty()).then(|| others.join("; ")));
 
         let protocol = Protocol {
             host: config.host.clone(),
@@ -196,7 +193,7 @@ impl Agent {
                 let pulls = pulls.clone();
                 async move { pulls.pin(keeps).await }
             }),
-            own(status::serve(asked, pulls.clone())),
+            own(status::serve(asked, pulls.clone(), others)),
         ];
 
         let Some(docker) = reach_engine(&config, &standing_in, &shutdown).await? else { return Ok(()) };
@@ -217,7 +214,7 @@ impl Agent {
             host: config.host.clone(),
             labels,
             edges: Edges { publish: config.publish, mesh: Some(mesh) },
-            registry: config.registry.to_string(),
+            registry: registry_address.to_string(),
             hub_registry: config.mirrored.own().map(ToOwned::to_owned),
             engine,
             edge: Arc::new(edge),
@@ -238,13 +235,14 @@ fn own(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()>
 
 /// What the protocol's tasks want a person to know; each replaces what it said before.
 #[derive(Debug, Clone, Default)]
-struct Notes(Arc<Mutex<[Option<String>; 3]>>);
+struct Notes(Arc<Mutex<[Option<String>; 4]>>);
 
 #[derive(Debug, Clone, Copy)]
 enum Note {
     Desired = 0,
     Renewal = 1,
     Fanout = 2,
+    Ports = 3,
 }
 
 impl Notes {

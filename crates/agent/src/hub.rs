@@ -24,6 +24,8 @@ use serde::de::DeserializeOwned;
 const CONNECT_SECONDS: u64 = 10;
 /// How long an ordinary call may take.
 const CALL_SECONDS: u64 = 20;
+/// How long the hub may take to say whether it knows a host, which waits for that to start.
+const KNOWN_SECONDS: u64 = 5;
 /// How often a silent connection is probed, so that a hub that vanished is noticed.
 const KEEP_ALIVE_SECONDS: u64 = 10;
 /// How long the registry may be silent in the middle of a body.
@@ -168,6 +170,16 @@ impl HubClient {
     pub async fn renew(&self, request: &RenewRequest) -> Result<HostCertificate, HubError> {
         let body = encode(request)?;
         self.answer(self.call(Method::POST, "/agent/v1/renew", body, CALL_SECONDS).await?).await
+    }
+
+    /// Asks whether the hub takes this host for one of its own, and for nothing else.
+    ///
+    /// # Errors
+    /// [`HubError::Refused`] when it does not; else any.
+    pub async fn known(&self) -> Result<(), HubError> {
+        let path = "/agent/v1/desired?number=0&streams=0&wait_seconds=0";
+        let response = self.call(Method::GET, path, Vec::new(), KNOWN_SECONDS).await?;
+        self.check(response).await.map(|_response| ())
     }
 
     /// What the host should be; waits until it is not what was seen. `None` when nothing changed meanwhile.

@@ -21,6 +21,8 @@ const CA_FILE: &str = "ca.pem";
 const IDENTITY_FILE: &str = "identity.json";
 const SECRET_MODE: u32 = 0o600;
 const PUBLIC_MODE: u32 = 0o644;
+/// The hub's refusals that end with another certificate alone.
+const VOID_KINDS: [&str; 2] = ["certificate-revoked", "certificate-expired"];
 /// How a token begins: the version of its form.
 const TOKEN_PREFIX: &str = "lsh1";
 
@@ -71,6 +73,14 @@ pub enum IdentityError {
     /// The file system refuses.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The hub says that the certificate is void, and what is to be replaced cannot be removed.
+    #[error("the certificate is void, and {} cannot be removed: {source}; remove the data folder and enrol again", path.display())]
+    Void {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// What is on disk cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -139,8 +149,8 @@ pub struct HostIdentity {
 }
 
 impl HostIdentity {
-    /// The identity in `config.data`, or a new one for the token. Asking is repeated by the caller when the hub cannot be
-    /// reached: see [`HubError::is_passing`].
+    /// The identity in `config.data`, or a new one for the token: where there is none, and where the hub says that the one
+    /// there is void. Asking is repeated by the caller when the hub cannot be reached: see [`HubError::is_passing`].
     ///
     /// # Errors
     /// Any [`IdentityError`].
@@ -154,7 +164,16 @@ impl HostIdentity {
                     wanted: config.host.clone(),
                 });
             }
-            return Ok(identity);
+            // An enrolled host may be started with its first token for ever, and goes on without the hub.
+            if config.token.is_none() || !identity.is_void(hub).await {
+                return Ok(identity);
+            }
+            tracing::info!("the hub says that the host's certificate is void: enrolling anew, with another key");
+            // In this order: without the first the host is not enrolled, whatever else is there.
+            for file in [IDENTITY_FILE, KEY_FILE] {
+                let path = config.data.join(file);
+                std::fs::remove_file(&path).map_err(|source| IdentityError::Void { path, source })?;
+            }
         }
         let missing = || IdentityError::TokenMissing { host: config.host.clone() };
         let token = Token::parse(config.token.as_deref().ok_or_else(missing)?)?;
@@ -179,6 +198,13 @@ impl HostIdentity {
             return Err(IdentityError::Answer { why });
         }
         Self::keep(&config.data, &key, &certificate)
+    }
+
+    /// Whether the hub says that its certificate is void; not when the hub does not answer.
+    async fn is_void(&self, hub: &HubName) -> bool {
+        let Ok(client) = HubClient::new(hub, &self.shared) else { return false };
+        let known = client.known().await;
+        matches!(known, Err(HubError::Refused(problem)) if VOID_KINDS.contains(&problem.kind.as_ref()))
     }
 
     fn load(folder: &Path) -> Result<Option<Self>, IdentityError> {

@@ -10,6 +10,7 @@ pub mod edge;
 pub mod host;
 pub mod hub;
 pub mod identity;
+pub mod ports;
 pub mod proxy;
 mod rates;
 pub mod registry;

@@ -211,6 +211,7 @@ impl HostRegistry {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             registry: self.config.registry.to_string(),
             mirrored: self.config.mirrored.iter().map(mirror).collect(),
+            ports: Vec::new(),
             answers: 0,
             store: StoreStatus { folder: self.folder.clone(), ..StoreStatus::default() },
             images: Vec::new(),

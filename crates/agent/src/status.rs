@@ -38,6 +38,8 @@ pub struct AgentStatus {
     pub registry: String,
     /// The registries that it answers for as a mirror, as `--mirror` has them.
     pub mirrored: Vec<String>,
+    /// Which of its ports are not those that were asked for, and why.
+    pub ports: Vec<String>,
     /// Manifests and blobs that its registry was asked for since it was started.
     pub answers: u64,
     /// Its store of pieces.
@@ -165,8 +167,8 @@ pub fn listen(data: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers until it is aborted.
-pub async fn serve(listener: UnixListener, registry: Arc<HostRegistry>) {
+/// Answers until it is aborted. `ports` are those that are not as they were asked for.
+pub async fn serve(listener: UnixListener, registry: Arc<HostRegistry>, ports: Vec<String>) {
     let places = Arc::new(Semaphore::new(ASKED_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -178,10 +180,10 @@ pub async fn serve(listener: UnixListener, registry: Arc<HostRegistry>) {
                 continue;
             }
         };
-        let registry = registry.clone();
+        let (registry, ports) = (registry.clone(), ports.clone());
         tokio::spawn(async move {
             let answer = async {
-                let status = registry.status().await;
+                let status = AgentStatus { ports, ..registry.status().await };
                 let text = serde_json::to_vec(&status).map_err(io::Error::other)?;
                 stream.write_all(&text).await?;
                 stream.shutdown().await

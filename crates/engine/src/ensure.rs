@@ -81,7 +81,9 @@ pub async fn image_ensure(
 /// before it could be used.
 pub async fn network_ensure(engine: &dyn Engine, spec: &NetworkSpec) -> Result<NetworkInfo, EngineError> {
     let what = format!("cannot make network {}", spec.name);
-    if let Some(network) = engine.network_inspect(&spec.name).await? {
+    // More than one where the engine has several of one name.
+    for _attempt in 0..SUBNET_ATTEMPTS_MAX {
+        let Some(network) = engine.network_inspect(&spec.name).await? else { break };
         match usable(&network, spec) {
             Ok(info) => return Ok(info),
             Err(why) if network.containers.is_empty() => {
@@ -99,9 +101,12 @@ pub async fn network_ensure(engine: &dyn Engine, spec: &NetworkSpec) -> Result<N
         let subnet = subnet_learn(engine, spec).await?;
         let sized = NetworkSpec { subnet: Some(subnet), ..spec.clone() };
         match engine.network_create(&sized).await {
-            Ok(id) => {
-                return Ok(NetworkInfo { id, name: spec.name.clone(), subnet, gateway: subnet.gateway() });
-            }
+            // It may be another one than was made just now, if somebody made this very network at the same time.
+            Ok(id) => match engine.network_inspect(&id).await?.map(|network| usable(&network, spec)) {
+                Some(Ok(info)) => return Ok(info),
+                Some(Err(why)) => reason = why,
+                None => reason = "it was removed as soon as it was made".to_owned(),
+            },
             Err(error) if error.kind == ErrorKind::Conflict => {
                 // Somebody may have made this very network in between.
                 if let Some(network) = engine.network_inspect(&spec.name).await?
@@ -114,7 +119,7 @@ pub async fn network_ensure(engine: &dyn Engine, spec: &NetworkSpec) -> Result<N
             Err(error) => return Err(error),
         }
     }
-    let why = format!("others took {SUBNET_ATTEMPTS_MAX} subnets before they could be used: {reason}");
+    let why = format!("it was not to be had in {SUBNET_ATTEMPTS_MAX} tries, others were quicker: {reason}");
     Err(EngineError::new(ErrorKind::Conflict, what, why))
 }
 
@@ -122,7 +127,9 @@ pub async fn network_ensure(engine: &dyn Engine, spec: &NetworkSpec) -> Result<N
 async fn subnet_learn(engine: &dyn Engine, spec: &NetworkSpec) -> Result<Subnet, EngineError> {
     let probe = NetworkSpec { name: format!("{}.probe", spec.name), subnet: None, ..spec.clone() };
     // Left behind by a process that ended in between.
-    engine.network_remove(&probe.name).await?;
+    if let Some(left) = engine.network_inspect(&probe.name).await? {
+        engine.network_remove(&left.id).await?;
+    }
     let id = engine.network_create(&probe).await?;
     let network = engine.network_inspect(&id).await;
     engine.network_remove(&id).await?;

@@ -715,8 +715,9 @@ impl Engine for FakeEngine {
 
     async fn network_remove(&self, network: &str) -> Result<(), EngineError> {
         let mut state = self.lock();
-        state.call(format!("network_remove {network}"))?;
-        let Some(name) = state.network_name(network) else { return Ok(()) };
+        let name = state.network_name(network);
+        state.call(format!("network_remove {}", name.as_deref().unwrap_or(network)))?;
+        let Some(name) = name else { return Ok(()) };
         if !state.on_network(&name).is_empty() {
             return Err(conflict("network", &name, "it has active endpoints"));
         }

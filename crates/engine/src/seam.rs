@@ -93,11 +93,14 @@ pub trait Engine: Send + Sync + 'static {
     /// part.
     async fn container_archive_get(&self, container: &str, path: &str) -> Result<TarBody, EngineError>;
 
-    /// Creates a network, a bridge unless a workspace says otherwise, and returns its id. A name or subnet that is taken is a conflict.
+    /// Creates a network, a bridge unless a workspace says otherwise, and returns its id. A name or subnet that is taken
+    /// is a conflict. If somebody made one of that name with the same labels at the same time, one is left, and its id
+    /// is returned.
     async fn network_create(&self, spec: &NetworkSpec) -> Result<String, EngineError>;
     /// The network, if the engine has it.
     async fn network_inspect(&self, network: &str) -> Result<Option<Network>, EngineError>;
-    /// The networks that carry all of these labels, by name.
+    /// The networks that carry all of these labels, by name. Where the engine has several of one name, those that no
+    /// container is on are removed, and the oldest stays.
     async fn network_list(&self, labels: &Labels) -> Result<Vec<Network>, EngineError>;
     /// Removes it. One that containers are on is a conflict.
     async fn network_remove(&self, network: &str) -> Result<(), EngineError>;

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod memory;
+pub mod partitions;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;

@@ -12,9 +12,9 @@ use crate::plot::Curve;
 use crate::simulated::{clean, curve, fares};
 
 /// What every agent sends and receives, in bytes a second.
-const RATE: u64 = 150 * 1024;
+pub(crate) const RATE: u64 = 150 * 1024;
 const PIECES: u32 = 512;
-const PIECE_BYTES: u32 = 64 * 1024;
+pub(crate) const PIECE_BYTES: u32 = 64 * 1024;
 /// How far the simulator may be from the real agents.
 const AGREEMENT: f64 = 0.03;
 

@@ -61,7 +61,7 @@ pub(crate) async fn collect(binary: &Path, data: &Path) -> anyhow::Result<Vec<Ro
     let hub = Server::longshore(binary, data).await?;
     let pushes = Arc::new(Pushes::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let bulk: Arc<[u8]> = image::noise(PUSHED_BYTES, 3).into();
+    let bulk: Arc<[u8]> = bench::noise(PUSHED_BYTES, 3).into();
     let mut pushers = tokio::task::JoinSet::new();
     for pusher in 0..PUSHERS {
         let mut connection = Connection::open(hub.address).await?;

@@ -116,7 +116,7 @@ pub(crate) async fn manifests(hub: &Server, peer: &Server, nginx: &Server, www: 
 
 /// CPU-seconds that a gigabyte of a large blob costs each server.
 pub(crate) async fn blobs(hub: &Server, peer: &Server, nginx: &Server, www: &Path) -> anyhow::Result<Vec<Row>> {
-    let bytes = image::noise(BLOB_BYTES, 1);
+    let bytes = bench::noise(BLOB_BYTES, 1);
     let digest = sha256(&[&bytes]);
     for server in [hub, peer] {
         Connection::open(server.address).await?.push_blob(REPOSITORY, &digest, &[&bytes]).await?;

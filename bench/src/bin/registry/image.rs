@@ -1,5 +1,6 @@
 //! Images as the load pushes and pulls them.
 
+use bench::noise;
 use serde_json::{Value, json};
 
 use crate::wire::sha256;
@@ -14,20 +15,6 @@ pub(crate) fn manifest(config: (&str, u64), layers: &[(String, u64)]) -> String 
     let layers: Vec<Value> = layers.iter().map(|(digest, size)| descriptor(LAYER_TYPE, digest, *size)).collect();
     let config = descriptor(CONFIG_TYPE, config.0, config.1);
     json!({ "schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": config, "layers": layers }).to_string()
-}
-
-/// Bytes that do not repeat within themselves and differ by `seed`: xorshift, for speed.
-pub(crate) fn noise(bytes: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut noise = Vec::with_capacity(bytes + 8);
-    while noise.len() < bytes {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        noise.extend_from_slice(&state.to_le_bytes());
-    }
-    noise.truncate(bytes);
-    noise
 }
 
 /// An image of a few small layers: its blobs, and its manifest.

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::image;
 use crate::server::Server;
 use crate::wire::{Connection, sha256};
 use bench::report::Row;
@@ -72,7 +71,7 @@ pub(crate) async fn memory(hub: &Server, peer: &Server) -> anyhow::Result<Vec<Ro
 }
 
 async fn crowd(server: &Server) -> anyhow::Result<Seen> {
-    let bytes = image::noise(PULLED_BYTES, 1);
+    let bytes = bench::noise(PULLED_BYTES, 1);
     let digest = sha256(&[&bytes]);
     Connection::open(server.address).await?.push_blob(REPOSITORY, &digest, &[&bytes]).await?;
     let path = format!("/v2/{REPOSITORY}/blobs/{digest}");

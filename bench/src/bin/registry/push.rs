@@ -4,9 +4,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::image;
-use crate::server::{Server, cpu_seconds_of};
+use crate::server::Server;
 use crate::wire::{Connection, sha256};
+use bench::process::cpu_seconds_of;
 use bench::report::Row;
 
 const BLOB_BYTES: usize = 1 << 30;
@@ -24,10 +24,10 @@ struct Cost {
 
 /// How long, and how much CPU, a 1 GiB push takes.
 pub(crate) async fn push(hub: &Server, peer: &Server, folder: &Path) -> anyhow::Result<Vec<Row>> {
-    let bulk = image::noise(BLOB_BYTES, 7);
+    let bulk = bench::noise(BLOB_BYTES, 7);
     let [mut base, mut own, mut other] = [const { Vec::new() }; 3];
     for round in 0..ROUNDS {
-        let first = image::noise(PIECE_BYTES, 1000 + round as u64);
+        let first = bench::noise(PIECE_BYTES, 1000 + round as u64);
         let (cost, digest) = hash_and_write(&[&first, &bulk[PIECE_BYTES..]], folder)?;
         base.push(cost);
         for (server, costs) in [(hub, &mut own), (peer, &mut other)] {

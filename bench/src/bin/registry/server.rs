@@ -6,14 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use bench::process;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wire::Connection;
 
 /// How long a server may take until it answers, or until it has ended.
 const PROCESS_SECONDS_MAX: u64 = 60;
-/// Clock ticks a second in `/proc/PID/stat`: Linux tells programs 100 on every machine.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A server under test.
 pub(crate) struct Server {
@@ -106,15 +105,12 @@ impl Server {
 
     /// CPU-seconds so far, of the process and its children.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        cpu_seconds_of(self.child.id())
+        process::cpu_seconds_of(self.child.id())
     }
 
     /// Anonymous memory that is resident, in bytes.
     pub(crate) fn rss_anon_bytes(&self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kilobytes << 10)
+        process::rss_anon_bytes(self.child.id())
     }
 
     /// Tells it to end and waits until it has.
@@ -143,26 +139,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// CPU-seconds of a process and its children, in user and in kernel mode.
-pub(crate) fn cpu_seconds_of(own: u32) -> anyhow::Result<f64> {
-    let mut ticks = 0;
-    for entry in std::fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        // A process that has just ended has no file any more.
-        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let Some((_, rest)) = text.rsplit_once(") ") else { continue };
-        let fields: Vec<&str> = rest.split(' ').collect();
-        let parent: u32 = fields.get(1).and_then(|field| field.parse().ok()).unwrap_or(0);
-        // The bench itself is the parent of all servers.
-        if pid == own || (parent == own && own != std::process::id()) {
-            let times = fields.get(11..13).context("no times in /proc/PID/stat")?;
-            ticks += times.iter().filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
-        }
-    }
-    Ok(ticks as f64 / TICKS_PER_SECOND)
 }
 
 fn free_address() -> anyhow::Result<SocketAddr> {

@@ -90,7 +90,7 @@ impl Actor {
                 return Outcome::Failed(Failure { spec, error: cause, log: self.last_lines(&container).await });
             }
             Action::NetworkEnsure(network) => network_ensure(self.engine.as_ref(), &network).await.map(|_info| ()),
-            Action::NetworkRemove { name } => self.network_remove(&name).await,
+            Action::NetworkRemove { name, id } => self.network_remove(&name, &id).await,
             Action::Create { container, .. } => self.engine.container_create(&container).await.map(|_id| ()),
             Action::Start { work, container } => match self.volume_holder(&work, &container).await {
                 Ok(None) => self.engine.container_start(&container).await,
@@ -172,13 +172,13 @@ impl Actor {
         Ok(None)
     }
 
-    async fn network_remove(&self, name: &str) -> Result<(), EngineError> {
-        if let Some(subnet) = self.engine.network_inspect(name).await?.and_then(|network| network.subnet)
+    async fn network_remove(&self, name: &str, id: &str) -> Result<(), EngineError> {
+        if let Some(subnet) = self.engine.network_inspect(id).await?.and_then(|network| network.subnet)
             && let Err(error) = self.edge.route_remove(subnet).await
         {
             tracing::warn!(%error, network = name, "the route of a network that goes is left");
         }
-        self.engine.network_remove(name).await
+        self.engine.network_remove(id).await
     }
 
     async fn last_lines(&self, container: &str) -> Vec<String> {

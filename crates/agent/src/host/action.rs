@@ -16,6 +16,8 @@ pub enum Action {
     NetworkRemove {
         /// Its name on the engine.
         name: String,
+        /// The engine's id of it.
+        id: String,
     },
     /// Makes sure that the image and the volumes are there, before anything is stopped for them.
     Prepare {
@@ -74,7 +76,7 @@ impl Action {
     pub fn work(&self) -> Work {
         match self {
             Self::NetworkEnsure(network) => Work::Network(network.name.clone()),
-            Self::NetworkRemove { name } => Work::Network(name.clone()),
+            Self::NetworkRemove { name, .. } => Work::Network(name.clone()),
             Self::Prepare { work, .. }
             | Self::Create { work, .. }
             | Self::Start { work, .. }

@@ -173,12 +173,13 @@ impl Converge {
         while let Some(joined) = self.tasks.try_join_next_with_id() {
             self.finish(joined);
         }
+        // Of before the look: a machine that stood still after it must not have waited in vain for what it saw.
+        let now = (self.parts.clock)();
         let observed = match self.observe().await {
             Ok(observed) => observed,
             Err(error) => return self.engine_is_down(&error),
         };
         self.failed_looks = 0;
-        let now = (self.parts.clock)();
         let before = self.memory.kept.clone();
         self.forget_what_is_gone(&observed);
         let desired = self.parts.desired.borrow_and_update().clone();
@@ -247,7 +248,7 @@ impl Converge {
             let (Ok(env), Ok(app)) = (label(LABEL_ENV).parse(), label(LABEL_APP).parse()) else { continue };
             if !network.name.ends_with(PROBE_SUFFIX) {
                 let project = ProjectKey { env, app };
-                networks.insert(network.name, SeenNetwork { project, subnet: network.subnet });
+                networks.insert(network.name, SeenNetwork { id: network.id, project, subnet: network.subnet });
             }
         }
         self.look_up_digests(&members).await?;
@@ -258,7 +259,7 @@ impl Converge {
     async fn remove_probes(&self) -> Result<(), EngineError> {
         for network in self.parts.engine.network_list(&self.own_label()).await? {
             if network.name.ends_with(PROBE_SUFFIX) {
-                self.parts.engine.network_remove(&network.name).await?;
+                self.parts.engine.network_remove(&network.id).await?;
             }
         }
         Ok(())

@@ -34,6 +34,8 @@ const AGAIN_SECONDS: i64 = 1;
 /// A network as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenNetwork {
+    /// The engine's id of it.
+    pub id: String,
     /// The project it belongs to.
     pub project: ProjectKey,
     /// Its subnet.
@@ -149,7 +151,7 @@ impl Turn<'_> {
         for (name, network) in &self.observed.networks {
             let used = self.observed.members.iter().any(|member| member.key.project == network.project);
             if !wanted_names.contains(name.as_str()) && !used {
-                self.decision.actions.push(Action::NetworkRemove { name: name.clone() });
+                self.decision.actions.push(Action::NetworkRemove { name: name.clone(), id: network.id.clone() });
             }
         }
     }

@@ -38,6 +38,8 @@ const HASTE: i64 = 40;
 const REQUEST_MILLIS: i64 = 1_500;
 /// How long a container takes to stop, in the rig's milliseconds.
 const STOP_MILLIS: i64 = 1_000;
+/// How long the machine stands still, in the rig's milliseconds: longer than a container may take to be healthy.
+const STALL_MILLIS: i64 = 40_000;
 pub(crate) const REGISTRY: &str = "127.0.0.1:5100";
 
 /// What containers of an image do.
@@ -71,6 +73,7 @@ struct World {
     served_least: Option<usize>,
     violations: Vec<String>,
     starts: Vec<String>,
+    stalls: bool,
 }
 
 /// The name of the hub's registry.
@@ -167,6 +170,11 @@ impl Rig {
     /// The most containers of a service that ever ran at one time.
     pub(crate) fn running_most(&self, service: &str) -> usize {
         self.world().running_most.get(service).copied().unwrap_or(0)
+    }
+
+    /// The machine stands still once, after the next look at containers of which one is not healthy yet.
+    pub(crate) fn stall(&self) {
+        self.world().stalls = true;
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
@@ -492,7 +500,13 @@ impl Engine for Rig {
         Ok(self.engine.container_inspect(container).await?.map(|container| self.age(container)))
     }
     async fn container_list(&self, labels: &Labels) -> Result<Vec<Container>, EngineError> {
-        Ok(self.engine.container_list(labels).await?.into_iter().map(|container| self.age(container)).collect())
+        let found = self.engine.container_list(labels).await?.into_iter();
+        let found: Vec<Container> = found.map(|container| self.age(container)).collect();
+        let is_starting = found.iter().any(|found| found.health == Health::Starting);
+        if is_starting && std::mem::take(&mut self.world().stalls) {
+            tokio::time::sleep(Duration::from_micros(u64::try_from(STALL_MILLIS * 1_000 / HASTE).unwrap())).await;
+        }
+        Ok(found)
     }
     async fn container_summaries(&self, labels: &Labels) -> Result<Vec<ContainerSummary>, EngineError> {
         self.engine.container_summaries(labels).await

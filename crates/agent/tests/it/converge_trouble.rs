@@ -130,6 +130,20 @@ async fn three_replaced(more: Value) -> (usize, usize) {
     (least, most)
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_stood_still_after_a_look_gives_up_nothing_that_was_about_to_be_healthy() {
+    let rig = Rig::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (say, hear) = watch::channel(Some(scaled(&rig, 1, "1", 1, json!({}))));
+    let (agent, mut standing) = rig.agent(folder.path(), hear);
+    until(&mut standing, 1, "release 1", settled).await;
+    rig.stall();
+    say.send_replace(Some(scaled(&rig, 2, "2", 1, json!({}))));
+    let end = until(&mut standing, 2, "release 2", settled).await;
+    assert_eq!(*progress_of(&end, "web"), Progress::Done);
+    agent.abort();
+}
+
 fn order(order: &str) -> Value {
     json!({"deploy": {"update_config": {"order": order}}})
 }

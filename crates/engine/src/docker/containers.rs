@@ -53,6 +53,19 @@ pub(super) async fn create(docker: &Connection, wanted: &WantedContainer) -> Res
 }
 
 pub(super) async fn start(docker: &Connection, container: &str) -> Result<(), EngineError> {
+    match start_once(docker, container).await {
+        Err(error) if networks::is_ambiguous(&error) => {
+            let Some(found) = inspect(docker, container).await? else { return Err(error) };
+            for network in &found.networks {
+                networks::leave_one_for(docker, network, &found.labels).await?;
+            }
+            start_once(docker, container).await
+        }
+        result => result,
+    }
+}
+
+async fn start_once(docker: &Connection, container: &str) -> Result<(), EngineError> {
     let options = None::<bollard::query_parameters::StartContainerOptions>;
     docker
         .client

@@ -1,13 +1,20 @@
 //! Networks of one host: bridges, and what workspaces ask for.
+//!
+//! Engines before API 1.44 give one name to several networks: two callers at once, or a caller that was killed while the
+//! engine made its network and one that came after it. No container starts on such a name, not even one that was created
+//! with a network's id. So whoever creates, lists or starts leaves one network of each name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use bollard::models::{EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest};
-use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptionsBuilder};
+use bollard::query_parameters::{InspectNetworkOptions, ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
 
 use super::{Connection, failed, label_filters};
 use crate::{EngineError, ErrorKind, Labels, Network, NetworkSpec};
+
+/// What labels of Longshore's begin with.
+const LABEL_PREFIX: &str = "dev.longshore.";
 
 pub(super) async fn create(docker: &Connection, spec: &NetworkSpec) -> Result<String, EngineError> {
     let what = format!("cannot create network {}", spec.name);
@@ -43,7 +50,12 @@ pub(super) async fn create(docker: &Connection, spec: &NetworkSpec) -> Result<St
         ..NetworkCreateRequest::default()
     };
     let created = docker.client.create_network(request).await.map_err(|error| failed(&what, error))?;
-    Ok(created.id)
+    if spec.labels.is_empty() {
+        return Ok(created.id);
+    }
+    let here = found(docker, &spec.labels, Some(&spec.name)).await?;
+    let left = leave_one(docker, here).await?;
+    Ok(left.and_then(|network| network.id).unwrap_or(created.id))
 }
 
 fn ipam(said: &compose::model::Ipam) -> Option<Ipam> {
@@ -68,7 +80,17 @@ pub(super) async fn inspect(docker: &Connection, network: &str) -> Result<Option
         Ok(found) => found,
         Err(error) => {
             let error = failed(&format!("cannot look at network {network}"), error);
-            return if error.kind == ErrorKind::NotFound { Ok(None) } else { Err(error) };
+            return match error.kind {
+                ErrorKind::NotFound => Ok(None),
+                _ if is_ambiguous(&error) => {
+                    let here = in_order(docker, found(docker, &Labels::new(), Some(network)).await?).await?;
+                    let Some(id) = here.into_iter().next().and_then(|(network, _is_used)| network.id) else {
+                        return Ok(None);
+                    };
+                    Box::pin(inspect(docker, &id)).await
+                }
+                _ => Err(error),
+            };
         }
     };
     let mut network = network_of(found.id, found.name, found.labels, found.internal, found.ipam);
@@ -77,15 +99,98 @@ pub(super) async fn inspect(docker: &Connection, network: &str) -> Result<Option
 }
 
 pub(super) async fn list(docker: &Connection, labels: &Labels) -> Result<Vec<Network>, EngineError> {
-    let options = ListNetworksOptionsBuilder::default().filters(&label_filters(labels)).build();
-    let found =
-        docker.client.list_networks(Some(options)).await.map_err(|error| failed("cannot list the networks", error))?;
-    let mut networks: Vec<Network> = found
-        .into_iter()
-        .map(|network| network_of(network.id, network.name, network.labels, network.internal, network.ipam))
-        .collect();
-    networks.sort_by(|left, right| left.name.cmp(&right.name));
+    let mut by_name: BTreeMap<String, Vec<bollard::models::Network>> = BTreeMap::new();
+    for network in found(docker, labels, None).await? {
+        by_name.entry(network.name.clone().unwrap_or_default()).or_default().push(network);
+    }
+    let mut networks = Vec::new();
+    for mut here in by_name.into_values() {
+        if here.len() > 1 && !labels.is_empty() {
+            here = leave_one(docker, here).await?.into_iter().collect();
+        }
+        networks.extend(
+            here.into_iter()
+                .map(|network| network_of(network.id, network.name, network.labels, network.internal, network.ipam)),
+        );
+    }
     Ok(networks)
+}
+
+/// Whether the engine did not do something because several networks have the name that it was given.
+pub(super) fn is_ambiguous(error: &EngineError) -> bool {
+    error.why.contains("is ambiguous")
+}
+
+/// Leaves one of several networks of a name that are for a container with these labels: those whose labels of Longshore's
+/// it carries, too.
+pub(super) async fn leave_one_for(docker: &Connection, name: &str, labels: &Labels) -> Result<(), EngineError> {
+    let mut here = found(docker, &Labels::new(), Some(name)).await?;
+    here.retain(|network| {
+        let mut ours = network.labels.iter().flatten().filter(|(key, _)| key.starts_with(LABEL_PREFIX)).peekable();
+        ours.peek().is_some() && ours.all(|(key, value)| labels.get(key) == Some(value))
+    });
+    leave_one(docker, here).await.map(drop)
+}
+
+/// Networks that carry these labels, of this name alone if there is one.
+async fn found(
+    docker: &Connection,
+    labels: &Labels,
+    name: Option<&str>,
+) -> Result<Vec<bollard::models::Network>, EngineError> {
+    let mut filters = label_filters(labels);
+    filters.extend(name.map(|name| ("name".to_owned(), vec![name.to_owned()])));
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let found = docker.client.list_networks(Some(options)).await;
+    let mut found = found.map_err(|error| failed("cannot list the networks", error))?;
+    // The engine's filter takes parts of names, too.
+    found.retain(|network| name.is_none_or(|name| network.name.as_deref() == Some(name)));
+    Ok(found)
+}
+
+/// Networks of one name with whether containers are on them, running or not; the one that stays first: one that is used,
+/// the oldest of such, the least id.
+async fn in_order(
+    docker: &Connection,
+    here: Vec<bollard::models::Network>,
+) -> Result<Vec<(bollard::models::Network, bool)>, EngineError> {
+    let mut with_use = Vec::new();
+    for network in here {
+        let id = network.id.clone().unwrap_or_default();
+        let filters = HashMap::from([("network".to_owned(), vec![id])]);
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+        let users = docker.client.list_containers(Some(options)).await;
+        let is_used = !users.map_err(|error| failed("cannot list the containers on a network", error))?.is_empty();
+        with_use.push((network, is_used));
+    }
+    with_use.sort_by_cached_key(|(network, is_used)| {
+        (!is_used, network.created.as_deref().and_then(super::containers::time_of), network.id.clone())
+    });
+    Ok(with_use)
+}
+
+/// Removes all of these networks of one name but the first [`in_order`], where no container is on them; returns that one.
+async fn leave_one(
+    docker: &Connection,
+    here: Vec<bollard::models::Network>,
+) -> Result<Option<bollard::models::Network>, EngineError> {
+    if here.len() < 2 {
+        return Ok(here.into_iter().next());
+    }
+    let mut here = in_order(docker, here).await?.into_iter();
+    let stays = here.next().map(|(network, _is_used)| network);
+    for (network, _) in here.filter(|(_, is_used)| !is_used) {
+        let (id, name) = (network.id.unwrap_or_default(), network.name.unwrap_or_default());
+        match remove(docker, &id).await {
+            Ok(()) => tracing::info!(name, id, "removed a second network of one name"),
+            // A container came onto it in between.
+            Err(error) if error.kind == ErrorKind::Conflict => {
+                tracing::warn!(%error, name, id, "two networks of one name are left");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(stays)
 }
 
 pub(super) async fn remove(docker: &Connection, network: &str) -> Result<(), EngineError> {

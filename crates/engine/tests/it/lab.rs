@@ -36,6 +36,24 @@ impl Lab {
         wanted.init = Some(true);
         wanted
     }
+
+    /// Another network of this name, whether there is one or not; its id.
+    pub(crate) async fn network_twin(&self, name: &str) -> String {
+        let request = bollard::models::NetworkCreateRequest {
+            name: name.to_owned(),
+            internal: Some(true),
+            labels: Some(self.labels.clone().into_iter().collect()),
+            ..Default::default()
+        };
+        let client = bollard::Docker::connect_with_defaults().unwrap();
+        client.create_network(request).await.unwrap().id
+    }
+
+    /// Ids of the networks of this name, as the engine has them.
+    pub(crate) async fn networks_of(&self, name: &str) -> Vec<String> {
+        let all = self.docker.network_list(&Labels::new()).await.unwrap();
+        all.into_iter().filter(|network| network.name == name).map(|network| network.id).collect()
+    }
 }
 
 impl Drop for Lab {

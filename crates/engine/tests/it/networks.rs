@@ -63,6 +63,53 @@ async fn many_at_once_get_subnets_of_their_own() {
     assert_eq!(subnets.len(), 4);
 }
 
+/// Several networks of one name, as callers leave them that make one at the same time or are killed while they make it.
+/// No container can start on that name until one is left: whoever lists, creates or starts leaves one, the one that is
+/// used, else the oldest.
+#[tokio::test]
+async fn one_network_of_a_name_is_left() {
+    let lab = Lab::new().await;
+    let spec = |name: &str| NetworkSpec {
+        name: format!("{}-{name}", lab.name),
+        labels: lab.labels.clone(),
+        internal: true,
+        subnet: None,
+        workspace: None,
+    };
+    let (main, side) = (spec("main"), spec("side"));
+    let oldest = lab.network_twin(&main.name).await;
+    lab.network_twin(&main.name).await;
+    let listed = lab.docker.network_list(&lab.labels).await.unwrap();
+    assert_eq!(listed.iter().map(|network| &network.id).collect::<Vec<_>>(), [&oldest]);
+    // Without labels nothing is known to be ours: nothing is removed.
+    let second = lab.network_twin(&main.name).await;
+    let all = lab.docker.network_list(&Labels::new()).await.unwrap();
+    assert_eq!(all.iter().filter(|network| network.name == main.name).count(), 2);
+    assert_eq!(lab.docker.network_inspect(&main.name).await.unwrap().unwrap().id, oldest);
+    assert_eq!(lab.docker.network_create(&main).await.unwrap_err().kind, ErrorKind::Conflict);
+    let ensured = network_ensure(&lab.docker, &main).await.unwrap();
+    assert_eq!(lab.networks_of(&main.name).await, std::slice::from_ref(&ensured.id), "not {second}");
+
+    // One turns up late, when another is used: that one stays, for containers that stopped, too.
+    let mut wanted = lab.shell("one", &main.name, "sleep 60");
+    wanted.networks.insert(side.name.clone(), Vec::new());
+    lab.docker.network_create(&side).await.unwrap();
+    let sides = lab.networks_of(&side.name).await;
+    lab.network_twin(&side.name).await;
+    let id = lab.docker.container_create(&wanted).await.unwrap();
+    let twin = lab.network_twin(&main.name).await;
+    lab.docker.container_start(&id).await.unwrap();
+    let left = lab.networks_of(&main.name).await;
+    assert_eq!(left.len(), 1, "{left:?}, {twin}");
+    assert_eq!(lab.networks_of(&side.name).await, sides);
+    lab.docker.container_stop(&id, std::time::Duration::ZERO).await.unwrap();
+    lab.network_twin(&main.name).await;
+    assert_eq!(lab.docker.network_list(&lab.labels).await.unwrap().len(), 2);
+    assert_eq!(lab.networks_of(&main.name).await, left);
+    lab.docker.container_start(&id).await.unwrap();
+    assert!(lab.docker.container_inspect(&id).await.unwrap().unwrap().is_ready());
+}
+
 /// The engine goes away after each call in turn; a later try ends well and leaves no probe.
 #[tokio::test]
 async fn a_crash_at_any_point_is_made_good() {

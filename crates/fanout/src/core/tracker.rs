@@ -23,6 +23,10 @@ const SETTLE: Duration = Duration::from_millis(100);
 const COMPLAINTS_MIN: usize = 2;
 /// How long a complaint counts.
 const COMPLAINT_LIFE: Duration = Duration::from_secs(60);
+/// How long a host of whom enough complain gets what neighbours give and nothing more, and how long nobody depends on it:
+/// whoever came back soon would harm a slow exchange again and again.
+const SHUNNED: Duration = Duration::from_secs(600);
+const PROBATION: Duration = Duration::from_secs(3600);
 /// Where more hosts than one of so many are complained of, something else is wrong, and nobody is shunned.
 const BLAMED_SHARE: usize = 2;
 /// Where more hosts than one of so many are slow, that is how lines are there, and all have to give what they can.
@@ -106,6 +110,8 @@ pub struct Tracker<H: Ord, B: Ord> {
     edges: BTreeSet<(String, B)>,
     /// Who complains of whom, and when last.
     complaints: BTreeMap<H, BTreeMap<H, Now>>,
+    /// Of whom enough hosts complained, since when, and whether it is still shunned for it.
+    blamed: BTreeMap<H, (Now, bool)>,
     dirty: BTreeSet<Key<B>>,
     /// When what changed is to be planned.
     due: Option<Now>,
@@ -126,6 +132,7 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
             acquainted: BTreeMap::new(),
             edges: BTreeSet::new(),
             complaints: BTreeMap::new(),
+            blamed: BTreeMap::new(),
             dirty: BTreeSet::new(),
             due: None,
             warm_at,
@@ -152,9 +159,8 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
             else {
                 continue;
             };
-            let was_blamed = self.is_blamed(&blamed);
             self.complaints.entry(blamed.clone()).or_default().insert(host.clone(), now);
-            if self.is_blamed(&blamed) != was_blamed {
+            if self.blame(now, &blamed) {
                 self.touch(now, its);
             }
         }
@@ -216,6 +222,7 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
         for blamed in self.complaints.values_mut() {
             blamed.retain(|_, at| now < *at + COMPLAINT_LIFE);
         }
+        self.forgive(now);
         if self.due.is_none_or(|due| now < due) {
             return Vec::new();
         }
@@ -243,7 +250,8 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
     /// When [`Tracker::settle`] is due.
     pub fn next_timer(&self) -> Option<Now> {
         let silent = self.hosts.values().map(|host| host.heard + SILENT_MAX).min();
-        self.due.into_iter().chain(silent).min()
+        let forgiven = self.blamed.values().filter(|(_, is_shunned)| *is_shunned).map(|(at, _)| *at + SHUNNED).min();
+        self.due.into_iter().chain(silent).chain(forgiven).min()
     }
 
     /// A host's plan as it was settled last.
@@ -281,8 +289,30 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
         self.stands(standing).map(|(key, _is_whole)| key)
     }
 
-    fn is_blamed(&self, host: &H) -> bool {
-        self.complaints.get(host).is_some_and(|by| by.len() >= COMPLAINTS_MIN)
+    /// Blames a host that enough others complain of; gives whether it was not shunned before.
+    fn blame(&mut self, now: Now, host: &H) -> bool {
+        let is_enough = self.complaints.get(host).is_some_and(|by| by.len() >= COMPLAINTS_MIN);
+        let is_shunned = self.blamed.get(host).is_some_and(|(_, is_shunned)| *is_shunned);
+        if is_enough && !is_shunned {
+            self.blamed.insert(host.clone(), (now, true));
+        }
+        is_enough && !is_shunned
+    }
+
+    /// Lets those get from trees again, and in the end give, who were blamed long enough.
+    fn forgive(&mut self, now: Now) {
+        let mut forgiven = Vec::new();
+        for (host, (since, is_shunned)) in &mut self.blamed {
+            if *is_shunned && now >= *since + SHUNNED {
+                *is_shunned = false;
+                forgiven.push(host.clone());
+            }
+        }
+        forgiven.extend(self.blamed.extract_if(.., |_, (since, _)| now >= *since + PROBATION).map(|(host, _)| host));
+        for host in forgiven.iter().filter_map(|host| self.hosts.get(host)) {
+            self.dirty.extend(self.keys(&host.standing).collect::<Vec<_>>());
+            self.due.get_or_insert(now);
+        }
     }
 
     /// Plants a swarm's trees anew, changing what must change; gives who stands in it. Those who have the blob when the swarm
@@ -290,7 +320,7 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
     fn plant(&mut self, key: &Key<B>) -> Vec<H> {
         let (blob, region) = key;
         let mut hosts = Vec::new();
-        let mut is_wanted = false;
+        let (mut is_wanted, mut slow) = (false, 0);
         for (name, host) in &self.hosts {
             let standing = &host.standing;
             let is_complete = standing.whole.contains(blob);
@@ -300,20 +330,21 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
             }
             let is_regions = standing.is_edge && region.is_some();
             is_wanted |= !is_complete && !is_regions;
+            slow += usize::from(standing.is_slow);
             hosts.push(forest::Host {
                 host: name.clone(),
                 rack: standing.zone.rack.clone(),
-                is_inner: !standing.is_slow && !self.is_blamed(name),
-                is_shunned: self.is_blamed(name),
+                is_inner: !standing.is_slow && !self.blamed.contains_key(name),
+                is_shunned: self.blamed.get(name).is_some_and(|(_, is_shunned)| *is_shunned),
                 is_complete,
                 is_source: is_regions,
             });
         }
+        if slow * SLOW_SHARE > hosts.len() {
+            hosts.iter_mut().for_each(|host| host.is_inner = !self.blamed.contains_key(&host.host));
+        }
         if hosts.iter().filter(|host| host.is_shunned).count() * BLAMED_SHARE > hosts.len() {
             hosts.iter_mut().for_each(|host| (host.is_inner, host.is_shunned) = (true, false));
-        }
-        if hosts.iter().filter(|host| !host.is_inner).count() * SLOW_SHARE > hosts.len() {
-            hosts.iter_mut().for_each(|host| host.is_inner = !host.is_shunned);
         }
         let names = hosts.iter().map(|host| host.host.clone()).collect();
         if is_wanted {

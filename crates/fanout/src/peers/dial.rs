@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use base::listen::STALL_SECONDS_MAX;
 use base::tls::PeerCertificate;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
-use tokio_rustls::{TlsStream, server};
+use tokio_rustls::server;
 
 use super::driver::Event;
 use super::link::{self, Link, Met};
-use super::{HANDSHAKE_SECONDS_MAX, HANDSHAKES_MAX, Shared, Who, yielding};
+use super::network::{Stream, prepare};
+use super::{HANDSHAKE_SECONDS_MAX, HANDSHAKES_MAX, Shared, Who};
 use crate::wire::{Decoder, Frame, VERSION};
 
 /// The pause after the system refused a connection, in milliseconds.
@@ -47,7 +47,7 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
             let met = timely(&task, async {
                 prepare(&stream)?;
                 let (stream, certificate) = task.tls.accept(stream).await?;
-                meet(stream.into(), certificate).await
+                meet(Box::new(stream), certificate).await
             });
             let met = met.await;
             drop(slot);
@@ -60,11 +60,10 @@ pub(super) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 /// Speaks with whoever came in on a port that is shared with another protocol.
-pub(super) async fn came_in(shared: &Arc<Shared>, stream: server::TlsStream<TcpStream>) {
-    yielding::mark(stream.get_ref().0);
+pub(super) async fn came_in<S: Stream>(shared: &Arc<Shared>, stream: server::TlsStream<S>) {
     let met = timely(shared, async {
         let certificate = shared.tls.accepted(stream.get_ref().1)?;
-        meet(stream.into(), certificate).await
+        meet(Box::new(stream), certificate).await
     });
     match met.await {
         Ok(met) => speak(shared, met, false).await,
@@ -75,10 +74,9 @@ pub(super) async fn came_in(shared: &Arc<Shared>, stream: server::TlsStream<TcpS
 /// Dials, and speaks until the connection ends. The driver hears of either outcome.
 pub(super) async fn dial(shared: Arc<Shared>, who: Who, address: SocketAddr) {
     let met = timely(&shared, async {
-        let stream = TcpStream::connect(address).await?;
-        prepare(&stream)?;
+        let stream = shared.dialler.dial(address).await?;
         let (stream, certificate) = shared.tls.connect(stream, &who.server_name()).await?;
-        meet(stream.into(), certificate).await
+        meet(Box::new(stream), certificate).await
     });
     match met.await {
         Ok(met) if met.who == who => speak(&shared, met, true).await,
@@ -91,13 +89,6 @@ pub(super) async fn dial(shared: Arc<Shared>, who: Who, address: SocketAddr) {
     }
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    yielding::mark(stream);
-    rustix::net::sockopt::set_tcp_user_timeout(stream, STALL_SECONDS_MAX * 1000)?;
-    Ok(())
-}
-
 async fn timely(shared: &Shared, met: impl Future<Output = io::Result<Met>>) -> io::Result<Met> {
     tokio::select! {
         () = shared.shutdown.begun() => Err(io::ErrorKind::Interrupted.into()),
@@ -106,7 +97,7 @@ async fn timely(shared: &Shared, met: impl Future<Output = io::Result<Met>>) -> 
 }
 
 /// Greets, and waits for the other side's greeting: only then has it taken this side's certificate.
-async fn meet(mut stream: TlsStream<TcpStream>, certificate: PeerCertificate) -> io::Result<Met> {
+async fn meet(mut stream: Box<dyn Stream>, certificate: PeerCertificate) -> io::Result<Met> {
     let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let who = Who::certified(&certificate.names);
     let who = who.ok_or_else(|| wrong(format!("a certificate for {:?} is no host's", certificate.names)))?;

@@ -115,8 +115,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, happened: mpsc::UnboundedSender<Happened>) -> Self {
-        let config = Config { seed: rand::random(), links_max: links_max(&shared.role) };
+    pub(super) fn new(shared: Arc<Shared>, seed: u64, happened: mpsc::UnboundedSender<Happened>) -> Self {
+        let config = Config { seed, links_max: links_max(&shared.role) };
         Self {
             shared,
             core: Peer::new(config),
@@ -150,11 +150,13 @@ impl Driver {
                 }
             };
             tokio::select! {
+                // In order, and what others can send much of is last: they hold up neither commands nor the clock.
+                biased;
                 () = shutdown.begun() => return,
-                Some(event) = events.recv() => self.event(event),
                 Some(command) = commands.recv() => self.command(command),
                 () = timer => self.tell(Input::Timer),
                 _ = looks.tick() => self.neighbours_keep(),
+                Some(event) = events.recv() => self.event(event),
             }
             while let Some(output) = self.core.next_output() {
                 self.carry_out(output);

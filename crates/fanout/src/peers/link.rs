@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use base::tls::PeerCertificate;
 use oci::Digest;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Event;
+use super::network::Stream;
 use super::reader::Reader;
 use super::writer::Writer;
 use super::{Shared, Who};
@@ -169,7 +168,7 @@ fn bytes_of(frame: &Frame) -> usize {
 
 /// A connection whose sides know each other.
 pub(super) struct Met {
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: Box<dyn Stream>,
     pub(super) certificate: PeerCertificate,
     pub(super) who: Who,
     /// What was read behind the other side's greeting.
@@ -184,6 +183,8 @@ pub(super) async fn run(shared: Arc<Shared>, link: Arc<Link>, met: Met) {
     let mut writer = Writer::new(Arc::clone(&shared), Arc::clone(&link), write);
     let left = certificate.expires_at.since((shared.now)()).min(Duration::from_secs(365 * 24 * 3600));
     let why = tokio::select! {
+        // In order, so that nothing but the network decides which is first.
+        biased;
         why = reader.run() => why,
         why = writer.run() => why,
         () = link.cut.cancelled() => LinkError::Cut,

@@ -19,13 +19,14 @@ mod commands;
 mod dial;
 mod driver;
 mod link;
+mod network;
 mod other;
 mod outputs;
 mod reader;
 mod rights;
 mod stored;
 mod writer;
-mod yielding;
+pub(crate) mod yielding;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -41,7 +42,7 @@ use base::tls::{PeerTls, Revoked, SharedIdentity, TlsError};
 use bytes::Bytes;
 use oci::Digest;
 use rustls_pki_types::CertificateDer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_rustls::server::TlsStream;
 
@@ -50,6 +51,7 @@ use crate::piece::{Layout, PieceSet, Root};
 
 use bucket::Bucket;
 use driver::Driver;
+pub use network::{Dialler, Stream, Surroundings};
 
 /// The protocol's name in TLS (ALPN).
 pub const PROTOCOL: &[u8] = b"longshore-peer/1";
@@ -212,6 +214,7 @@ enum Command {
 struct Shared {
     role: Role,
     tls: PeerTls,
+    dialler: Arc<dyn Dialler>,
     /// The CA's certificate: whose grants count.
     ca: CertificateDer<'static>,
     upload: Bucket,
@@ -249,6 +252,20 @@ impl Peers {
         pieces: Arc<dyn Pieces>,
         shutdown: Shutdown,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Happened>), TlsError> {
+        Self::start_in(Surroundings::default(), config, identity, pieces, shutdown)
+    }
+
+    /// The same in a simulation: what it brings is [`Surroundings`], and connections come in by [`Peers::speak`].
+    ///
+    /// # Errors
+    /// See [`Peers::start`].
+    pub fn start_in(
+        surroundings: Surroundings,
+        config: PeersConfig,
+        identity: &SharedIdentity,
+        pieces: Arc<dyn Pieces>,
+        shutdown: Shutdown,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Happened>), TlsError> {
         let (events, incoming_events) = mpsc::channel(EVENTS_MAX);
         let (commands, incoming_commands) = mpsc::channel(COMMANDS_MAX);
         // What happens is bounded by the blobs: each is complete once, and starves at a bounded pace.
@@ -257,6 +274,7 @@ impl Peers {
         let shared = Arc::new(Shared {
             role: config.role,
             tls: PeerTls::new(identity, PROTOCOL, Revoked::default())?,
+            dialler: surroundings.dialler,
             ca: identity.current().ca().clone(),
             upload: Bucket::new(config.upload_bytes_per_second),
             download: Bucket::new(config.download_bytes_per_second),
@@ -267,7 +285,7 @@ impl Peers {
             now: Micros::now,
             shutdown: shutdown.clone(),
         });
-        let driver = Driver::new(Arc::clone(&shared), happened);
+        let driver = Driver::new(Arc::clone(&shared), surroundings.seed, happened);
         shutdown.spawn(driver.run(incoming_events, incoming_commands));
         Ok((Self { shared, commands }, happenings))
     }
@@ -283,7 +301,7 @@ impl Peers {
     }
 
     /// Speaks with whoever came in on such a port, until the connection ends.
-    pub async fn speak(self, stream: TlsStream<TcpStream>) {
+    pub async fn speak<S: Stream>(self, stream: TlsStream<S>) {
         dial::came_in(&self.shared, stream).await;
     }
 

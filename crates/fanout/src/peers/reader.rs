@@ -7,22 +7,22 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use oci::Digest;
 use tokio::io::{AsyncReadExt as _, ReadHalf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsStream;
 
 use super::bucket::Bucket;
 use super::driver::{Event, Said};
 use super::link::{Link, LinkError};
+use super::network::Stream;
 use super::{BUDGET_UNIT_BYTES, Shared, Who};
 use crate::core::{Message, Stripes};
 use crate::grant;
 use crate::piece::Layout;
 use crate::wire::{Decoder, Frame};
 
-/// How long nothing at all may come, in seconds: the other side sends something three times as often.
-const SILENCE_SECONDS_MAX: u64 = 60;
+/// How long nothing at all may come, in seconds: the other side sends something four times as often. A line that was cut and
+/// whose connections did not outlive it takes so long to be of use again.
+const SILENCE_SECONDS_MAX: u64 = 20;
 /// How long the rest of a frame or of a piece that has begun may not go on, in seconds.
 const STALL_SECONDS_MAX: u64 = 20;
 /// Frames a second that are read, at their [`cost`]; more wait in the other side's buffers.
@@ -50,7 +50,7 @@ struct Incoming {
 pub(super) struct Reader {
     shared: Arc<Shared>,
     link: Arc<Link>,
-    stream: ReadHalf<TlsStream<TcpStream>>,
+    stream: ReadHalf<Box<dyn Stream>>,
     decoder: Decoder,
     /// What the other side has opened.
     channels: HashMap<u16, Digest>,
@@ -65,7 +65,7 @@ impl Reader {
     pub(super) fn new(
         shared: Arc<Shared>,
         link: Arc<Link>,
-        stream: ReadHalf<TlsStream<TcpStream>>,
+        stream: ReadHalf<Box<dyn Stream>>,
         decoder: Decoder,
     ) -> Self {
         let frames = Bucket::new(std::num::NonZeroU64::new(FRAMES_PER_SECOND_MAX));

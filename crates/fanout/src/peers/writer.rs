@@ -7,18 +7,17 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncWriteExt as _, WriteHalf};
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_rustls::TlsStream;
 
 use super::driver::Event;
 use super::link::{Link, LinkError, Upload};
+use super::network::Stream;
 use super::{BUDGET_UNIT_BYTES, Shared};
 use crate::wire::{Frame, Refusal};
 
 /// How often something is sent, so that the other side knows that this one is there, in seconds.
-const PING_SECONDS: u64 = 20;
+const PING_SECONDS: u64 = 5;
 /// How long the other side may take no byte, in seconds.
 const STALL_SECONDS_MAX: u64 = 30;
 /// How slowly a piece may be taken, in bytes a second, beside [`STALL_SECONDS_MAX`]; waiting for the own rate does not count.
@@ -29,12 +28,12 @@ const BATCH_BYTES: usize = 16 * 1024;
 pub(super) struct Writer {
     shared: Arc<Shared>,
     link: Arc<Link>,
-    stream: WriteHalf<TlsStream<TcpStream>>,
+    stream: WriteHalf<Box<dyn Stream>>,
     buffer: BytesMut,
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, link: Arc<Link>, stream: WriteHalf<TlsStream<TcpStream>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, link: Arc<Link>, stream: WriteHalf<Box<dyn Stream>>) -> Self {
         Self { shared, link, stream, buffer: BytesMut::new() }
     }
 
@@ -54,6 +53,7 @@ impl Writer {
         }
         let link = Arc::clone(&self.link);
         tokio::select! {
+            biased;
             () = link.wake.notified() => {}
             () = tokio::time::sleep(Duration::from_secs(PING_SECONDS)) => link.send(Frame::Ping { nonce: link.id }),
         }
@@ -93,8 +93,9 @@ impl Writer {
         let link = Arc::clone(&self.link);
         loop {
             tokio::select! {
-                outcome = &mut wait => return Ok(outcome),
+                biased;
                 () = link.wake.notified() => self.frames().await?,
+                outcome = &mut wait => return Ok(outcome),
             }
         }
     }

@@ -13,7 +13,7 @@ const LOWER_EFFORT: u32 = 1 << 2;
 const PRIORITY_BULK: u32 = 2;
 
 /// Marks what is sent from now on. Where the system does not allow it, pieces go like all else.
-pub(super) fn mark(stream: &TcpStream) {
+pub(crate) fn mark(stream: &TcpStream) {
     if let Err(error) = try_mark(stream) {
         tracing::debug!(%error, "what goes to a peer is not marked to yield");
     }

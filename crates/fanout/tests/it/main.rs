@@ -11,6 +11,7 @@ mod attacks;
 mod exchange;
 mod images;
 mod local_registry;
+mod partitions;
 mod peer_attacks;
 mod plans;
 mod raw;

@@ -20,7 +20,8 @@ const DATA_FOLDER: &str = "/var/lib/longshore-agent";
 /// Run a host's agent: brings the host to what the hub says it should be, and reports what it is.
 ///
 /// The first time it needs a one-time token from `longshore host token`. It connects to the hub, never the other way
-/// round. If the hub is away it goes on with what it was told last.
+/// round. If the hub is away it goes on with what it was told last. What it knows and keeps is in
+/// /var/lib/longshore-agent, or in the folder of --data.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
@@ -29,7 +30,7 @@ pub(super) struct Args {
     /// The hub's port for agents
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5001")]
     hub_agent: String,
-    /// A one-time token; not needed once the host is enrolled
+    /// A one-time token; not needed once the host is enrolled, unless its certificate was revoked
     #[arg(long, value_name = "TOKEN", env = "LONGSHORE_JOIN_TOKEN", hide_env_values = true)]
     join: Option<String>,
     /// The host's name [default: the machine's]

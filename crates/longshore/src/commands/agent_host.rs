@@ -33,7 +33,7 @@ pub(super) enum Command {
         /// Prove it with a pull of this image through each runtime, as HOST/APP/SERVICE:TAG
         #[arg(long, value_name = "IMAGE")]
         image: Option<String>,
-        /// Only these runtimes; may be repeated [default: all that are found]
+        /// Only these runtimes; may be repeated. What was written for others is taken back [default: all that are found]
         #[arg(long = "runtime", value_name = "NAME", value_parser = runtime)]
         runtimes: Vec<Runtime>,
         /// Where the runtimes' configuration is
@@ -230,6 +230,7 @@ async fn prove(
 fn lines(status: &AgentStatus) -> Vec<String> {
     let AgentStatus { host, registry, store, .. } = status;
     let mut lines = vec![format!("host {host}, registry {registry}")];
+    lines.extend(status.ports.iter().cloned());
     if let Some(why) = &status.trouble {
         lines.push(format!("the store is not used, images come from the hub alone: {why}"));
     }
@@ -315,6 +316,7 @@ mod tests {
             agent_version: "0".into(),
             registry: "127.0.0.1:5100".into(),
             mirrored: Vec::new(),
+            ports: Vec::new(),
             answers: 12,
             store: StoreStatus {
                 folder: "/x".into(),

@@ -14,6 +14,7 @@ mod database;
 mod edges;
 mod elsewhere;
 mod fanout;
+mod fanout_down;
 mod host_registry;
 mod housekeeping;
 mod image_pages;

@@ -158,9 +158,8 @@ async fn about_one_copy_left_the_hub(scene: &Scene, link_bytes: u64) -> anyhow::
     for swarm in &page.items {
         ensure!(swarm.from_hub * 10 <= swarm.bytes * 11, "{swarm:#?}");
     }
-    // With what packets and TLS add, all else that the hub says meanwhile, and layers of an image that one host had already
-    // by another image and other hosts did not.
-    ensure!(link_bytes * 10 <= bytes * 13, "{link_bytes} bytes passed the hub's link for {bytes}");
+    // With what packets and TLS add, and all else that the hub says meanwhile.
+    ensure!(link_bytes * 10 <= bytes * 11, "{link_bytes} bytes passed the hub's link for {bytes}");
     Ok(())
 }
 

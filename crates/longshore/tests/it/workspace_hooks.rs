@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::ensure;
+use bollard::Docker;
 
 use crate::lone::Lone;
 use crate::scene::{LIMIT, on_engine, workspace_of};
@@ -49,6 +50,51 @@ services:
     command: sleep infinity
     depends_on: {app: {condition: service_healthy}}
 ";
+
+#[test]
+fn a_workspace_comes_up_on_one_network_of_its_name() {
+    on_engine(|docker, folder| async move { on_one_network(&folder, &docker).await });
+}
+
+/// What commands leave that are killed while the engine makes their network, and engines before API 1.44 allow.
+async fn on_one_network(folder: &Path, docker: &Docker) -> anyhow::Result<()> {
+    let (hub, checkout) = (Lone::start(&folder.join("hub"), "", &[]), folder.join("checkout"));
+    std::fs::create_dir_all(&checkout)?;
+    let name = workspace_of(std::process::id());
+    let service = "services: {app: {image: 'debian:bookworm-slim', command: sleep infinity, init: true}}";
+    std::fs::write(checkout.join("compose.yaml"), format!("name: {name}\n{service}\n"))?;
+    let (state, data) = (folder.join("state"), folder.join("hub"));
+    let laptop = Laptop { checkout, state, hub: hub.url(""), data, engine: None };
+    let networks = || async {
+        let found = docker.list_networks(None::<bollard::query_parameters::ListNetworksOptions>).await?;
+        anyhow::Ok(found.iter().filter(|network| network.name == Some(format!("{name}_default"))).count())
+    };
+    let twin = || async {
+        let labels = [("dev.longshore.workspace".to_owned(), name.clone())];
+        let request = bollard::models::NetworkCreateRequest {
+            name: format!("{name}_default"),
+            labels: Some(labels.into()),
+            ..Default::default()
+        };
+        docker.create_network(request).await
+    };
+    let environments = laptop.checkout.join("environments.yaml");
+    std::fs::write(environments, "environments: {prod: {target: {docker: {hosts: [none]}}}}")?;
+    // The hub listens before its token is there.
+    rig::until("no environment", LIMIT, || async { laptop.run("env apply -f environments.yaml").await.ok() }).await?;
+    twin().await?;
+    twin().await?;
+    laptop.run("up --detach").await?;
+    ensure!(networks().await? == 1, "{} networks", networks().await?);
+    twin().await?;
+    laptop.run("up --detach").await?;
+    ensure!(networks().await? == 1, "{} networks", networks().await?);
+    twin().await?;
+    laptop.run("down").await?;
+    ensure!(networks().await? == 0, "{} networks are left", networks().await?);
+    hub.stop();
+    Ok(())
+}
 
 #[test]
 fn hooks_policies_and_health_of_a_workspace() {

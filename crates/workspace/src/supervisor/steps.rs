@@ -98,6 +98,10 @@ impl Supervisor {
         if let Action::Fill { service, .. } = &action {
             self.voice.tell(Told::Filling { service: service.clone() });
         }
+        let network = match &action {
+            Action::NetworkRemove(name) => self.observed.networks.get(name).map(|network| network.id.clone()),
+            _ => None,
+        };
         self.tasks.spawn(async move {
             if let Some(fill) = fill {
                 let result = match &action {
@@ -107,7 +111,10 @@ impl Supervisor {
                 return Ended { key, action: Some(action), result: result.map(Outcome::Volumes) };
             }
             let result = match &action {
-                Action::NetworkRemove(name) => work.engine.network_remove(name).await.map(|()| Outcome::Done),
+                Action::NetworkRemove(name) => {
+                    let network = network.as_ref().unwrap_or(name);
+                    work.engine.network_remove(network).await.map(|()| Outcome::Done)
+                }
                 Action::NetworkCreate(spec) => work.network(spec).await,
                 Action::VolumeEnsure(spec) => volume_ensure(work.engine.as_ref(), spec).await.map(|()| Outcome::Done),
                 Action::VolumeRemove(name) => work.engine.volume_remove(name).await.map(|()| Outcome::Done),

@@ -159,3 +159,26 @@ fn a_layer_comes_from_those_who_have_it_of_another_image_and_few_hosts_are_neigh
     }
     assert_eq!(from_hub, (0..8).map(|blob| (blob, if blob < 2 { 0 } else { STRIPES })).collect());
 }
+
+#[test]
+fn a_host_that_harms_others_gets_nothing_from_trees_for_a_while_and_gives_nothing_for_longer() {
+    let (mut tracker, mut now) = (Tracker::new(TrackerConfig::default(), Now::ZERO, 0), Now::ZERO);
+    let (mut gets, mut gives) = (None, None);
+    tracker.announce(now, 8, standing(0, false));
+    for round in 0..1000 {
+        for host in 0..9 {
+            let complaints = (round == 0 && host < 2).then_some(8).into_iter().collect();
+            tracker.announce(now, host, HostStanding { complaints, ..standing(0, false) });
+        }
+        now += Duration::from_secs(5);
+        tracker.settle(now);
+        if tracker.plan(&8).unwrap().trees[0].1.iter().any(Option::is_some) {
+            gets.get_or_insert(now.as_secs());
+        }
+        if children(&tracker).contains_key(&8) {
+            gives.get_or_insert(now.as_secs());
+        }
+    }
+    assert!(gets.is_some_and(|at| (600..=610).contains(&at)), "{gets:?}");
+    assert!(gives.is_some_and(|at| (3600..=3610).contains(&at)), "{gives:?}");
+}
