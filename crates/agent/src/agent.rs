@@ -12,7 +12,7 @@ use base::folder::{self, FolderError};
 use base::tls::Fingerprint;
 use client::pull_through::ListenError;
 use engine::{Docker, Engine, EngineError, Labels};
-use fanout::local::WANTS_MAX;
+use fanout::local::TOLD_MAX;
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -156,22 +156,24 @@ impl Agent {
             own(renew(identity, hub.clone(), notes.clone())),
         ];
         let (keeps_in, keeps) = watch::channel(None);
-        let (swarm, wants) = peers_listener.as_ref().map(|_| mpsc::channel(WANTS_MAX)).unzip();
+        let (swarm, told) = peers_listener.as_ref().map(|_| mpsc::channel(TOLD_MAX)).unzip();
         let pulls = Arc::new(HostRegistry::open(&config, hub.clone(), swarm).await);
-        let exchange = peers_listener.zip(wants).zip(pulls.store().cloned()).map(|((listener, wants), store)| {
+        let exchange = peers_listener.zip(told).zip(pulls.store().cloned()).map(|((listener, told), store)| {
             let parts = SwarmParts {
                 host: config.host.clone(),
                 store,
+                pulls: pulls.clone(),
                 hub: hub.clone(),
                 hub_address: config.hub.clone(),
                 identity: certificate,
                 listener,
+                is_edge: config.is_edge,
                 upload_bytes_per_second: config.upload_bytes_per_second,
                 download_bytes_per_second: config.download_bytes_per_second,
             };
             let stop = shutdown.child_token();
             own(async move {
-                if let Err(error) = swarm::run(parts, wants, stop).await {
+                if let Err(error) = swarm::run(parts, told, stop).await {
                     tracing::error!(%error, "the host takes no part in the exchange of pieces");
                 }
             })

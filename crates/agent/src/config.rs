@@ -29,6 +29,8 @@ pub struct AgentConfig {
     pub registry: SocketAddr,
     /// Where other agents reach this one; none when the host takes no part in the exchange of pieces.
     pub peers: Option<SocketAddr>,
+    /// Whether it serves its region: fetches what hosts there want, so that they need not ask the hub.
+    pub is_edge: bool,
     /// Bytes of pieces a second that may be sent to others.
     pub upload_bytes_per_second: Option<NonZeroU64>,
     /// Bytes of pieces a second that may be received.

@@ -12,6 +12,7 @@ pub mod hub;
 pub mod identity;
 pub mod ports;
 pub mod proxy;
+mod rates;
 pub mod registry;
 pub mod routes;
 pub mod runtimes;

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use api::Micros;
+use api::fanout::{ANNOUNCE_WARNINGS_MAX, ImageStanding, WARNING_BYTES_MAX};
 use engine::{Engine, Labels};
-use fanout::local::{HubReads, Registry, RegistryParts, Want};
-use fanout::store::Store;
+use fanout::local::{HubReads, Registry, RegistryParts, Told};
+use fanout::store::{ImageHeld, Store};
 use futures::FutureExt as _;
 use oci::{Digest, RepositoryName};
 use tokio::net::TcpListener;
@@ -18,15 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::AgentConfig;
 use crate::hub::HubClient;
-use crate::status::{AgentStatus, ImageStatus, StoreStatus};
+use crate::rates::Rates;
+use crate::status::{AgentStatus, ExchangeStatus, ImageStatus, StoreStatus};
 
 /// The folder of the pieces within the agent's.
 const STORE_FOLDER: &str = "fanout";
 /// How often rates are taken, in milliseconds.
 const RATE_MILLIS: u64 = 1_000;
-/// How much the last second counts in a rate.
-const RATE_WEIGHT: f64 = 0.3;
-/// How long the report speaks of blobs for which the hub had to do, in seconds.
+/// How long it is spoken of blobs for which the hub had to do, in seconds.
 const FALLBACK_SHOWN_SECONDS: u64 = 600;
 /// How long the engine may take to say what it has, in seconds.
 const ENGINE_SECONDS_MAX: u64 = 5;
@@ -37,7 +38,10 @@ pub struct HostRegistry {
     folder: PathBuf,
     /// Why they cannot be used, when they cannot.
     parts: Result<(Store, Registry), String>,
-    rates: Mutex<BTreeMap<Digest, Rate>>,
+    begun: Instant,
+    rates: Mutex<Rates>,
+    /// What the exchange says of itself, once it runs.
+    exchange: Mutex<Option<ExchangeStatus>>,
     /// Known once it answered.
     engine: OnceLock<Arc<dyn Engine>>,
 }
@@ -47,15 +51,9 @@ fn mirror((host, prefix): (&str, Option<&RepositoryName>)) -> String {
     prefix.map_or_else(|| host.to_owned(), |prefix| format!("{host}={prefix}"))
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    bytes_there: u64,
-    bytes_per_second: f64,
-}
-
 impl HostRegistry {
     /// Opens the store and a registry that asks `hub` for what nobody else gives.
-    pub async fn open(config: &AgentConfig, hub: Arc<HubClient>, swarm: Option<mpsc::Sender<Want>>) -> Self {
+    pub async fn open(config: &AgentConfig, hub: Arc<HubClient>, swarm: Option<mpsc::Sender<Told>>) -> Self {
         let folder = config.data.join(STORE_FOLDER);
         let reads = HubReads::new(move |method, path, headers| {
             let hub = hub.clone();
@@ -69,7 +67,15 @@ impl HostRegistry {
             }
             Err(error) => Err(error.to_string()),
         };
-        Self { config: config.clone(), folder, parts, rates: Mutex::default(), engine: OnceLock::new() }
+        Self {
+            config: config.clone(),
+            folder,
+            parts,
+            begun: Instant::now(),
+            rates: Mutex::default(),
+            exchange: Mutex::default(),
+            engine: OnceLock::new(),
+        }
     }
 
     /// The pieces; none when they cannot be used.
@@ -125,46 +131,76 @@ impl HostRegistry {
 
     /// Takes rates, and tells `say` what a person should know of the host's pulls, whenever that changes.
     pub async fn watch(&self, say: impl Fn(Option<String>)) {
-        let (store, registry) = match &self.parts {
-            Ok(parts) => parts,
-            Err(why) => {
-                say(Some(format!("the fan-out is down, images come from the hub alone: {why}")));
-                return;
-            }
-        };
-        let mut said: Option<(u64, Instant)> = None;
+        let mut said = None;
         let mut every = tokio::time::interval(Duration::from_millis(RATE_MILLIS));
         loop {
             every.tick().await;
-            self.take_rates(store);
-            let fallbacks = registry.fallbacks();
-            let now = Instant::now();
-            if fallbacks.count > said.map_or(0, |(count, _)| count) {
-                said = Some((fallbacks.count, now));
-                let why = fallbacks.last.back().map(|last| last.why.as_str()).unwrap_or_default();
-                let count = fallbacks.count;
-                say(Some(format!("{count} blobs came from the hub, not from other agents; last because: {why}")));
-            } else if said.is_some_and(|(_, at)| now.duration_since(at).as_secs() >= FALLBACK_SHOWN_SECONDS) {
-                said = Some((fallbacks.count, now));
-                say(None);
+            if let Some(store) = self.store() {
+                let arriving = store.images().into_iter().filter(|image| image.bytes_there < image.bytes);
+                let arriving = arriving.map(|image| (image.digest, image.bytes_there));
+                self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(self.begun.elapsed(), arriving);
+            }
+            let warnings = self.warnings();
+            let now = (!warnings.is_empty()).then(|| warnings.join("; "));
+            if now != said {
+                said = now;
+                say(said.clone());
             }
         }
     }
 
-    fn take_rates(&self, store: &Store) {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let arriving = store.images().into_iter().filter(|image| image.bytes_there < image.bytes);
-        *rates = arriving
-            .map(|image| {
-                let before = rates.get(&image.digest).copied();
-                let before = before.unwrap_or(Rate { bytes_there: image.bytes_there, bytes_per_second: 0.0 });
-                let seconds = Duration::from_millis(RATE_MILLIS).as_secs_f64();
-                #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-                let last = image.bytes_there.saturating_sub(before.bytes_there) as f64 / seconds;
-                let bytes_per_second = before.bytes_per_second * (1.0 - RATE_WEIGHT) + last * RATE_WEIGHT;
-                (image.digest, Rate { bytes_there: image.bytes_there, bytes_per_second })
-            })
-            .collect();
+    /// What the exchange says of itself from now on.
+    pub fn exchange_set(&self, exchange: ExchangeStatus) {
+        *self.exchange.lock().unwrap_or_else(PoisonError::into_inner) = Some(exchange);
+    }
+
+    fn exchange(&self) -> Option<ExchangeStatus> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a person should know of the host's pulls, worst first: at most [`ANNOUNCE_WARNINGS_MAX`], none longer than
+    /// [`WARNING_BYTES_MAX`].
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match &self.parts {
+            Err(why) => warnings.push(format!("the fan-out is down, images come from the hub alone: {why}")),
+            Ok((_store, registry)) => {
+                let fallbacks = registry.fallbacks();
+                let recent = |at: Micros| Micros::now().since(at).as_secs() < FALLBACK_SHOWN_SECONDS;
+                if let Some(last) = fallbacks.last.back().filter(|last| recent(last.at)) {
+                    let (count, why) = (fallbacks.count, &last.why);
+                    let blobs = if count == 1 { "blob" } else { "blobs" };
+                    warnings
+                        .push(format!("{count} {blobs} came from the hub, not from other agents; last because: {why}"));
+                }
+            }
+        }
+        warnings.extend(self.exchange().into_iter().flat_map(|exchange| exchange.warnings));
+        warnings.truncate(ANNOUNCE_WARNINGS_MAX);
+        for warning in &mut warnings {
+            warning.truncate(warning.floor_char_boundary(WARNING_BYTES_MAX));
+        }
+        warnings
+    }
+
+    /// How the images stand; none when the store cannot be used.
+    pub fn standings(&self) -> Vec<(ImageHeld, ImageStanding)> {
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let images = self.store().map(Store::images).unwrap_or_default();
+        let stand = |image: ImageHeld| {
+            let standing = ImageStanding {
+                digest: image.digest,
+                bytes: image.bytes,
+                bytes_there: image.bytes_there,
+                from_peers: image.counts.peers,
+                from_hub: image.counts.hub,
+                from_disk: image.counts.disk,
+                bytes_per_second: rates.of(&image.digest),
+                is_wanted: image.is_arriving,
+            };
+            (image, standing)
+        };
+        images.into_iter().map(stand).collect()
     }
 
     /// How everything stands now.
@@ -181,6 +217,7 @@ impl HostRegistry {
             images: Vec::new(),
             held_twice_bytes: 0,
             fallbacks: fanout::local::Fallbacks::default(),
+            exchange: self.exchange(),
             trouble: None,
         };
         let (store, registry) = match &self.parts {
@@ -196,27 +233,23 @@ impl HostRegistry {
         status.store.kept_bytes = usage.kept_bytes;
         status.fallbacks = registry.fallbacks();
         status.answers = registry.answers();
-        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut twice = BTreeMap::new();
-        for image in store.images() {
+        for (image, standing) in self.standings() {
             let is_on_engine = engine_has.contains(&image.digest);
             if is_on_engine {
                 let there = image.blobs.iter().filter(|(blob, _length)| store.is_whole(blob));
                 twice.extend(there.copied());
             }
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, for people")]
-            let rate = rates.get(&image.digest).map_or(0, |rate| rate.bytes_per_second as u64);
-            let missing = image.bytes.saturating_sub(image.bytes_there);
             status.images.push(ImageStatus {
                 repository: image.repository,
                 digest: image.digest,
-                bytes: image.bytes,
-                bytes_there: image.bytes_there,
-                from_peers: image.counts.peers,
-                from_hub: image.counts.hub,
-                from_disk: image.counts.disk,
-                bytes_per_second: rate,
-                seconds_left: missing.checked_div(rate).filter(|_| missing > 0),
+                bytes: standing.bytes,
+                bytes_there: standing.bytes_there,
+                from_peers: standing.from_peers,
+                from_hub: standing.from_hub,
+                from_disk: standing.from_disk,
+                bytes_per_second: standing.bytes_per_second,
+                seconds_left: standing.seconds_left(),
                 is_kept: image.is_pinned,
                 is_on_engine,
             });

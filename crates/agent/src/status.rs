@@ -50,8 +50,27 @@ pub struct AgentStatus {
     pub held_twice_bytes: u64,
     /// Blobs for which the hub had to do.
     pub fallbacks: Fallbacks,
+    /// Its part in the exchange of pieces; none when it takes none.
+    pub exchange: Option<ExchangeStatus>,
     /// Why the store is not used and images come from the hub alone.
     pub trouble: Option<String>,
+}
+
+/// A host's part in the exchange of pieces.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeStatus {
+    /// Other hosts that it has a connection with.
+    pub connected: usize,
+    /// Bytes that were sent to other hosts since the agent was started.
+    pub sent_bytes: u64,
+    /// Whether it serves its region.
+    pub is_edge: bool,
+    /// The edge that serves its region, as the hub says.
+    pub edge: Option<HostName>,
+    /// Why others had better not depend on it, if it has said so.
+    pub slow: Option<String>,
+    /// What a person should know of it.
+    pub warnings: Vec<String>,
 }
 
 /// What a store holds.

@@ -7,17 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::delivery::ImageAddress;
-use api::fanout::{
-    ANNOUNCE_BLOBS_MAX, ANNOUNCE_IMAGES_MAX, ANNOUNCE_SECONDS_MAX, Announce, COMPLAINTS_MAX, ImageGrant, ImageRequest,
-    ImageStanding, Parent, PeerPlan, SignedGrant,
-};
+use api::fanout::{ImageGrant, ImageRequest, PeerPlan, SignedGrant};
 use api::{HostName, Micros};
 use base::shutdown::Shutdown;
 use base::tls::{SharedIdentity, TlsError};
-use fanout::core::{Parents, STRIPES, Source};
 use fanout::grant::{self, Grant};
-use fanout::local::Want;
-use fanout::peers::{Happened, Peers, PeersConfig, Plan, Role, Who};
+use fanout::local::{Told, Want};
+use fanout::peers::{Happened, Peers, PeersConfig, Role};
 use fanout::piece::PieceTree;
 use fanout::store::{Hold, ImageRecord, Stage, Store};
 use oci::{Digest, Document};
@@ -26,11 +22,11 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::HubClient;
+use crate::registry::HostRegistry;
 
-/// How long an announcement is held open while something arrives, in seconds: the tracker is told how far it is.
-const ARRIVING_SECONDS: u64 = 1;
-/// The pause after the hub did not answer, in seconds.
-const AWAY_SECONDS: u64 = 2;
+mod announce;
+mod slow;
+
 /// How often it is looked whether grants are to be renewed, in seconds.
 const RENEW_SECONDS: u64 = 30;
 /// How long other agents may take to give a tree when the hub does not, in seconds.
@@ -44,6 +40,8 @@ pub struct SwarmParts {
     pub host: HostName,
     /// The pieces.
     pub store: Store,
+    /// What is said of them.
+    pub pulls: Arc<HostRegistry>,
     /// The hub.
     pub hub: Arc<HubClient>,
     /// Where the hub's agent port is, `HOST:PORT`.
@@ -52,6 +50,8 @@ pub struct SwarmParts {
     pub identity: SharedIdentity,
     /// Where other agents reach this one.
     pub listener: TcpListener,
+    /// Whether it serves its region.
+    pub is_edge: bool,
     /// Bytes of pieces a second that may be sent.
     pub upload_bytes_per_second: Option<std::num::NonZeroU64>,
     /// Bytes a second that may be received.
@@ -62,14 +62,18 @@ pub struct SwarmParts {
 struct Swarm {
     host: HostName,
     store: Store,
+    pulls: Arc<HostRegistry>,
     hub: Arc<HubClient>,
     hub_address: String,
     identity: SharedIdentity,
     address: SocketAddr,
+    is_edge: bool,
     peers: Peers,
     shared: Mutex<Shared>,
     /// Something is to be announced at once.
     news: Notify,
+    /// Something may have become whole in another way than by the exchange.
+    brought: Notify,
     ahead: Semaphore,
 }
 
@@ -79,18 +83,34 @@ struct Shared {
     grants: BTreeMap<Digest, (Grant, SignedGrant)>,
     /// Blobs that are being fetched, which keeps them.
     fetched: BTreeMap<Digest, Hold>,
+    /// Whom to tell when nobody gives what is missing of a blob.
+    wanted: BTreeMap<Digest, mpsc::Sender<String>>,
     /// Blobs that the exchange knows.
     offered: BTreeSet<Digest>,
-    /// Images that are being fetched ahead.
-    ahead: BTreeSet<Digest>,
+    /// Images that are to be fetched ahead, as long as the tracker says so.
+    ahead: BTreeMap<Digest, Ahead>,
+    /// What the tracker said last.
+    plan: PeerPlan,
+    is_slow: bool,
 }
 
-/// Takes part until the stop. `wants` are the blobs that the host's registry lacks.
+/// An image that is to be fetched ahead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ahead {
+    /// It is being asked for.
+    Asked,
+    /// Its blobs were begun, or those of the image that it has for this machine.
+    Begun(Digest),
+    /// It is tried again when the tracker says so again.
+    Failed(String),
+}
+
+/// Takes part until the stop. `told` is what the host's registry lacks, and what it got elsewhere.
 ///
 /// # Errors
 /// The identity cannot be used.
-pub async fn run(parts: SwarmParts, mut wants: mpsc::Receiver<Want>, stop: CancellationToken) -> Result<(), TlsError> {
-    let SwarmParts { host, store, hub, hub_address, identity, listener, .. } = parts;
+pub async fn run(parts: SwarmParts, mut told: mpsc::Receiver<Told>, stop: CancellationToken) -> Result<(), TlsError> {
+    let SwarmParts { host, store, pulls, hub, hub_address, identity, listener, is_edge, .. } = parts;
     let shutdown = Shutdown::new();
     let _ending = stop.clone().drop_guard();
     let config = PeersConfig {
@@ -103,30 +123,39 @@ pub async fn run(parts: SwarmParts, mut wants: mpsc::Receiver<Want>, stop: Cance
     let swarm = Arc::new(Swarm {
         host,
         store,
+        pulls,
         hub,
         hub_address,
         identity,
         address,
+        is_edge,
         peers: peers.clone(),
         shared: Mutex::default(),
         news: Notify::new(),
+        brought: Notify::new(),
         ahead: Semaphore::new(AHEAD_MAX),
     });
     let listening = peers.listen(listener);
     let announcing = swarm.clone();
     let renewing = swarm.clone();
+    let measuring = swarm.clone();
+    let limits = (parts.upload_bytes_per_second, parts.download_bytes_per_second);
     tokio::select! {
         () = stop.cancelled() => {}
         () = listening => {}
         () = async move { announcing.announce().await } => {}
         () = async move { renewing.renew().await } => {}
+        () = async move { measuring.measure(limits).await } => {}
         () = async {
             loop {
                 tokio::select! {
-                    Some(want) = wants.recv() => {
-                        let swarm = swarm.clone();
-                        tokio::spawn(async move { swarm.want(want).await });
-                    }
+                    Some(told) = told.recv() => match told {
+                        Told::Want(want) => {
+                            let swarm = swarm.clone();
+                            tokio::spawn(async move { swarm.want(want).await });
+                        }
+                        Told::Brought(blob) => swarm.brought(blob).await,
+                    },
                     Some(event) = happened.recv() => swarm.happened(event).await,
                     else => return,
                 }
@@ -137,19 +166,50 @@ pub async fn run(parts: SwarmParts, mut wants: mpsc::Receiver<Want>, stop: Cance
     Ok(())
 }
 
+impl Shared {
+    /// A blob is given up here.
+    fn starved(&mut self, blob: &Digest, why: &str) {
+        self.fetched.remove(blob);
+        let Self { ahead, grants, .. } = self;
+        let has = |image: &Digest| grants.get(image).is_some_and(|(grant, _signed)| grant.blob(blob).is_some());
+        for state in ahead.values_mut() {
+            if matches!(state, Ahead::Begun(image) if has(image)) {
+                *state = Ahead::Failed(why.to_owned());
+            }
+        }
+    }
+}
+
 impl Swarm {
     fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn want(&self, want: Want) {
-        let Want { image, blob, begun } = want;
+        let Want { image, blob, begun, starves } = want;
+        {
+            let mut shared = self.shared();
+            shared.wanted.retain(|_, starves| !starves.is_closed());
+            shared.wanted.insert(blob, starves);
+        }
         let result = match self.granted(&image).await {
             Ok(grant) => self.begin(&grant, blob).await,
             Err(why) => Err(why),
         };
         // Whoever asked may have given up meanwhile.
         let _ = begun.send(result);
+    }
+
+    /// Something of a blob came from the hub's registry: others can have it.
+    async fn brought(&self, blob: Digest) {
+        if !self.shared().offered.contains(&blob) {
+            // What came without a tree can be offered when it is whole.
+            if self.store.is_whole(&blob) {
+                self.brought.notify_one();
+            }
+        } else if let Some(pieces) = self.store.pieces(&blob) {
+            self.peers.kept(blob, pieces).await;
+        }
     }
 
     async fn happened(&self, event: Happened) {
@@ -159,8 +219,14 @@ impl Swarm {
                 self.news.notify_one();
             }
             Happened::Starving(blob) => {
-                self.shared().fetched.remove(&blob);
                 let why = "no agent has what is missing of it".to_owned();
+                let wanted = self.shared().wanted.get(&blob).cloned();
+                if let Some(starves) = wanted.filter(|starves| !starves.is_closed()) {
+                    // It may have been told already.
+                    let _ = starves.try_send(why);
+                    return;
+                }
+                self.shared().starved(&blob, &why);
                 if let Err(error) = self.store.give_up(blob, why).await {
                     tracing::warn!(%blob, %error, "a blob that nobody gives was not given up");
                 }
@@ -269,110 +335,8 @@ impl Swarm {
         Ok(())
     }
 
-    /// Says what is here and what is wanted, and does what the tracker says.
-    async fn announce(self: Arc<Self>) {
-        let mut plan = PeerPlan::default();
-        loop {
-            let announce = self.standing(plan.number).await;
-            let said = tokio::select! {
-                said = self.hub.announce(&announce) => said,
-                () = self.news.notified() => continue,
-            };
-            match said {
-                Ok(said) => {
-                    plan = said;
-                    self.follow(&plan).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the tracker was not told how images stand");
-                    tokio::time::sleep(Duration::from_secs(AWAY_SECONDS)).await;
-                }
-            }
-        }
-    }
-
-    async fn standing(&self, seen: u64) -> Announce {
-        let (fetched, offered): (BTreeSet<Digest>, BTreeSet<Digest>) = {
-            let shared = self.shared();
-            (shared.fetched.keys().copied().collect(), shared.offered.clone())
-        };
-        let mut images: Vec<ImageStanding> = self
-            .store
-            .images()
-            .into_iter()
-            .filter(|image| image.bytes > 0 && image.bytes_there > 0 || self.is_wanted(&image.blobs, &fetched))
-            .map(|image| ImageStanding {
-                digest: image.digest,
-                bytes: image.bytes,
-                bytes_there: image.bytes_there,
-                from_peers: image.counts.peers,
-                from_hub: image.counts.hub,
-                from_disk: image.counts.disk,
-                bytes_per_second: 0,
-                is_wanted: self.is_wanted(&image.blobs, &fetched),
-            })
-            .collect();
-        images.sort_by_key(|image| !image.is_wanted);
-        images.truncate(ANNOUNCE_IMAGES_MAX);
-        let complaints = self.peers.status().await.complaints.into_iter();
-        let complaints = complaints.filter_map(|who| match who {
-            Who::Host(host) => Some(host),
-            Who::Hub => None,
-        });
-        let is_given = |blob: &Digest| !fetched.contains(blob) && self.store.is_whole(blob);
-        let is_arriving = images.iter().any(|image| image.is_wanted);
-        Announce {
-            seen,
-            wait_seconds: if is_arriving { ARRIVING_SECONDS } else { ANNOUNCE_SECONDS_MAX },
-            address: self.address,
-            is_edge: false,
-            is_slow: false,
-            complaints: complaints.take(COMPLAINTS_MAX).collect(),
-            images,
-            fetching: fetched.iter().copied().take(ANNOUNCE_BLOBS_MAX).collect(),
-            whole: offered.into_iter().filter(is_given).take(ANNOUNCE_BLOBS_MAX).collect(),
-            warnings: Vec::new(),
-        }
-    }
-
-    fn is_wanted(&self, blobs: &[(Digest, u64)], fetched: &BTreeSet<Digest>) -> bool {
-        blobs.iter().any(|(blob, _length)| fetched.contains(blob))
-    }
-
-    async fn follow(self: &Arc<Self>, plan: &PeerPlan) {
-        self.peers.revoked().replace(plan.revoked.iter().cloned());
-        let hub = match tokio::net::lookup_host(&self.hub_address).await {
-            Ok(mut found) => found.next().filter(|_| plan.hub_is_neighbour),
-            Err(_) => None,
-        };
-        let parents = plan.trees.iter().map(|trees| {
-            let mut parents: Parents<HostName> = [const { None }; STRIPES];
-            for (place, parent) in parents.iter_mut().zip(&trees.parents) {
-                *place = parent.as_ref().map(|parent| match parent {
-                    Parent::Hub => Source::Hub,
-                    Parent::Host(host) => Source::Host(host.clone()),
-                });
-            }
-            (trees.digest, parents)
-        });
-        let neighbours = plan.neighbours.iter().map(|neighbour| (neighbour.host.clone(), neighbour.address)).collect();
-        self.peers.plan(Plan { neighbours, hub, parents: parents.collect() }).await;
-        for image in &plan.prefetch {
-            if self.shared().ahead.insert(image.digest) {
-                let (swarm, image) = (self.clone(), image.clone());
-                tokio::spawn(async move {
-                    if let Err(why) = swarm.fetch_ahead(&image).await {
-                        tracing::warn!(image = %image.digest, why, "an image is not fetched ahead");
-                        // It is tried again when the tracker says so again.
-                        swarm.shared().ahead.remove(&image.digest);
-                    }
-                });
-            }
-        }
-    }
-
-    /// Fetches all blobs of an image; of an index, those of this machine's architecture.
-    async fn fetch_ahead(&self, image: &ImageAddress) -> Result<(), String> {
+    /// Begins all blobs of an image; of an index, those of this machine's architecture. Gives which image that is.
+    async fn fetch_ahead(&self, image: &ImageAddress) -> Result<Digest, String> {
         let _place = self.ahead.acquire().await.map_err(|error| error.to_string())?;
         let answer = self.ask_image(image).await?;
         let document =
@@ -385,7 +349,7 @@ impl Swarm {
         for blob in &grant.blobs {
             self.begin(&grant, blob.digest).await?;
         }
-        Ok(())
+        Ok(image.digest)
     }
 
     /// Renews grants of what is here, and offers what became whole some other way.
@@ -416,7 +380,10 @@ impl Swarm {
                 self.shared().offered.remove(&blob);
                 self.peers.forget(blob).await;
             }
-            tokio::time::sleep(Duration::from_secs(RENEW_SECONDS)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(RENEW_SECONDS)) => {}
+                () = self.brought.notified() => {}
+            }
         }
     }
 }

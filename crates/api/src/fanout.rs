@@ -133,6 +133,14 @@ pub struct ImageStanding {
     pub is_wanted: bool,
 }
 
+impl ImageStanding {
+    /// How long the rest takes at that rate, in seconds; none when nothing is missing, or nothing comes.
+    pub fn seconds_left(&self) -> Option<u64> {
+        let missing = self.bytes.saturating_sub(self.bytes_there);
+        (missing > 0 && self.bytes_per_second > 0).then(|| missing.div_ceil(self.bytes_per_second))
+    }
+}
+
 /// Whom a host is to exchange pieces with, and what it is to fetch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerPlan {
@@ -142,12 +150,19 @@ pub struct PeerPlan {
     pub neighbours: Vec<Neighbour>,
     /// Whether the hub itself may be asked for pieces: not where an edge serves the region.
     pub hub_is_neighbour: bool,
+    /// The edge that serves the host's region; none where there is none, and for an edge.
+    #[serde(default)]
+    pub edge: Option<HostName>,
+    /// Why pieces come from the hub although the region has, or had, an edge: for people.
+    #[serde(default)]
+    pub note: Option<String>,
     /// Who sends the pieces of the blobs that are fetched, as far as that was planned; the rest is asked for by choice.
     pub trees: Vec<BlobTrees>,
     /// Serial numbers (lowercase hexadecimal of the bytes in the certificate) of certificates that were revoked and have not expired; connections with them are
     /// cut. At most [`REVOKED_MAX`].
     pub revoked: Vec<String>,
-    /// Images that the host is to have before it is asked to run them; at most [`PREFETCH_MAX`].
+    /// Images that the host is to have before it is asked to run them, and, if it is an edge, those that hosts of its region
+    /// fetch; at most [`PREFETCH_MAX`].
     pub prefetch: Vec<ImageAddress>,
 }
 
@@ -257,6 +272,9 @@ pub struct SwarmHost {
 /// The most hosts that [`Swarm::slowest`] lists.
 pub const SLOWEST_MAX: usize = 10;
 
+/// The most images that [`Fanout::release_swarms`] gives.
+pub const RELEASE_IMAGES_MAX: usize = 32;
+
 /// Fan-out, as the command line and pages see it.
 #[async_trait]
 pub trait Fanout: Send + Sync {
@@ -266,6 +284,8 @@ pub trait Fanout: Send + Sync {
     async fn swarm_list(&self, after: Option<&str>, limit: u32) -> Result<Page<Swarm>>;
     /// The hosts of one of them, by name.
     async fn swarm_hosts(&self, digest: &Digest, after: Option<&str>, limit: u32) -> Result<Page<SwarmHost>>;
+    /// The images of these releases, as far as hosts have or fetch them: at most [`RELEASE_IMAGES_MAX`], by digest.
+    async fn release_swarms(&self, releases: &[ReleaseId]) -> Result<Vec<Swarm>>;
     /// Counts changes of what the list shows; wait on it rather than asking again and again.
     fn changes(&self) -> watch::Receiver<u64>;
 }

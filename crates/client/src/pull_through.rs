@@ -19,9 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 const DISTRIBUTION_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// What of a request the hub is told.
 const REQUEST_HEADERS: [HeaderName; 4] = [ACCEPT, RANGE, IF_RANGE, IF_NONE_MATCH];
-/// What of the hub's answer the engine is told.
 const RESPONSE_HEADERS: [HeaderName; 10] = [
     CONTENT_TYPE,
     CONTENT_LENGTH,
@@ -89,10 +87,10 @@ where
         return refusal;
     }
     let target = request.uri().path_and_query().map_or_else(|| path.to_owned(), ToString::to_string);
-    let headers = chosen(request.headers(), &REQUEST_HEADERS);
+    let headers = request_headers(request.headers());
     match hub(request.method().clone(), target.clone(), headers).await {
         Ok(answer) => {
-            let (status, headers) = (answer.status(), chosen(answer.headers(), &RESPONSE_HEADERS));
+            let (status, headers) = (answer.status(), response_headers(answer.headers()));
             let mut response = Response::new(Body::from_stream(answer.bytes_stream()));
             if request.method() == Method::HEAD {
                 *response.body_mut() = Body::empty();
@@ -107,6 +105,16 @@ where
                 .into_response()
         }
     }
+}
+
+/// What of an engine's request the hub is told.
+pub fn request_headers(headers: &HeaderMap) -> HeaderMap {
+    chosen(headers, &REQUEST_HEADERS)
+}
+
+/// What of the hub's answer the engine is told.
+pub fn response_headers(headers: &HeaderMap) -> HeaderMap {
+    chosen(headers, &RESPONSE_HEADERS)
 }
 
 fn chosen(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {

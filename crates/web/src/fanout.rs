@@ -88,7 +88,7 @@ pub(crate) fn main(page: &Page<Swarm>) -> Markup {
             p { "No host has announced an image yet. Hosts exchange images while they pull them; to fill hosts before a rollout:" }
             pre { code { "longshore preheat RELEASE --env ENV" } }
         } @else {
-            div.scroll { (table(page)) }
+            div.scroll { (table(&page.items)) }
         }
         @for swarm in page.items.iter().filter(|swarm| !swarm.slowest.is_empty()) {
             section aria-labelledby={ "slow-" (swarm.digest.hex()) } {
@@ -123,8 +123,21 @@ fn name(swarm: &Swarm) -> Markup {
     html! { @if let Some(repository) = &swarm.repository { (repository) " " } (digest(&swarm.digest)) }
 }
 
-fn table(page: &Page<Swarm>) -> Markup {
-    let columns = ["From hosts", "From the hub", "On disk", "Copies from the hub", "Rate", "Time left"];
+/// The images of a rollout: where their bytes came from, and the hosts that will be last.
+pub(crate) fn of_plan(swarms: &[Swarm]) -> Markup {
+    html! {
+        div.scroll { (table(swarms)) }
+        @for swarm in swarms.iter().filter(|swarm| !swarm.slowest.is_empty()) {
+            details {
+                summary { "Last of " (name(swarm)) }
+                div.scroll { (host_table(&swarm.slowest, "Slowest hosts")) }
+            }
+        }
+    }
+}
+
+fn table(swarms: &[Swarm]) -> Markup {
+    let columns = ["From hosts", "From the hub", "On disk", "Hub copies", "Rate", "Time left"];
     html! {
         table.list role="table" aria-label="Images" {
             thead role="rowgroup" { tr role="row" {
@@ -132,7 +145,7 @@ fn table(page: &Page<Swarm>) -> Markup {
                 th role="columnheader" scope="col" { "Hosts" }
                 @for column in columns { th.number role="columnheader" scope="col" { (column) } }
             } }
-            tbody role="rowgroup" { @for swarm in &page.items { (row(swarm)) } }
+            tbody role="rowgroup" { @for swarm in swarms { (row(swarm)) } }
         }
     }
 }
@@ -144,17 +157,25 @@ fn row(swarm: &Swarm) -> Markup {
         tr role="row" {
             th role="rowheader" scope="row" { a href={ "/fanout/image/" (swarm.digest) } { (name(swarm)) } " " span.small { (size_words(swarm.bytes)) } }
             td role="cell" data-label="Hosts" {
-                span class={ "dot " (if is_under_way { "busy" } else { "good" }) } {}
-                (amount(swarm.done)) " of " (amount(swarm.hosts)) " have it"
+                div {
+                    span class={ "dot " (if is_under_way { "busy" } else { "good" }) } {}
+                    (amount(swarm.done)) " of " (amount(swarm.hosts)) " have it"
+                }
             }
             td.number role="cell" data-label="From hosts" { (size_words(swarm.from_peers)) }
             td.number role="cell" data-label="From the hub" { (size_words(swarm.from_hub)) }
             td.number role="cell" data-label="On disk" { (size_words(swarm.from_disk)) }
-            td.number role="cell" data-label="Copies from the hub" {
+            td.number role="cell" data-label="Hub copies" {
                 (format!("{}.{:02}", swarm.hub_copies_percent / 100, swarm.hub_copies_percent % 100))
             }
             td.number role="cell" data-label="Rate" { (rate(swarm.bytes_per_second, is_under_way)) }
-            td.number role="cell" data-label="Time left" { (left(swarm.seconds_left, is_under_way)) }
+            td.number role="cell" data-label="Time left" {
+                @if is_under_way && swarm.seconds_left.is_none() && swarm.bytes_per_second > 0 {
+                    span.bad { "a host stands still" }
+                } @else {
+                    (left(swarm.seconds_left, is_under_way))
+                }
+            }
         }
     }
 }
@@ -212,6 +233,7 @@ fn host_row(host: &SwarmHost) -> Markup {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use api::delivery::ReleaseId;
     use api::fanout::{Fanout, ImageStanding, Preheat, PreheatRequest};
     use api::{HostName, Micros, Result};
     use async_trait::async_trait;
@@ -250,7 +272,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn swarms() -> Page<Swarm> {
+    pub(crate) fn swarms() -> Page<Swarm> {
         let comes = Swarm {
             digest: Digest::sha256_of(b"comes"),
             repository: Some("shop/web".parse().unwrap()),
@@ -289,6 +311,9 @@ pub(crate) mod tests {
                 return Ok(Page { items: vec![host("slow", 64_000_000, 0, None)], next: None });
             }
             Err(Problem::new(404, "swarm-unknown", "No host has this image"))
+        }
+        async fn release_swarms(&self, _: &[ReleaseId]) -> Result<Vec<Swarm>> {
+            Ok(Vec::new())
         }
         fn changes(&self) -> watch::Receiver<u64> {
             self.0.subscribe()

@@ -21,7 +21,7 @@ mod words;
 
 use std::sync::Arc;
 
-use api::delivery::Delivery;
+use api::delivery::{Delivery, Overview};
 use api::fanout::Fanout;
 use api::images::Images;
 use axum::Router;
@@ -80,8 +80,23 @@ impl Pages {
     async fn overview_main(&self) -> api::Result<Arc<str>> {
         // Counted before the overview is read: a change in between makes a new one, never a lost one.
         let changes = *self.delivery.changes().borrow();
-        let make = async { Ok(overview::main(&self.delivery.overview().await?)) };
+        let make = async {
+            let overview = self.delivery.overview().await?;
+            let swarms = self.plan_swarms(&overview).await?;
+            Ok(overview::main(&overview, &swarms))
+        };
         rendered(&self.rendered, changes, make).await
+    }
+
+    /// The images of the plans under way.
+    async fn plan_swarms(&self, overview: &Overview) -> api::Result<overview::Swarms> {
+        let mut swarms = overview::Swarms::new();
+        let under_way = overview.plans.iter().filter(|plan| !plan.state.is_final());
+        for plan in under_way.take(plans::UNDER_WAY_SHOWN) {
+            let releases: Vec<_> = plan.changes.iter().filter_map(|change| change.to.clone()).collect();
+            swarms.insert(plan.id.clone(), self.fanout.release_swarms(&releases).await?);
+        }
+        Ok(swarms)
     }
 
     /// The same for the images on their way.
@@ -224,10 +239,16 @@ mod tests {
         let (delivery, shutdown, router) = pages(Ok(samples::in_place()));
         let mut body = ask(&router, "GET", "/live").await.into_body();
         let (name, data) = next_event(&mut body).await.unwrap();
-        assert_eq!((name.as_str(), data.as_str()), ("main", overview::main(&samples::in_place()).0.as_str()));
+        assert_eq!(
+            (name.as_str(), data.as_str()),
+            ("main", overview::main(&samples::in_place(), &Default::default()).0.as_str())
+        );
         delivery.change(Ok(samples::hostile()));
         let (name, data) = next_event(&mut body).await.unwrap();
-        assert_eq!((name.as_str(), data), ("main", overview::main(&samples::hostile()).0.replace('\r', "")));
+        assert_eq!(
+            (name.as_str(), data),
+            ("main", overview::main(&samples::hostile(), &Default::default()).0.replace('\r', ""))
+        );
         delivery.change(Err(api::Problem::new(503, "database-down", "The database\ndoes not answer")));
         let (name, data) = next_event(&mut body).await.unwrap();
         assert_eq!((name.as_str(), data.as_str()), ("problem", "The database does not answer"));

@@ -1,11 +1,12 @@
 //! The overview: what needs attention, plans under way host by host, services against environments, hosts.
 //!
-//! A function of the overview alone. What a fleet has more of than a person reads is counted, never cut silently, and
+//! A function of the overview and of the images on their way. What a fleet has more of than a person reads is counted, never cut silently, and
 //! what is not in order is listed before what is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::delivery::{AppOverview, Overview, Plan, ServiceInEnvironment, ServiceOverview};
+use api::fanout::Swarm;
 use api::{EnvName, HostName, Micros};
 use maud::{Markup, html};
 
@@ -38,8 +39,11 @@ impl<'a> View<'a> {
     }
 }
 
+/// The images of plans that are under way, by the plan's id.
+pub(crate) type Swarms = BTreeMap<String, Vec<Swarm>>;
+
 /// The page's `<main>`.
-pub(crate) fn main(overview: &Overview) -> Markup {
+pub(crate) fn main(overview: &Overview, swarms: &Swarms) -> Markup {
     let view = View::new(overview);
     let (under_way, ended): (Vec<&Plan>, Vec<&Plan>) = overview.plans.iter().partition(|plan| !plan.state.is_final());
     html! {
@@ -48,7 +52,7 @@ pub(crate) fn main(overview: &Overview) -> Markup {
             h1.aside { "Overview" }
             p.summary role="status" { (attention::summary(&view, under_way.len())) }
             (attention::section(&view, &under_way, &ended))
-            @if !under_way.is_empty() { (plans::under_way_section(&under_way, view.now)) }
+            @if !under_way.is_empty() { (plans::under_way_section(&under_way, swarms, view.now)) }
             @for app in &overview.apps { (app_section(app, &view)) }
             @if overview.apps.is_empty() { (first_steps(overview)) }
             @if !overview.hosts.is_empty() { (hosts::section(&view)) }
@@ -140,13 +144,25 @@ mod tests {
         let mut settings = insta::Settings::clone_current();
         settings.set_omit_expression(true);
         for (name, overview) in samples::all() {
-            settings.bind(|| insta::assert_snapshot!(name, samples::lines(&main(&overview).into_string())));
+            settings
+                .bind(|| insta::assert_snapshot!(name, samples::lines(&main(&overview, &Swarms::new()).into_string())));
         }
     }
 
     #[test]
+    fn a_rollout_says_how_its_images_come() {
+        let overview = samples::rollout();
+        let id = overview.plans.iter().find(|plan| !plan.state.is_final()).unwrap().id.clone();
+        let page = main(&overview, &Swarms::from([(id, crate::fanout::tests::swarms().items)])).into_string();
+        let card = page.split("<article").nth(1).unwrap().split("<ol").next().unwrap();
+        let mut settings = insta::Settings::clone_current();
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!("rollout_images", samples::lines(&format!("<article{card}"))));
+    }
+
+    #[test]
     fn text_of_strangers_stays_text() {
-        let page = main(&samples::hostile()).into_string();
+        let page = main(&samples::hostile(), &Swarms::new()).into_string();
         // Wherever it came from, none of it became an element, an attribute, or the end of one.
         for element in ["<script", "<img", "onerror=\"", "</pre><"] {
             let own = page.matches(element).count();
@@ -160,7 +176,7 @@ mod tests {
     fn a_large_fleet_is_folded_into_a_page_that_is_quick_and_small() {
         let overview = samples::large(200, 5, 1000);
         let begun = std::time::Instant::now();
-        let page = main(&overview).into_string();
+        let page = main(&overview, &Swarms::new()).into_string();
         let took = begun.elapsed();
         assert!(page.len() < 1_000_000, "{} bytes", page.len());
         // Ten times what is promised: this build is not optimised, and the machine is shared.

@@ -5,14 +5,17 @@ use std::ops::Range;
 
 use api::Micros;
 use api::delivery::{Plan, PlanState, Step, StepState, Wave};
+use api::fanout::Swarm;
 use maud::{Markup, html};
 
+use crate::fanout;
+use crate::overview::Swarms;
 use crate::words::{and_more, count, since, span_words, word};
 
 /// How many ended plans are shown.
 const ENDED_SHOWN: usize = 8;
 /// The most plans under way that are shown step by step.
-const UNDER_WAY_SHOWN: usize = 12;
+pub(crate) const UNDER_WAY_SHOWN: usize = 12;
 /// A plan with more waves shows only those around the first that is not done.
 const WAVES_SHOWN: usize = 12;
 /// Of these, so many that are done.
@@ -47,11 +50,13 @@ pub(crate) fn cause(plan: &Plan) -> String {
     })
 }
 
-pub(crate) fn under_way_section(plans: &[&Plan], now: Micros) -> Markup {
+pub(crate) fn under_way_section(plans: &[&Plan], swarms: &Swarms, now: Micros) -> Markup {
     html! {
         section.under-way aria-labelledby="under-way" {
             h2 #under-way { "Under way" }
-            @for plan in plans.iter().take(UNDER_WAY_SHOWN) { (card(plan, now)) }
+            @for plan in plans.iter().take(UNDER_WAY_SHOWN) {
+                (card(plan, swarms.get(&plan.id).map(Vec::as_slice).unwrap_or_default(), now))
+            }
             @if plans.len() > UNDER_WAY_SHOWN {
                 p.small { (and_more(plans.len() - UNDER_WAY_SHOWN)) ": " code { "longshore rollout ls" } }
             }
@@ -59,7 +64,7 @@ pub(crate) fn under_way_section(plans: &[&Plan], now: Micros) -> Markup {
     }
 }
 
-fn card(plan: &Plan, now: Micros) -> Markup {
+fn card(plan: &Plan, swarms: &[Swarm], now: Micros) -> Markup {
     let steps = plan.waves.iter().flat_map(|wave| &wave.steps);
     let total = plan.waves.iter().map(|wave| wave.steps.len()).sum::<usize>();
     let done = steps.filter(|step| matches!(step.state, StepState::Done | StepState::Reverted)).count();
@@ -73,6 +78,7 @@ fn card(plan: &Plan, now: Micros) -> Markup {
                 progress max=(total.max(1)) value=(done) aria-labelledby=(heading) {}
                 span.small { (count(done)) " of " (count(total)) " steps, " a href="/fanout" { "images on their way" } }
             }
+            @if !swarms.is_empty() { (fanout::of_plan(swarms)) }
             (waves(&plan.waves, now))
         }
     }

@@ -25,6 +25,7 @@ fn config(hub: &FakeHub, folder: &Path, token: &str) -> AgentConfig {
         mesh: "127.0.0.1:0".parse().unwrap(),
         registry: "127.0.0.1:0".parse().unwrap(),
         peers: None,
+        is_edge: false,
         upload_bytes_per_second: None,
         download_bytes_per_second: None,
         store_bytes_max: 1 << 30,

@@ -69,6 +69,7 @@ async fn agent_process() {
         mesh: settings.mesh,
         registry: settings.registry,
         peers: None,
+        is_edge: false,
         upload_bytes_per_second: None,
         download_bytes_per_second: None,
         store_bytes_max: 1 << 30,

@@ -110,6 +110,11 @@ impl Link {
         self.uploads > 0 || self.remotes.values().any(|remote| !remote.queue.is_empty())
     }
 
+    /// Whether something waits to be sent, subscribed to or requested.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.waiting > 0 || self.remotes.values().any(|remote| !remote.queue.is_empty())
+    }
+
     /// Queues a piece that the other side subscribed to, if it lacks it.
     pub(super) fn push(&mut self, blob: Blob, piece: u32) {
         let Some(remote) = self.remotes.get_mut(&blob) else { return };

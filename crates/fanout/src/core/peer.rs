@@ -157,6 +157,11 @@ impl Peer {
         self.trust.is_avoided(node, now)
     }
 
+    /// Hosts for which something waits that is to be sent.
+    pub fn waiting(&self) -> usize {
+        self.links.values().filter(|link| link.is_waiting()).count()
+    }
+
     /// Hosts that sent wrong pieces, or did not send what they promised: for the tracker.
     pub fn complaints(&self, now: Now) -> Vec<Node> {
         self.trust.complaints(now).collect()

@@ -2,7 +2,8 @@
 //! some hosts have from another image comes from them.
 //!
 //! Trees change as little as they can: a host that leaves is replaced by the one that was planted last, and one that comes is
-//! planted at the end. A region with an edge has trees of its own, whose roots have the edge as their parent.
+//! planted at the end. A region with an edge has trees of its own for what the edge has or wants, whose roots have the edge as
+//! their parent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,6 +29,8 @@ const SHUNNED: Duration = Duration::from_secs(600);
 const PROBATION: Duration = Duration::from_secs(3600);
 /// Where more hosts than one of so many are complained of, something else is wrong, and nobody is shunned.
 const BLAMED_SHARE: usize = 2;
+/// Where more hosts than one of so many are slow, that is how lines are there, and all have to give what they can.
+const SLOW_SHARE: usize = 2;
 /// Blobs that a host may fetch, and have, at most: what is above is not planned.
 const BLOBS_PER_HOST_MAX: usize = 4096;
 
@@ -92,7 +95,7 @@ struct Host<H, B: Ord> {
     plan: HostPlan<H, B>,
 }
 
-/// The hosts that exchange a blob: those of a region that has an edge, or of all others.
+/// The hosts that exchange a blob: those of a region that has an edge for it, or of all others.
 type Key<B> = (B, Option<String>);
 
 /// The tracker. `H` names hosts, `B` blobs.
@@ -103,8 +106,8 @@ pub struct Tracker<H: Ord, B: Ord> {
     swarms: BTreeMap<Key<B>, Forest<H>>,
     /// Who knows whom in some swarm: blobs of one image have nearly the same hosts, and they need few connections.
     acquainted: BTreeMap<H, BTreeSet<H>>,
-    /// Regions that have an edge.
-    edges: BTreeSet<String>,
+    /// Regions that have an edge, with the blobs that the edge has or fetches.
+    edges: BTreeSet<(String, B)>,
     /// Who complains of whom, and when last.
     complaints: BTreeMap<H, BTreeMap<H, Now>>,
     /// Of whom enough hosts complained, since when, and whether it is still shunned for it.
@@ -198,13 +201,15 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
         if !is_one {
             return;
         }
-        let edges = self.hosts.values().filter(|host| host.standing.is_edge);
-        let edges: BTreeSet<String> = edges.map(|host| host.standing.zone.region.clone()).collect();
-        let all = |it: &Self| it.hosts.values().flat_map(|host| it.keys(&host.standing)).collect::<Vec<_>>();
-        let before = all(self);
+        let mut edges = BTreeSet::new();
+        for standing in self.hosts.values().map(|host| &host.standing).filter(|standing| standing.is_edge) {
+            let blobs = standing.fetching.iter().chain(&standing.whole);
+            edges.extend(blobs.map(|blob| (standing.zone.region.clone(), blob.clone())));
+        }
+        let changed: Vec<(String, B)> = edges.symmetric_difference(&self.edges).cloned().collect();
         self.edges = edges;
-        let after = all(self);
-        self.touch(now, before.into_iter().chain(after));
+        let keys = changed.into_iter().flat_map(|(region, blob)| [(blob.clone(), None), (blob, Some(region))]);
+        self.touch(now, keys);
     }
 
     /// Takes time in: plans what changed. Gives the hosts whose plan is another now.
@@ -264,21 +269,20 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
         self.due.get_or_insert((now + SETTLE).max(self.warm_at));
     }
 
-    /// The regions whose swarms a host stands in: an edge in that of the others as well as in its own.
-    fn regions(&self, standing: &HostStanding<H, B>) -> impl Iterator<Item = Option<String>> + Clone + use<H, B> {
-        let region =
-            Some(standing.zone.region.clone()).filter(|region| standing.is_edge || self.edges.contains(region));
-        let outer = (standing.is_edge || region.is_none()).then_some(None);
-        outer.into_iter().chain(region.map(Some))
+    /// The regions in whose swarms a host stands for a blob: an edge in that of the others as well as in its own.
+    fn regions(&self, standing: &HostStanding<H, B>, blob: &B) -> impl Iterator<Item = Option<String>> + use<H, B> {
+        let region = &standing.zone.region;
+        let is_served = standing.is_edge || self.edges.contains(&(region.clone(), blob.clone()));
+        let outer = (standing.is_edge || !is_served).then_some(None);
+        outer.into_iter().chain(is_served.then(|| Some(region.clone())))
     }
 
     /// The swarms that a host stands in, and whether it has the blob whole.
     fn stands(&self, standing: &HostStanding<H, B>) -> impl Iterator<Item = (Key<B>, bool)> {
         let fetching = standing.fetching.iter().map(|blob| (blob, false));
-        let regions = self.regions(standing);
-        fetching
-            .chain(standing.whole.iter().map(|blob| (blob, true)))
-            .flat_map(move |(blob, is_whole)| regions.clone().map(move |region| ((blob.clone(), region), is_whole)))
+        fetching.chain(standing.whole.iter().map(|blob| (blob, true))).flat_map(move |(blob, is_whole)| {
+            self.regions(standing, blob).map(move |region| ((blob.clone(), region), is_whole))
+        })
     }
 
     fn keys(&self, standing: &HostStanding<H, B>) -> impl Iterator<Item = Key<B>> {
@@ -316,16 +320,17 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
     fn plant(&mut self, key: &Key<B>) -> Vec<H> {
         let (blob, region) = key;
         let mut hosts = Vec::new();
-        let mut is_wanted = false;
+        let (mut is_wanted, mut slow) = (false, 0);
         for (name, host) in &self.hosts {
             let standing = &host.standing;
             let is_complete = standing.whole.contains(blob);
             let stands = is_complete || standing.fetching.contains(blob);
-            if !stands || !self.regions(standing).any(|its| its == *region) {
+            if !stands || !self.regions(standing, blob).any(|its| its == *region) {
                 continue;
             }
             let is_regions = standing.is_edge && region.is_some();
             is_wanted |= !is_complete && !is_regions;
+            slow += usize::from(standing.is_slow);
             hosts.push(forest::Host {
                 host: name.clone(),
                 rack: standing.zone.rack.clone(),
@@ -334,6 +339,9 @@ impl<H: Ord + Clone, B: Ord + Clone> Tracker<H, B> {
                 is_complete,
                 is_source: is_regions,
             });
+        }
+        if slow * SLOW_SHARE > hosts.len() {
+            hosts.iter_mut().for_each(|host| host.is_inner = !self.blamed.contains_key(&host.host));
         }
         if hosts.iter().filter(|host| host.is_shunned).count() * BLAMED_SHARE > hosts.len() {
             hosts.iter_mut().for_each(|host| (host.is_inner, host.is_shunned) = (true, false));

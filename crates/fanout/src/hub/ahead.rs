@@ -148,7 +148,7 @@ impl Service {
     }
 
     /// An image's digest, and those of its platforms: a host has one of them.
-    async fn digests_of(&self, image: &ImageAddress) -> Result<BTreeSet<Digest>, Error> {
+    pub(super) async fn digests_of(&self, image: &ImageAddress) -> Result<BTreeSet<Digest>, Error> {
         let mut digests = BTreeSet::from([image.digest]);
         let found = self.inner.registry.manifest_get(&image.repository, &image.digest.to_string()).await?;
         if let Some(found) = found {

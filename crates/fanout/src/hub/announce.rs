@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::Service;
 use super::board::{Announced, Board};
+use super::edges::Edges;
 use super::error::Error;
 use crate::core::{HostStanding, Source, Tracker, TrackerConfig, Zone};
 
@@ -28,8 +29,8 @@ use crate::core::{HostStanding, Source, Tracker, TrackerConfig, Zone};
 const COLLECT: Duration = Duration::from_millis(20);
 /// How often the tracker looks by itself: at hosts that are gone.
 const LOOK_SECONDS: u64 = 1;
-/// Images whose repository is remembered.
-const REPOSITORIES_MAX: usize = 50_000;
+/// Images that are remembered because they were asked for.
+const ASKED_MAX: usize = 50_000;
 /// The labels that say where a host is.
 const REGION_LABEL: &str = "region";
 const RACK_LABEL: &str = "rack";
@@ -54,8 +55,18 @@ pub(super) struct State {
     /// Whether this hub is the one that tracks.
     is_tracker: bool,
     outlook: Outlook,
-    /// In which repository an image was asked for last, for those that hosts announce.
-    pub(super) repositories: BTreeMap<Digest, RepositoryName>,
+    edges: Edges,
+    /// Images that were asked for, for those that hosts announce.
+    asked: BTreeMap<Digest, Asked>,
+}
+
+/// An image that was asked for.
+#[derive(Debug, Clone)]
+struct Asked {
+    /// Where, the last time.
+    repository: RepositoryName,
+    /// Its blobs, as far as hosts exchange them.
+    blobs: Vec<Digest>,
 }
 
 /// What hosts are told that does not come from announcements.
@@ -76,7 +87,8 @@ impl Tracking {
             tracker: Tracker::new(TrackerConfig { seed, ..TrackerConfig::default() }, Duration::ZERO, 0),
             is_tracker: false,
             outlook: Outlook::default(),
-            repositories: BTreeMap::new(),
+            edges: Edges::default(),
+            asked: BTreeMap::new(),
         };
         Self {
             state: Mutex::new(state),
@@ -97,16 +109,16 @@ impl Tracking {
         self.announced.subscribe()
     }
 
-    /// An image was asked for in this repository.
-    pub(super) fn asked(&self, digest: Digest, repository: RepositoryName) {
+    /// An image with these blobs was asked for in this repository.
+    pub(super) fn asked(&self, digest: Digest, repository: RepositoryName, blobs: Vec<Digest>) {
         let mut state = self.state();
-        if state.repositories.len() >= REPOSITORIES_MAX {
+        if state.asked.len() >= ASKED_MAX {
             let known: BTreeSet<Digest> =
                 state.board.hosts().values().flat_map(|known| &known.images).map(|image| image.digest).collect();
-            state.repositories.retain(|digest, _| known.contains(digest));
+            state.asked.retain(|digest, _| known.contains(digest));
         }
-        if state.repositories.len() < REPOSITORIES_MAX {
-            state.repositories.insert(digest, repository);
+        if state.asked.len() < ASKED_MAX {
+            state.asked.insert(digest, Asked { repository, blobs });
         }
     }
 
@@ -175,7 +187,7 @@ impl Service {
         let (tracking, now) = (&self.inner.tracking, (self.inner.clock)());
         let elapsed = tracking.started.elapsed();
         let mut state = tracking.state();
-        let State { board, tracker, outlook, is_tracker, .. } = &mut *state;
+        let State { board, tracker, outlook, edges, asked, is_tracker } = &mut *state;
         let revoked: BTreeSet<&str> = outlook.revoked.iter().map(String::as_str).collect();
         for host in board.expire(&revoked, now) {
             tracker.forget(elapsed, &host);
@@ -185,13 +197,21 @@ impl Service {
         }
         // What everybody has and nobody fetches needs no tree.
         let wanted: BTreeSet<Digest> = board.hosts().values().flat_map(|known| &known.fetching).copied().collect();
+        let labels = &outlook.labels;
+        let may = |host: &HostIdentity, image: &Digest| {
+            let asked = asked.get(image)?;
+            Some(self.inner.registry.host_check(host, &asked.repository).is_ok())
+        };
+        let is_other = edges.look(board.hosts(), |host| region(labels, host), may, now);
         for (host, known) in board.hosts() {
-            tracker.announce(elapsed, host.clone(), standing(known, outlook.labels.get(host), &wanted));
+            let mut standing = standing(known, labels.get(host), &wanted);
+            edges.complete(host, &mut standing, |image| asked.get(image).map(|asked| asked.blobs.as_slice()));
+            tracker.announce(elapsed, host.clone(), standing);
         }
         let changed = tracker.settle(elapsed);
         let due = tracker.next_timer().map(|due| due.saturating_sub(elapsed));
         drop(state);
-        if !changed.is_empty() {
+        if is_other || !changed.is_empty() {
             tracking.planned.send_modify(|count| *count += 1);
         }
         due.map_or(Progress::Done, Progress::After)
@@ -207,7 +227,8 @@ fn standing(
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).cloned().unwrap_or_default();
     HostStanding {
         zone: Zone { region: label(REGION_LABEL), rack: label(RACK_LABEL) },
-        is_edge: known.is_edge,
+        // Of which region it is one is not known before its labels are.
+        is_edge: known.is_edge && labels.is_some(),
         is_slow: known.is_slow,
         fetching: known.fetching.clone(),
         whole: known.whole.intersection(wanted).copied().collect(),
@@ -215,30 +236,54 @@ fn standing(
     }
 }
 
+/// Where a host is: nowhere is a place, too. None where its labels are not known yet.
+fn region<'a>(labels: &'a BTreeMap<HostName, BTreeMap<String, String>>, host: &HostName) -> Option<&'a str> {
+    labels.get(host).map(|labels| labels.get(REGION_LABEL).map_or("", String::as_str))
+}
+
 impl State {
+    /// In which repository an image was asked for last.
+    pub(super) fn repository(&self, image: &Digest) -> Option<RepositoryName> {
+        self.asked.get(image).map(|asked| asked.repository.clone())
+    }
+
     /// What a host is told now.
     fn plan(&self, host: &HostName) -> PeerPlan {
-        let zone = |host: &HostName, label: &str| self.outlook.labels.get(host).and_then(|labels| labels.get(label));
+        let rack = |host: &HostName| self.outlook.labels.get(host).and_then(|labels| labels.get(RACK_LABEL));
+        let region = |host: &HostName| region(&self.outlook.labels, host);
         let hosts = self.board.hosts();
-        let is_edge = hosts.get(host).is_some_and(|known| known.is_edge);
-        let region = zone(host, REGION_LABEL);
-        let has_edge = hosts.iter().any(|(other, known)| known.is_edge && zone(other, REGION_LABEL) == region);
+        let here = self.is_tracker.then(|| hosts.get(host)).flatten();
+        let served = here.map(|known| self.edges.served(known, region(host))).unwrap_or_default();
         let mut plan = PeerPlan {
             number: 0,
             neighbours: Vec::new(),
             // Where the tracker is elsewhere, pieces come from the hub and not from nobody.
-            hub_is_neighbour: is_edge || !has_edge || !self.is_tracker,
+            hub_is_neighbour: !served.is_whole,
+            edge: served.edge.cloned(),
+            note: served.note,
             trees: Vec::new(),
             revoked: self.outlook.revoked.to_vec(),
             prefetch: self.outlook.prefetch.get(host).cloned().unwrap_or_default(),
         };
+        for digest in self.edges.fetches(host) {
+            let known = self.asked.get(&digest);
+            if let Some(Asked { repository, .. }) =
+                known.filter(|_| plan.prefetch.iter().all(|image| image.digest != digest))
+            {
+                plan.prefetch.push(ImageAddress { repository: repository.clone(), digest });
+            }
+        }
         plan.prefetch.truncate(PREFETCH_MAX);
         if let Some(planned) = self.tracker.plan(host).filter(|_| self.is_tracker) {
             let mut others: Vec<&HostName> = Vec::new();
             for (digest, parents) in &planned.trees {
                 let parents = parents.iter().map(|parent| match parent {
                     None => None,
-                    Some(Source::Hub) => Some(Parent::Hub),
+                    Some(Source::Hub) => {
+                        // As where the edge is one that others complain of.
+                        plan.hub_is_neighbour = true;
+                        Some(Parent::Hub)
+                    }
                     Some(Source::Host(parent)) => {
                         others.push(parent);
                         Some(Parent::Host(parent.clone()))
@@ -253,8 +298,7 @@ impl State {
             for other in others {
                 let Some(known) = hosts.get(other).filter(|_| other != host) else { continue };
                 if plan.neighbours.len() < NEIGHBOURS_MAX && told.insert(other) {
-                    let is_near =
-                        region == zone(other, REGION_LABEL) && zone(host, RACK_LABEL) == zone(other, RACK_LABEL);
+                    let is_near = region(host) == region(other) && rack(host) == rack(other);
                     plan.neighbours.push(Neighbour { host: other.clone(), address: known.address, is_near });
                 }
             }
@@ -268,6 +312,7 @@ impl State {
 fn number(plan: &PeerPlan) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&plan.neighbours, plan.hub_is_neighbour, &plan.trees, &plan.revoked).hash(&mut hasher);
+    (&plan.edge, &plan.note).hash(&mut hasher);
     for image in &plan.prefetch {
         (image.repository.as_str(), image.digest.as_bytes()).hash(&mut hasher);
     }

@@ -23,8 +23,8 @@ pub(super) const GONE_SECONDS: u64 = 15;
 /// What a host announced last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Announced {
-    /// The certificate that it spoke with.
-    pub(super) serial: String,
+    /// Who it is by the certificate that it spoke with.
+    pub(super) identity: HostIdentity,
     /// Where other hosts reach it.
     pub(super) address: SocketAddr,
     pub(super) is_edge: bool,
@@ -72,7 +72,7 @@ impl Board {
             address.set_ip(from.ip().to_canonical());
         }
         let announced = Announced {
-            serial: host.serial.clone(),
+            identity: host.clone(),
             address,
             is_edge: announce.is_edge,
             is_slow: announce.is_slow,
@@ -99,7 +99,7 @@ impl Board {
     /// Forgets hosts that are gone or whose certificate was revoked, and says which.
     pub(super) fn expire(&mut self, revoked: &BTreeSet<&str>, now: Micros) -> Vec<HostName> {
         let is_gone = |known: &Announced| {
-            revoked.contains(known.serial.as_str())
+            revoked.contains(known.identity.serial.as_str())
                 || (known.held == 0 && now.since(known.at).as_secs() >= GONE_SECONDS)
         };
         self.hosts.extract_if(.., |_, known| is_gone(known)).map(|(host, _)| host).collect()

@@ -40,8 +40,10 @@ impl Service {
             reference: reference.chars().take(REFERENCE_CHARS_SHOWN).collect(),
         })?;
         let document = Document::parse(&manifest.bytes, Some(&manifest.media_type))?;
-        self.inner.tracking.asked(manifest.digest, repository.clone());
-        let grant = match grantable(&document) {
+        let blobs = grantable(&document);
+        let digests = blobs.iter().flat_map(BTreeMap::keys).copied().collect();
+        self.inner.tracking.asked(manifest.digest, repository.clone(), digests);
+        let grant = match blobs {
             // Too many blobs, or an index.
             None => None,
             Some(blobs) => self.grant(host, repository, manifest.digest, &blobs).await?,

@@ -10,6 +10,7 @@ mod ahead;
 mod announce;
 mod board;
 mod config;
+mod edges;
 mod error;
 mod http;
 mod images;

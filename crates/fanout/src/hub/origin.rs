@@ -11,10 +11,12 @@ use base::tls::{SharedIdentity, TlsError};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, StreamExt as _};
 use oci::Digest;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::Service;
 use super::error::Error;
-use crate::peers::{PROTOCOL, Peers, PeersConfig, Pieces, Role, Who, Written};
+use crate::peers::{PROTOCOL, Peers, PeersConfig, Pieces, Role, Who, Written, yielding};
 use crate::piece::{Layout, PieceSet, Root};
 
 /// Repositories that are looked at for one that still has a blob.
@@ -33,7 +35,10 @@ impl Service {
         shutdown.spawn(async move { while happenings.recv().await.is_some() {} });
         self.inner.tracking.revoked_shared(peers.revoked().clone());
         let config = peers.tls().server_config();
-        let handler = Arc::new(move |stream, _| peers.clone().speak(stream).boxed());
+        let handler = Arc::new(move |stream: TlsStream<TcpStream>, _| {
+            yielding::mark(stream.get_ref().0);
+            peers.clone().speak(stream).boxed()
+        });
         Ok(OtherProtocol { protocol: PROTOCOL, config, handler })
     }
 

@@ -1,12 +1,14 @@
 //! What is seen of images on their way: sums over what hosts announced, and which will be last and why. Pure but for the
 //! calls that ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use api::fanout::{Fanout, ImageStanding, Preheat, PreheatRequest, SLOWEST_MAX, Swarm, SwarmHost};
+use api::delivery::ReleaseId;
+use api::fanout::{Fanout, ImageStanding, Preheat, PreheatRequest, RELEASE_IMAGES_MAX, SLOWEST_MAX, Swarm, SwarmHost};
 use api::{HostName, Page};
 use async_trait::async_trait;
 use base::page::PAGE_ITEMS_MAX;
+use base::units::Size;
 use oci::{Digest, RepositoryName};
 use tokio::sync::watch;
 
@@ -14,24 +16,33 @@ use super::Service;
 use super::board::Announced;
 use super::error::Error;
 
+/// A host is behind others that lacks more than one of so many bytes of the image that they have.
+const BEHIND_SHARE: u64 = 10;
+
 type Hosts = BTreeMap<HostName, Announced>;
 
-/// How long an image takes on a host at its rate, in seconds.
-fn seconds_left(standing: &ImageStanding) -> Option<u64> {
-    let missing = standing.bytes.saturating_sub(standing.bytes_there);
-    (missing > 0 && standing.bytes_per_second > 0).then(|| missing.div_ceil(standing.bytes_per_second))
+/// What is usual among the hosts that fetch an image: the values in the middle.
+#[derive(Debug, Clone, Copy, Default)]
+struct Usual {
+    bytes_per_second: u64,
+    bytes_there: u64,
 }
 
-/// The rate in the middle of those that fetch.
-fn rate_usual(standings: &[(&HostName, &Announced, &ImageStanding)]) -> u64 {
-    let fetching = standings.iter().filter(|(_, _, standing)| standing.is_wanted);
-    let mut rates: Vec<u64> = fetching.map(|(_, _, standing)| standing.bytes_per_second).collect();
-    rates.sort_unstable();
-    rates.get(rates.len() / 2).copied().unwrap_or_default()
+fn usual(standings: &[(&HostName, &Announced, &ImageStanding)]) -> Usual {
+    let fetching = || standings.iter().map(|(_, _, standing)| *standing).filter(|standing| standing.is_wanted);
+    let middle = |mut values: Vec<u64>| {
+        values.sort_unstable();
+        values.get(values.len() / 2).copied().unwrap_or_default()
+    };
+    Usual {
+        // Those that stand still are none to be compared with.
+        bytes_per_second: middle(fetching().map(|it| it.bytes_per_second).filter(|rate| *rate > 0).collect()),
+        bytes_there: middle(fetching().map(|it| it.bytes_there).collect()),
+    }
 }
 
 /// Why a host is slower than others: what it says of itself, else what its figures say.
-fn why(known: &Announced, standing: &ImageStanding, usual: u64) -> Option<String> {
+fn why(known: &Announced, standing: &ImageStanding, usual: Usual) -> Option<String> {
     if !standing.is_wanted {
         return None;
     }
@@ -39,22 +50,26 @@ fn why(known: &Announced, standing: &ImageStanding, usual: u64) -> Option<String
         return Some(warning.clone());
     }
     if standing.bytes_per_second == 0 {
-        return Some("nothing reaches it: neither hosts nor the hub".to_owned());
+        let is_begun = standing.bytes_there > standing.from_disk;
+        return Some(if is_begun { "nothing has come for some seconds" } else { "nothing has come yet" }.to_owned());
     }
-    if standing.bytes_per_second.saturating_mul(2) >= usual {
-        return None;
+    if standing.bytes_per_second.saturating_mul(2) < usual.bytes_per_second {
+        // An edge takes from the hub for others.
+        if standing.from_hub > standing.from_peers && !known.is_edge {
+            let text = "it takes most from the hub: other hosts do not reach it, or it does not reach them";
+            return Some(text.to_owned());
+        }
+        return Some(format!("its rate is less than half of the usual {}/s", Size(usual.bytes_per_second)));
     }
-    if standing.from_hub > standing.from_peers {
-        return Some("it takes most from the hub: other hosts do not reach it, or it does not reach them".to_owned());
-    }
-    Some(format!("its rate is less than half of the usual {usual} bytes a second"))
+    let is_behind = usual.bytes_there.saturating_sub(standing.bytes_there) > standing.bytes / BEHIND_SHARE;
+    is_behind.then(|| "its rate is as usual: it began later than others, or had less of it on its disk".to_owned())
 }
 
-fn swarm_host(host: &HostName, known: &Announced, standing: &ImageStanding, usual: u64) -> SwarmHost {
+fn swarm_host(host: &HostName, known: &Announced, standing: &ImageStanding, usual: Usual) -> SwarmHost {
     SwarmHost {
         host: host.clone(),
         standing: standing.clone(),
-        seconds_left: seconds_left(standing),
+        seconds_left: standing.seconds_left(),
         why: why(known, standing, usual),
         at: known.at,
     }
@@ -69,10 +84,10 @@ fn swarm(
     let sum = |of: fn(&ImageStanding) -> u64| all().map(of).fold(0, u64::saturating_add);
     let bytes = all().map(|standing| standing.bytes).max().unwrap_or_default();
     let from_hub = sum(|standing| standing.from_hub);
-    let usual = rate_usual(standings);
+    let usual = usual(standings);
     let mut fetching: Vec<_> = standings.iter().filter(|(_, _, standing)| standing.is_wanted).collect();
     // Who does not move will be last, then who takes longest.
-    fetching.sort_by_key(|(_, _, standing)| std::cmp::Reverse(seconds_left(standing).unwrap_or(u64::MAX)));
+    fetching.sort_by_key(|(_, _, standing)| std::cmp::Reverse(standing.seconds_left().unwrap_or(u64::MAX)));
     let slowest = fetching.iter().take(SLOWEST_MAX);
     Swarm {
         digest,
@@ -85,7 +100,7 @@ fn swarm(
         from_disk: sum(|standing| standing.from_disk),
         hub_copies_percent: from_hub.saturating_mul(100).checked_div(bytes).unwrap_or_default(),
         bytes_per_second: sum(|standing| if standing.is_wanted { standing.bytes_per_second } else { 0 }),
-        seconds_left: fetching.first().and_then(|(_, _, standing)| seconds_left(standing)),
+        seconds_left: fetching.first().and_then(|(_, _, standing)| standing.seconds_left()),
         slowest: slowest.map(|(host, known, standing)| swarm_host(host, known, standing, usual)).collect(),
     }
 }
@@ -124,7 +139,7 @@ fn swarm_page(
 
 fn host_page(hosts: &Hosts, digest: &Digest, after: Option<&str>, limit: u32) -> Page<SwarmHost> {
     let standings = standings(hosts, digest);
-    let usual = rate_usual(&standings);
+    let usual = usual(&standings);
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
     let rest = standings.iter().filter(|(host, _, _)| after.is_none_or(|after| host.as_str() > after)).take(wanted);
     let items = rest.map(|(host, known, standing)| swarm_host(host, known, standing, usual)).collect();
@@ -139,7 +154,7 @@ impl Fanout for Service {
 
     async fn swarm_list(&self, after: Option<&str>, limit: u32) -> api::Result<Page<Swarm>> {
         let state = self.inner.tracking.state();
-        let repository = |digest: &Digest| state.repositories.get(digest).cloned();
+        let repository = |digest: &Digest| state.repository(digest);
         Ok(swarm_page(state.board.hosts(), repository, after, limit.clamp(1, PAGE_ITEMS_MAX)))
     }
 
@@ -149,6 +164,24 @@ impl Fanout for Service {
             return Err(Error::SwarmUnknown { digest: *digest }.into());
         }
         Ok(host_page(state.board.hosts(), digest, after, limit.clamp(1, PAGE_ITEMS_MAX)))
+    }
+
+    async fn release_swarms(&self, releases: &[ReleaseId]) -> api::Result<Vec<Swarm>> {
+        let mut digests = BTreeSet::new();
+        for release in releases.iter().take(RELEASE_IMAGES_MAX) {
+            match self.inner.rollouts.release_image(&release.to_string()).await {
+                Ok((_id, image)) => digests.extend(self.digests_of(&image).await?),
+                Err(problem) if problem.status < 500 => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        let state = self.inner.tracking.state();
+        let found = digests.into_iter().filter_map(|digest| {
+            let standings = standings(state.board.hosts(), &digest);
+            let repository = state.repository(&digest);
+            (!standings.is_empty()).then(|| swarm(digest, &standings, repository))
+        });
+        Ok(found.take(RELEASE_IMAGES_MAX).collect())
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
@@ -184,6 +217,10 @@ mod tests {
         let board = board(vec![
             ("done", announce(vec![ImageStanding { from_hub: 90, from_peers: 10, ..at_rate("i", 100, 0) }])),
             ("even", announce(vec![at_rate("i", 50, 10)])),
+            ("late", announce(vec![at_rate("i", 30, 10)])),
+            ("begins", announce(vec![at_rate("i", 0, 0)])),
+            ("stands", announce(vec![at_rate("i", 50, 0)])),
+            ("waits", announce(vec![at_rate("i", 50, 3)])),
             ("quick", announce(vec![at_rate("i", 50, 10)])),
             ("slow", announce(vec![from_hub])),
             ("stuck", warned),
@@ -191,14 +228,21 @@ mod tests {
         let digest = standing("i", 0).digest;
         let page = swarm_page(board.hosts(), |_| None, None, 10);
         let [found] = page.items.as_slice() else { panic!("{page:?}") };
-        assert_eq!((found.digest, found.bytes, found.hosts, found.done), (digest, 100, 5, 1));
-        assert_eq!((found.from_peers, found.from_hub, found.hub_copies_percent), (115, 110, 110));
-        assert_eq!((found.bytes_per_second, found.seconds_left), (22, None));
-        let slowest: Vec<_> = found.slowest.iter().map(|slow| (slow.host.as_str(), slow.why.clone())).collect();
-        assert_eq!(slowest[0], ("stuck", Some("the disk is full".to_owned())));
-        assert!(slowest[1].0 == "slow" && slowest[1].1.as_ref().unwrap().contains("most from the hub"), "{slowest:?}");
-        assert_eq!(slowest[2..], [("even", None), ("quick", None)]);
-        assert_eq!(found.slowest[1].seconds_left, Some(38));
+        assert_eq!((found.digest, found.bytes, found.hosts, found.done), (digest, 100, 9, 1));
+        assert_eq!((found.from_peers, found.from_hub, found.hub_copies_percent), (245, 110, 110));
+        assert_eq!((found.bytes_per_second, found.seconds_left), (35, None));
+        let slowest = |host: &str| found.slowest.iter().find(|slow| slow.host.as_str() == host).unwrap();
+        let why = |host| slowest(host).why.clone().unwrap_or_default();
+        assert_eq!(why("stuck"), "the disk is full");
+        assert_eq!(why("begins"), "nothing has come yet");
+        assert_eq!(why("stands"), "nothing has come for some seconds");
+        assert!(why("slow").contains("most from the hub"));
+        assert_eq!(why("waits"), "its rate is less than half of the usual 10 B/s");
+        assert!(why("late").contains("began later"));
+        assert_eq!((why("even"), why("quick")), (String::new(), String::new()));
+        // Who does not move will be last, then who takes longest.
+        let order: Vec<_> = found.slowest.iter().map(|slow| slow.seconds_left).collect();
+        assert_eq!(order, [None, None, None, Some(38), Some(17), Some(7), Some(5), Some(5)]);
     }
 
     #[test]

@@ -3,10 +3,8 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
-    LAST_MODIFIED, LINK, RANGE,
-};
+use client::pull_through::{request_headers, response_headers};
+use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use oci::Digest;
 use serde_json::json;
@@ -17,21 +15,6 @@ use super::Inner;
 pub(super) const SOURCE: HeaderName = HeaderName::from_static("longshore-source");
 const DISTRIBUTION_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-/// What of a request the hub is told.
-const REQUEST_HEADERS: [HeaderName; 4] = [ACCEPT, RANGE, IF_RANGE, IF_NONE_MATCH];
-/// What of the hub's answer the engine is told.
-const RESPONSE_HEADERS: [HeaderName; 10] = [
-    CONTENT_TYPE,
-    CONTENT_LENGTH,
-    CONTENT_RANGE,
-    ACCEPT_RANGES,
-    ETAG,
-    LAST_MODIFIED,
-    CACHE_CONTROL,
-    LINK,
-    DISTRIBUTION_VERSION,
-    CONTENT_DIGEST,
-];
 /// The longest refusal of the hub that is passed on, in bytes.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
@@ -119,7 +102,7 @@ pub(super) async fn ask(
     path: String,
     headers: &HeaderMap,
 ) -> Result<reqwest::Response, Refusal> {
-    (inner.hub.0)(method, path, chosen(headers, &REQUEST_HEADERS)).await.map_err(Refusal::hub_away)
+    (inner.hub.0)(method, path, request_headers(headers)).await.map_err(Refusal::hub_away)
 }
 
 /// Passes a read on to the hub, and its answer back.
@@ -130,7 +113,7 @@ pub(super) async fn pass(
     headers: &HeaderMap,
 ) -> Result<Response, Refusal> {
     let answer = ask(inner, method.clone(), path, headers).await?;
-    let (status, headers) = (answer.status(), chosen(answer.headers(), &RESPONSE_HEADERS));
+    let (status, headers) = (answer.status(), response_headers(answer.headers()));
     let body = if *method == Method::HEAD { Body::empty() } else { Body::from_stream(answer.bytes_stream()) };
     let mut response = Response::new(body);
     (*response.status_mut(), *response.headers_mut()) = (status, headers);
@@ -148,14 +131,4 @@ pub(super) async fn read(mut answer: reqwest::Response, bytes_max: usize) -> Res
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
-}
-
-fn chosen(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for name in names {
-        for value in headers.get_all(name) {
-            kept.append(name.clone(), value.clone());
-        }
-    }
-    kept
 }

@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use oci::{Digest, RepositoryName};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::answer::{Refusal, ask};
-use super::{Inner, Want};
+use super::{Inner, Told, Want};
 use crate::store::{Fill, FillBegun, Hold, Source, Stage, StoreError};
 
 /// How long the swarm may take to begin a blob, in seconds.
@@ -116,14 +116,23 @@ impl From<StoreError> for Failure {
 impl Fetch {
     async fn run(self) {
         let digest = self.digest;
-        if let Err(why) = self.ask_swarm().await {
-            if let Some(why) = why {
-                self.inner.fell_back(digest, &why);
+        // Open until the end: the exchange does not give up what is brought here.
+        let (starves, mut starving) = mpsc::channel(1);
+        if let Err(why) = self.ask_swarm(starves, &mut starving).await {
+            if let Some(why) = &why {
+                self.inner.fell_back(digest, why);
             }
             match self.ask_hub().await {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(swarm) = &self.inner.swarm {
+                        let _ = swarm.send(Told::Brought(digest)).await;
+                    }
+                }
                 Err(Failure::Unkept(error)) => {
                     tracing::warn!(%digest, %error, "a blob is passed on from the hub and not kept");
+                    if why.is_none() {
+                        self.inner.fell_back(digest, &format!("it cannot be kept here: {error}"));
+                    }
                     self.is_coming(Coming::Past);
                 }
                 Err(Failure::Passing(refusal) | Failure::Final(refusal)) => {
@@ -141,17 +150,17 @@ impl Fetch {
     }
 
     /// Until the blob is whole. An error says that the hub has to do, and why it is that this is to be known.
-    async fn ask_swarm(&self) -> Result<(), Option<String>> {
+    async fn ask_swarm(
+        &self,
+        starves: mpsc::Sender<String>,
+        starving: &mut mpsc::Receiver<String>,
+    ) -> Result<(), Option<String>> {
         let (inner, digest) = (&self.inner, self.digest);
+        let (begun, told) = oneshot::channel();
+        let asked = self.want(begun, starves);
+        // One that is fetched ahead comes, whether the exchange hears that it is wanted now or not.
         if inner.store.hold(&digest).is_none() {
-            let Some(swarm) = &inner.swarm else { return Err(None) };
-            let Some(image) = inner.store.image_of(&digest, &self.repository) else {
-                return Err(Some("no image that has it was asked for".to_owned()));
-            };
-            let (begun, told) = oneshot::channel();
-            let image = ImageAddress { repository: self.repository.clone(), digest: image };
-            let asked = swarm.try_send(Want { image, blob: digest, begun });
-            asked.map_err(|_| Some("the fan-out does not run, or has too much to do".to_owned()))?;
+            asked?;
             match tokio::time::timeout(Duration::from_secs(BEGIN_SECONDS_MAX), told).await {
                 Ok(Ok(Ok(()))) => {}
                 Ok(Ok(Err(why))) => return Err(Some(why)),
@@ -161,7 +170,26 @@ impl Fetch {
         }
         let held = inner.store.hold(&digest).ok_or_else(|| Some("the fan-out gave it up".to_owned()))?;
         self.is_coming(Coming::FromPeers);
-        follow(&held).await.map_err(Some)
+        tokio::select! {
+            followed = follow(&held) => followed.map_err(Some),
+            Some(why) = starving.recv() => Err(Some(why)),
+        }
+    }
+
+    /// Tells the exchange that the blob is wanted.
+    fn want(
+        &self,
+        begun: oneshot::Sender<Result<(), String>>,
+        starves: mpsc::Sender<String>,
+    ) -> Result<(), Option<String>> {
+        let (inner, blob) = (&self.inner, self.digest);
+        let Some(swarm) = &inner.swarm else { return Err(None) };
+        let Some(image) = inner.store.image_of(&blob, &self.repository) else {
+            return Err(Some("no image that has it was asked for".to_owned()));
+        };
+        let image = ImageAddress { repository: self.repository.clone(), digest: image };
+        let asked = swarm.try_send(Told::Want(Want { image, blob, begun, starves }));
+        asked.map_err(|_| Some("the fan-out does not run, or has too much to do".to_owned()))
     }
 
     async fn ask_hub(&self) -> Result<(), Failure> {
@@ -272,6 +300,10 @@ impl Fetch {
                         return Err(Failure::Final(Refusal::new(StatusCode::BAD_GATEWAY, "BLOB_INVALID", text)));
                     }
                     piece += 1;
+                    // One that is not heard of now is with the next.
+                    if let Some(swarm) = &self.inner.swarm {
+                        let _ = swarm.try_send(Told::Brought(digest));
+                    }
                 }
             }
             if piece == first {

@@ -33,8 +33,8 @@ use self::fetch::Fetches;
 pub use self::names::{Names, NamesError};
 use crate::store::Store;
 
-/// Blobs that a host may wait for the swarm to take up, at most; more are asked of the hub.
-pub const WANTS_MAX: usize = 1024;
+/// What may wait for the exchange to hear it, at most; blobs that are wanted beyond that are asked of the hub.
+pub const TOLD_MAX: usize = 1024;
 /// Falls back to the hub that are remembered with their reasons.
 const FALLBACKS_SHOWN: usize = 16;
 
@@ -57,6 +57,15 @@ impl HubReads {
     }
 }
 
+/// What a host's registry tells the exchange.
+#[derive(Debug)]
+pub enum Told {
+    /// A blob is wanted from other agents.
+    Want(Want),
+    /// Something of a blob came from the hub's registry: others can have it.
+    Brought(Digest),
+}
+
 /// A blob that a host wants from other agents.
 #[derive(Debug)]
 pub struct Want {
@@ -66,6 +75,9 @@ pub struct Want {
     pub blob: Digest,
     /// Told once the store has begun the blob, or why the swarm does not give it.
     pub begun: oneshot::Sender<Result<(), String>>,
+    /// Told why when nobody gives what is missing: as long as somebody listens, the blob is not to be given up, because what is
+    /// missing is brought from the hub's registry then, and whoever reads it notices nothing.
+    pub starves: mpsc::Sender<String>,
 }
 
 /// A pull for which the swarm did not do.
@@ -95,7 +107,7 @@ pub struct RegistryParts {
     /// The hub.
     pub hub: HubReads,
     /// The swarm; none when the host takes no part in it.
-    pub swarm: Option<mpsc::Sender<Want>>,
+    pub swarm: Option<mpsc::Sender<Told>>,
     /// The names of registries that it answers for.
     pub names: Names,
 }
@@ -107,7 +119,7 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     store: Store,
     hub: HubReads,
-    swarm: Option<mpsc::Sender<Want>>,
+    swarm: Option<mpsc::Sender<Told>>,
     names: Names,
     fetches: Fetches,
     fallbacks: Mutex<Fallbacks>,

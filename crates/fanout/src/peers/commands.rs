@@ -20,16 +20,20 @@ impl Driver {
             Command::Grant(signed) => self.own_grant(signed.payload.into(), signed.signature.into()),
             Command::Blob { digest, root, layout, pieces } => self.blob(digest, root, layout, pieces),
             Command::Forget(digest) => self.forget(digest),
-            Command::Kept { digest, piece } => {
-                if let Some(blob) = self.numbers.get(&digest).copied() {
-                    self.have(blob, piece);
-                    self.tell(Input::Kept { blob, piece });
-                }
-            }
+            Command::Kept { digest, pieces } => self.kept(digest, &pieces),
             Command::Tree { digest, reply } => self.tree_ask(digest, reply),
             Command::Status(reply) => {
                 let _ = reply.send(self.status_now());
             }
+        }
+    }
+
+    fn kept(&mut self, digest: Digest, pieces: &PieceSet) {
+        let Some(blob) = self.numbers.get(&digest).copied() else { return };
+        let Some(exchanged) = self.blobs.get(&blob).filter(|it| it.have.pieces() == pieces.pieces()) else { return };
+        for piece in pieces.without(&exchanged.have).collect::<Vec<_>>() {
+            self.have(blob, piece);
+            self.tell(Input::Kept { blob, piece });
         }
     }
 

@@ -26,6 +26,7 @@ mod reader;
 mod rights;
 mod stored;
 mod writer;
+pub(crate) mod yielding;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -192,6 +193,8 @@ pub struct PeersStatus {
     pub from_hub_bytes: u64,
     /// Pieces that came.
     pub pieces: Counts,
+    /// Hosts for which something waits that they are to be sent.
+    pub waiting: usize,
     /// Hosts that sent wrong pieces, or did not send what they promised.
     pub complaints: Vec<Who>,
 }
@@ -202,7 +205,7 @@ enum Command {
     Grant(SignedGrant),
     Blob { digest: Digest, root: Root, layout: Layout, pieces: PieceSet },
     Forget(Digest),
-    Kept { digest: Digest, piece: u32 },
+    Kept { digest: Digest, pieces: PieceSet },
     Tree { digest: Digest, reply: oneshot::Sender<Bytes> },
     Status(oneshot::Sender<PeersStatus>),
 }
@@ -333,9 +336,9 @@ impl Peers {
         self.say(Command::Forget(digest)).await;
     }
 
-    /// A piece came some other way.
-    pub async fn kept(&self, digest: Digest, piece: u32) {
-        self.say(Command::Kept { digest, piece }).await;
+    /// These pieces are there, those among them that came some other way: others can have them from now on.
+    pub async fn kept(&self, digest: Digest, pieces: PieceSet) {
+        self.say(Command::Kept { digest, pieces }).await;
     }
 
     /// The hashes of a blob's pieces from whoever sends them first, for when the hub is away: to be checked against the root

@@ -61,6 +61,7 @@ impl Dialler for Tcp {
 /// Sets what both sides of a connection set.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    super::yielding::mark(stream);
     rustix::net::sockopt::set_tcp_user_timeout(stream, STALL_SECONDS_MAX * 1000)?;
     Ok(())
 }

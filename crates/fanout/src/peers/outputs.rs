@@ -175,6 +175,7 @@ impl Driver {
         PeersStatus {
             connected: connected.collect(),
             pieces: self.core.counts(),
+            waiting: self.core.waiting(),
             complaints: self.core.complaints(self.now()).into_iter().filter_map(who).collect(),
             ..self.status.clone()
         }

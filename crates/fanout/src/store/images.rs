@@ -70,6 +70,8 @@ pub struct ImageHeld {
     pub bytes_there: u64,
     /// Those, by where they came from since the image was first known to this process: what was here before is disk's.
     pub counts: Counts,
+    /// Whether something of it is being fetched.
+    pub is_arriving: bool,
     /// Whether it is pinned.
     pub is_pinned: bool,
     /// Its blobs with their lengths in bytes.
@@ -113,15 +115,12 @@ impl Shelf {
     }
 
     fn held(&self, digest: &Digest, image: &Image) -> ImageHeld {
-        let bytes_there = image
-            .blobs
-            .iter()
-            .filter_map(|(digest, _length)| self.blobs.get(digest))
-            .map(|blob| {
-                let progress = blob.progress.borrow();
-                if progress.stage == Stage::Dormant { 0 } else { progress.bytes }
-            })
-            .sum();
+        let (mut bytes_there, mut is_arriving) = (0, false);
+        for blob in image.blobs.iter().filter_map(|(digest, _length)| self.blobs.get(digest)) {
+            let progress = blob.progress.borrow();
+            bytes_there += if progress.stage == Stage::Dormant { 0 } else { progress.bytes };
+            is_arriving |= progress.stage == Stage::Arriving;
+        }
         let now = self.counts_of(&image.blobs);
         let (peers, hub) = (now.peers.saturating_sub(image.before.peers), now.hub.saturating_sub(image.before.hub));
         let disk = u64::saturating_sub(bytes_there, peers + hub);
@@ -131,6 +130,7 @@ impl Shelf {
             bytes: image.blobs.iter().map(|(_digest, length)| length).sum(),
             bytes_there,
             counts: Counts { peers, hub, disk },
+            is_arriving,
             is_pinned: self.pinned.contains(digest),
             blobs: image.blobs.clone(),
         }

@@ -165,6 +165,32 @@ async fn the_rate_of_a_host_is_kept_and_shared_evenly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_came_some_other_way_goes_on_to_others() {
+    let mut fleet = Fleet::start(&settings(2, 2 << 20, 8 << 20)).await.unwrap();
+    let first = (fleet.agents[0].host.clone(), fleet.agents[0].address);
+    fleet.agents[1].peers.plan(Plan { neighbours: vec![first], ..Plan::default() }).await;
+    for agent in &fleet.agents {
+        fleet.begin(agent).await.unwrap();
+    }
+    let (digest, brings) = (fleet.blob.digest, &fleet.agents[0]);
+    let pieces = fleet.blob.tree.layout().pieces();
+    for piece in 0..pieces {
+        brings.memory.write(digest, piece, fleet.blob.piece(piece).unwrap(), &Who::Hub).await.unwrap();
+        // What is not said is said with the next, and twice is once.
+        if piece % 3 != 1 || piece + 1 == pieces {
+            brings.peers.kept(digest, brings.memory.have()).await;
+            brings.peers.kept(digest, brings.memory.have()).await;
+        }
+    }
+    for agent in &mut fleet.agents {
+        let complete = tokio::time::timeout(Duration::from_secs(60), agent.happened.recv()).await.unwrap();
+        assert_eq!(complete, Some(Happened::Complete(digest)));
+    }
+    let status = fleet.agents[1].peers.status().await;
+    assert_eq!((status.from_hosts_bytes, status.pieces.twice), (2 << 20, 0), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_short_does_not_wait_behind_pieces() {
     let fleet = seeded(1, 1 << 20, 64 << 10).await;
     let peer = "peer".parse().unwrap();

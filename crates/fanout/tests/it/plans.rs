@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use api::fanout::{Announce, Fanout as _, Parent, PeerPlan, PreheatRequest};
 use base::db::testing::for_each_database;
+use fanout::grant::Grant;
 use oci::Digest;
 
 use crate::world::{LIMIT, World, address, announcing, host, identity, standing};
@@ -91,19 +92,46 @@ async fn of_two_hubs_on_a_database_one_tracks_and_hosts_of_the_other_take_from_t
 }
 
 #[tokio::test]
-async fn hosts_of_a_region_with_an_edge_do_not_ask_the_hub() {
+async fn an_edge_fetches_for_its_region_what_it_may_have_and_hosts_there_do_not_ask_the_hub() {
     for_each_database(|database| async move {
         let world = World::new(database).await.working();
         for (name, region) in [("edge", "eu"), ("near", "eu"), ("far", "us")] {
             let labels = [("region".to_owned(), region.to_owned())].into();
             world.fleet.labels.lock().unwrap().insert(host(name), labels);
         }
-        let image = Digest::sha256_of(b"image");
-        let edge = Announce { is_edge: true, ..announcing(vec![standing(image, 0)]) };
-        world.planned(&identity("edge", &[]), &edge, |plan| plan.hub_is_neighbour).await;
-        let wants = announcing(vec![standing(image, 0)]);
-        world.planned(&identity("near", &[]), &wants, |plan| !plan.hub_is_neighbour).await;
-        world.planned(&identity("far", &[]), &wants, |plan| plan.hub_is_neighbour).await;
+        let [edge, near, far] = ["edge", "near", "far"].map(|name| identity(name, &[("team", "a")]));
+        let (served, bare) =
+            (world.images.push("app/web", "v1", &[b"one"]), world.images.push("team-a/web", "v1", &[b"two"]));
+        let serving = Announce { is_edge: true, ..announcing(Vec::new()) };
+        world.announce(&edge, &serving).await.unwrap();
+        let idle = world.planned(&near, &announcing(Vec::new()), |plan| !plan.hub_is_neighbour).await;
+        assert_eq!((idle.edge, idle.note), (Some(host("edge")), None));
+
+        let blobs = |grant: Grant| grant.blobs.iter().map(|blob| blob.digest).collect();
+        let fetching: Vec<Digest> = world.granted(&near, "app/web", "v1").await.map(blobs).unwrap();
+        let wants = Announce { fetching, ..announcing(vec![standing(served, 0)]) };
+        let by_edge = |plan: &PeerPlan| parents(plan).iter().all(|above| **above == Parent::Host(host("edge")));
+        world.planned(&near, &wants, |plan| !plan.trees.is_empty() && by_edge(plan) && !plan.hub_is_neighbour).await;
+        let is_told = |plan: &PeerPlan| plan.prefetch == [address("app/web", served)] && plan.trees.len() == 2;
+        let told = world.planned(&edge, &serving, is_told).await;
+        // It is planned with before it has begun: the hub sends it what it will be told to fetch.
+        let from_hub = parents(&told).iter().all(|above| **above == Parent::Hub);
+        assert!(told.hub_is_neighbour && from_hub, "{told:?}");
+        world.planned(&far, &wants, |plan| plan.hub_is_neighbour && plan.edge.is_none()).await;
+
+        // An edge that may not have it leaves it to the hub, and the host is told why.
+        let edge = identity("edge", &[]);
+        world.announce(&edge, &serving).await.unwrap();
+        let fetching: Vec<Digest> = world.granted(&near, "team-a/web", "v1").await.map(blobs).unwrap();
+        let wants = Announce { fetching, ..announcing(vec![standing(bare, 0)]) };
+        let plan = world.planned(&near, &wants, |plan| plan.hub_is_neighbour && !plan.trees.is_empty()).await;
+        assert!(plan.note.is_some_and(|note| note.starts_with("edge, the edge of region eu, may not have image")));
+        world.planned(&edge, &serving, |plan| plan.prefetch.is_empty()).await;
+
+        // It is gone.
+        world.pass(20);
+        let plan = world.planned(&near, &wants, |plan| plan.edge.is_none()).await;
+        assert!(plan.hub_is_neighbour && plan.note.is_some_and(|note| note.contains("is gone")));
     })
     .await;
 }

@@ -54,10 +54,19 @@ pub(super) struct Args {
     /// Take no part in the exchange: images come from the hub alone
     #[arg(long)]
     no_peers: bool,
-    /// How much may be sent to other agents, a second, in bytes with a unit [default: no limit]
+    /// Serve this host's region, that of its label `region`: fetch what hosts there want, so that each byte comes over the
+    /// long line once and they do not ask the hub
+    #[arg(long, conflicts_with = "no_peers")]
+    edge: bool,
+    /// How much may be sent to other agents, a second, in bytes with a unit, as 100MiB [default: no limit]
+    ///
+    /// What agents send one another is marked to yield in any case: networks that know the mark (DSCP LE, RFC 8622) and
+    /// this machine's own queue let all else go first. Where neither does, this and --download-rate leave the services
+    /// their share.
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     upload_rate: Option<NonZeroU64>,
-    /// How much may be received of images, a second, in bytes with a unit [default: no limit]
+    /// How much may be received from other agents and as pieces from the hub, a second, in bytes with a unit [default: no
+    /// limit]
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     download_rate: Option<NonZeroU64>,
     /// What the agent may keep of images, in bytes or with a unit; what was used least recently makes room
@@ -98,6 +107,7 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         mesh: args.mesh,
         registry: args.registry,
         peers: (!args.no_peers).then_some(args.peers),
+        is_edge: args.edge,
         upload_bytes_per_second: args.upload_rate,
         download_bytes_per_second: args.download_rate,
         store_bytes_max: args.store_bytes_max,

@@ -5,7 +5,7 @@ use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
 use agent::runtimes::{self, Change, Runtime, RuntimeError};
-use agent::status::{self, AgentStatus, StatusError};
+use agent::status::{self, AgentStatus, ExchangeStatus, StatusError};
 use api::Problem;
 use base::units::Size;
 use fanout::local::Names;
@@ -241,13 +241,27 @@ fn lines(status: &AgentStatus) -> Vec<String> {
         Size(store.kept_bytes)
     ));
     lines.push(format!("held twice, here and by the engine: {}", Size(status.held_twice_bytes)));
+    if let Some(exchange) = &status.exchange {
+        let ExchangeStatus { connected, sent_bytes, .. } = exchange;
+        let edge = match &exchange.edge {
+            Some(edge) => format!("; {edge} serves its region"),
+            None if exchange.is_edge => "; it serves its region".to_owned(),
+            None => String::new(),
+        };
+        let hosts = if *connected == 1 { "host" } else { "hosts" };
+        lines.push(format!("exchange: connected with {connected} {hosts}, {} given to them{edge}", Size(*sent_bytes)));
+        lines.extend(exchange.slow.as_ref().map(|why| format!("others do not depend on this host: {why}")));
+    }
     lines.push(match status.fallbacks.last.back() {
         None => "no blob had to come from the hub in place of other agents".to_owned(),
         Some(last) => {
             let count = status.fallbacks.count;
-            format!("{count} blobs came from the hub in place of other agents; last because: {}", last.why)
+            let blobs = if count == 1 { "blob" } else { "blobs" };
+            format!("{count} {blobs} came from the hub in place of other agents; last because: {}", last.why)
         }
     });
+    let of_exchange = status.exchange.iter().flat_map(|exchange| &exchange.warnings);
+    lines.extend(of_exchange.map(|warning| format!("warning: {warning}")));
     let images: Vec<_> = status.images.iter().filter(|image| image.bytes > 0).collect();
     if !images.is_empty() {
         lines.push(String::new());
@@ -314,13 +328,24 @@ mod tests {
             images: vec![image("a", 100, 0), image("b", 40, 6), image("c", 40, 0)],
             held_twice_bytes: 100 << 20,
             fallbacks: Fallbacks { count: 2, last: [last].into() },
+            exchange: Some(ExchangeStatus {
+                connected: 7,
+                sent_bytes: 1 << 30,
+                edge: Some("edge-eu".parse().unwrap()),
+                slow: Some("it gives away slowly".into()),
+                warnings: vec!["edge-us is gone".into()],
+                ..ExchangeStatus::default()
+            }),
             trouble: None,
         };
         insta::assert_snapshot!(lines(&status).join("\n"), @"
         host rack1-a, registry 127.0.0.1:5100
         store: 3 GiB of 20 GiB used, 1 GiB of that kept for what runs, may be rolled back to, or is being pulled
         held twice, here and by the engine: 100 MiB
+        exchange: connected with 7 hosts, 1 GiB given to them; edge-eu serves its region
+        others do not depend on this host: it gives away slowly
         2 blobs came from the hub in place of other agents; last because: no agent gave anything of it
+        warning: edge-us is gone
 
         shop/web@ca978112ca1b  complete
           100 MiB of 100 MiB: 90 MiB from agents, 1 MiB from the hub, 9 MiB from disk; kept; on the engine

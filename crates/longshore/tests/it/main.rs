@@ -11,6 +11,7 @@ mod browser;
 mod clients;
 mod command_line;
 mod database;
+mod edges;
 mod elsewhere;
 mod fanout;
 mod fanout_down;

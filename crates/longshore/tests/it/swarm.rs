@@ -19,22 +19,22 @@ use crate::fanout::api;
 use crate::lone::Lone;
 use crate::scene::BINARY;
 
-const LIMIT: Duration = Duration::from_secs(120);
-const LAYER_BYTES: usize = 24 << 20;
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LAYER_BYTES: usize = 24 << 20;
 /// What a host receives a second: an image takes so long that much can happen meanwhile.
-const RATE: &str = "3MiB";
+pub(crate) const RATE: &str = "3MiB";
 const REPOSITORY: &str = "app/web";
 
 /// A machine with an agent and without an engine: its registry is asked by the test.
-struct Host {
-    process: Running,
-    data: PathBuf,
+pub(crate) struct Host {
+    pub(crate) process: Running,
+    pub(crate) data: PathBuf,
     registry: String,
     arguments: Vec<String>,
 }
 
 impl Host {
-    async fn start(hub: &Lone, folder: &Path, name: &str, more: &[&str]) -> anyhow::Result<Self> {
+    pub(crate) async fn start(hub: &Lone, folder: &Path, name: &str, more: &[&str]) -> anyhow::Result<Self> {
         let request = HostTokenRequest { host: Some(name.parse()?), labels: Default::default(), ttl_seconds: 60 };
         let token = api(hub).await?.host_token_create(&request).await?.token;
         let (data, registry) = (folder.join(name), free_address());
@@ -60,25 +60,30 @@ impl Host {
         self.status().await.map(|_| ())
     }
 
-    async fn status(&self) -> anyhow::Result<AgentStatus> {
+    pub(crate) async fn status(&self) -> anyhow::Result<AgentStatus> {
         rig::until("an agent does not answer", LIMIT, || async { ask(&self.data).await.ok() }).await
     }
 
     /// How the image stands; nothing of it while nobody asked for it.
-    async fn image(&self) -> anyhow::Result<Option<ImageStatus>> {
+    pub(crate) async fn image(&self) -> anyhow::Result<Option<ImageStatus>> {
         Ok(self.status().await?.images.into_iter().find(|image| image.bytes > 0))
     }
 
     /// Pulls as a runtime does: the manifest, then its blobs side by side.
     fn pull(&self) -> JoinHandle<anyhow::Result<()>> {
+        self.pull_tag("v1")
+    }
+
+    pub(crate) fn pull_tag(&self, tag: &str) -> JoinHandle<anyhow::Result<()>> {
         let base = format!("http://{}/v2/{REPOSITORY}", self.registry);
+        let manifest = format!("{base}/manifests/{tag}");
         tokio::spawn(async move {
             let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).build()?;
             let get = |url: String| {
                 let client = client.clone();
                 async move { anyhow::Ok(client.get(url).send().await?.error_for_status()?.bytes().await?) }
             };
-            let manifest = get(format!("{base}/manifests/v1")).await?;
+            let manifest = get(manifest).await?;
             let blobs: Vec<Digest> =
                 Document::parse(&manifest, Some(oci::media::OCI_MANIFEST))?.blobs().map(|blob| blob.digest).collect();
             let blobs = blobs.into_iter().map(|digest| {
@@ -101,10 +106,15 @@ fn spawn(data: &Path, arguments: &[String]) -> Running {
 }
 
 async fn push(hub: &Lone) -> Digest {
-    let words = 0..LAYER_BYTES as u64 / 8;
+    push_tag(hub, "v1", 0).await
+}
+
+/// An image of one large layer, another one for each `first`.
+pub(crate) async fn push_tag(hub: &Lone, tag: &str, first: u64) -> Digest {
+    let words = first..first + LAYER_BYTES as u64 / 8;
     let layer: Vec<u8> = words.flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect();
     let config = json!({ "os": "linux", "architecture": "amd64", "rootfs": { "type": "layers", "diff_ids": [] } });
-    hub.push(REPOSITORY, "v1", &config, &[Bytes::from(layer)]).await
+    hub.push(REPOSITORY, tag, &config, &[Bytes::from(layer)]).await
 }
 
 /// Where the bytes of the image came from so far, over all hosts.
@@ -129,7 +139,7 @@ async fn sum(hosts: &[Host]) -> anyhow::Result<Sum> {
     Ok(sum)
 }
 
-fn logs(folder: &Path) -> String {
+pub(crate) fn logs(folder: &Path) -> String {
     let mut text = String::new();
     for file in std::fs::read_dir(folder).unwrap().flatten() {
         if file.path().extension().is_some_and(|end| end == "log") {
