@@ -334,7 +334,8 @@ impl Peer {
                 let Some(local) = self.blobs.get_mut(&blob) else { return };
                 if local.requests.get(&piece).is_some_and(|request| request.node == node) {
                     self.request_ended(blob, piece);
-                    self.stalled(now, node, blob, piece);
+                    self.stalled(now, node);
+                    self.denied(node, blob, piece);
                 }
             }
         }
@@ -452,10 +453,13 @@ impl Peer {
         Some(request.node)
     }
 
-    fn stalled(&mut self, now: Now, node: Node, blob: Blob, piece: u32) {
+    fn stalled(&mut self, now: Now, node: Node) {
         self.counts.stalled += 1;
         self.trust.stall(node, now);
-        // What it did not send it may not have.
+    }
+
+    /// A host does not have a piece that it said it has.
+    fn denied(&mut self, node: Node, blob: Blob, piece: u32) {
         let remote = self.links.get_mut(&node).and_then(|link| link.remotes.get_mut(&blob));
         if let (Some(remote), Some(local)) = (remote, self.blobs.get_mut(&blob)) {
             remote.denies(piece);
@@ -501,7 +505,8 @@ impl Peer {
         for (piece, node) in expired {
             self.request_ended(blob, piece);
             self.send(node, Message::Cancel { blob, piece });
-            self.stalled(now, node, blob, piece);
+            // It is slow, or its line is: that it does not have the piece was not said.
+            self.stalled(now, node);
         }
     }
 
@@ -638,3 +643,6 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
