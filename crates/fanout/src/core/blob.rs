@@ -9,7 +9,7 @@ use crate::piece::PieceSet;
 /// Pieces that must have come until their pace is known, and what is waited for until then: a little more than three pieces of
 /// 128 KiB take side by side at 150 KiB/s.
 const PACE_PIECES: u32 = 6;
-const WAIT_FIRST: Duration = Duration::from_millis(2750);
+const WAIT_FIRST: Duration = Duration::from_millis(2600);
 /// The longest that anything is waited for.
 const WAIT_MAX: Duration = Duration::from_secs(15);
 /// A parent that has sent nothing for so long is not relied on: at least, and in times between two pieces of a stripe.
