@@ -5,12 +5,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::HostName;
 use api::fanout::{
-    ANNOUNCE_BLOBS_MAX, ANNOUNCE_IMAGES_MAX, ANNOUNCE_SECONDS_MAX, Announce, COMPLAINTS_MAX, ImageStanding, Parent,
-    PeerPlan,
+    ANNOUNCE_BLOBS_MAX, ANNOUNCE_IMAGES_MAX, ANNOUNCE_SECONDS_MAX, Announce, COMPLAINTS_MAX, ImageStanding, PeerPlan,
 };
-use fanout::core::{Parents, STRIPES, Source};
 use fanout::peers::{PeersStatus, Plan, Who};
 use oci::Digest;
 use tokio::time::Instant;
@@ -142,21 +139,10 @@ impl Swarm {
     async fn follow(self: &Arc<Self>, plan: PeerPlan) {
         self.peers.revoked().replace(plan.revoked.iter().cloned());
         let hub = match tokio::net::lookup_host(&self.hub_address).await {
-            Ok(mut found) => found.next().filter(|_| plan.hub_is_neighbour),
+            Ok(mut found) => found.next(),
             Err(_) => None,
         };
-        let parents = plan.trees.iter().map(|trees| {
-            let mut parents: Parents<HostName> = [const { None }; STRIPES];
-            for (place, parent) in parents.iter_mut().zip(&trees.parents) {
-                *place = parent.as_ref().map(|parent| match parent {
-                    Parent::Hub => Source::Hub,
-                    Parent::Host(host) => Source::Host(host.clone()),
-                });
-            }
-            (trees.digest, parents)
-        });
-        let neighbours = plan.neighbours.iter().map(|neighbour| (neighbour.host.clone(), neighbour.address)).collect();
-        self.peers.plan(Plan { neighbours, hub, parents: parents.collect() }).await;
+        self.peers.plan(Plan::said(&plan, hub)).await;
         let before = std::mem::replace(&mut self.shared().plan, plan.clone());
         if let Some(note) = plan.note.as_ref().filter(|note| before.note.as_ref() != Some(*note)) {
             tracing::warn!("{note}");

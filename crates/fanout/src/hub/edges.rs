@@ -71,8 +71,7 @@ fn taken<'a>(edge: &'a Announced, image: &Digest) -> Option<&'a Announcement> {
 
 impl Edges {
     /// Looks at what hosts announced. `may` says whether a host may have an image, when it is known where that is. A host whose
-    /// region is not known is in none. Gives
-    /// whether something is otherwise than before.
+    /// region is not known is in none. Gives whether something is otherwise than before.
     pub(super) fn look<'a>(
         &mut self,
         hosts: &Hosts,

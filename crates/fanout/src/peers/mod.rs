@@ -34,7 +34,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use api::access::{HUB_SERVER_NAME, host_server_name};
-use api::fanout::SignedGrant;
+use api::fanout::{Parent, PeerPlan, SignedGrant};
 use api::{HostName, Micros};
 use async_trait::async_trait;
 use base::shutdown::Shutdown;
@@ -46,7 +46,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_rustls::server::TlsStream;
 
-use crate::core::{Counts, Parents};
+use crate::core::{Counts, Parents, STRIPES, Source};
 use crate::piece::{Layout, PieceSet, Root};
 
 use bucket::Bucket;
@@ -167,6 +167,27 @@ pub struct Plan {
     pub hub: Option<SocketAddr>,
     /// Who sends each stripe of a blob. They are among the neighbours.
     pub parents: Vec<(Digest, Parents<HostName>)>,
+}
+
+impl Plan {
+    /// What the hub's tracker says, where the hub is reached at this address.
+    pub fn said(plan: &PeerPlan, hub: Option<SocketAddr>) -> Self {
+        let parents = plan.trees.iter().map(|trees| {
+            let mut parents: Parents<HostName> = [const { None }; STRIPES];
+            for (place, parent) in parents.iter_mut().zip(&trees.parents) {
+                *place = parent.as_ref().map(|parent| match parent {
+                    Parent::Hub => Source::Hub,
+                    Parent::Host(host) => Source::Host(host.clone()),
+                });
+            }
+            (trees.digest, parents)
+        });
+        Self {
+            neighbours: plan.neighbours.iter().map(|other| (other.host.clone(), other.address)).collect(),
+            hub: hub.filter(|_| plan.hub_is_neighbour),
+            parents: parents.collect(),
+        }
+    }
 }
 
 /// What the agent is told.

@@ -6,11 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::HostName;
-use api::fanout::{Announce, Parent, PeerPlan, SignedGrant};
+use api::fanout::{Announce, PeerPlan, SignedGrant};
 use async_trait::async_trait;
 use base::shutdown::Shutdown;
 use base::tls::SharedIdentity;
-use fanout::core::{Parents, STRIPES, Source};
 use fanout::peers::{Dialler, Happened, Peers, PeersConfig, PeersStatus, Plan, Role, Stream, Surroundings, Who};
 use fanout::piece::PieceTree;
 use futures::{SinkExt as _, StreamExt as _};
@@ -191,19 +190,8 @@ async fn answer(lines: &mut Lines) -> anyhow::Result<PeerPlan> {
 }
 
 async fn follow(peers: &Peers, plan: &PeerPlan) {
-    let parents = plan.trees.iter().map(|trees| {
-        let mut parents: Parents<HostName> = [const { None }; STRIPES];
-        for (place, parent) in parents.iter_mut().zip(&trees.parents) {
-            *place = parent.as_ref().map(|parent| match parent {
-                Parent::Hub => Source::Hub,
-                Parent::Host(host) => Source::Host(host.clone()),
-            });
-        }
-        (trees.digest, parents)
-    });
-    let hub = plan.hub_is_neighbour.then(|| SocketAddr::from((turmoil::lookup(HUB), PORT)));
-    let neighbours = plan.neighbours.iter().map(|neighbour| (neighbour.host.clone(), neighbour.address)).collect();
-    peers.plan(Plan { neighbours, hub, parents: parents.collect() }).await;
+    let hub = SocketAddr::from((turmoil::lookup(HUB), PORT));
+    peers.plan(Plan::said(plan, Some(hub))).await;
 }
 
 /// Takes connections in, as a port does that shares them out by protocol.
