@@ -14,8 +14,11 @@ use serde::Deserialize;
 use crate::engine::run;
 use crate::namespaces::{BRIDGE, Place, Places, ip, namespace, needs};
 
-/// What a line may send at once, in bytes: the kernel hands on up to 64 KiB as one packet.
-const BURST_BYTES: u32 = 128 * 1024;
+/// What the kernel hands on as one packet and counts as one, as time on the line: beyond it a queue would hold one or two.
+const PACKET_SECONDS: f64 = 0.004;
+const PACKET_BYTES: std::ops::RangeInclusive<u32> = 4 * 1024..=64 * 1024;
+/// What a line may send at once, in such packets.
+const BURST_PACKETS: u32 = 4;
 /// How long packets may wait for a line before they are lost.
 const LATENCY: &str = "50ms";
 
@@ -49,13 +52,17 @@ impl Lines {
 
     /// From now on no host's line carries more than so many bytes a second, in either direction.
     pub fn limit(&self, bytes_per_second: u64) -> anyhow::Result<()> {
+        let packet =
+            ((bytes_per_second as f64 * PACKET_SECONDS) as u32).clamp(*PACKET_BYTES.start(), *PACKET_BYTES.end());
+        let (burst, packet) = ((BURST_PACKETS * packet).to_string(), packet.to_string());
         for host in self.places.hosts.keys() {
             for (place, link) in [(namespace(BRIDGE), host.as_str()), (namespace(host), "eth0")] {
                 let mut command = Command::new("tc");
                 command.args(["-netns", &place, "qdisc", "replace", "dev", link, "root", "tbf"]);
-                command.args(["rate", &format!("{bytes_per_second}bps"), "burst", &BURST_BYTES.to_string()]);
+                command.args(["rate", &format!("{bytes_per_second}bps"), "burst", &burst]);
                 run(command.args(["latency", LATENCY]))
                     .with_context(|| format!("the line of {host} is not limited"))?;
+                ip(&["-n", &place, "link", "set", link, "gso_max_size", &packet])?;
             }
         }
         Ok(())

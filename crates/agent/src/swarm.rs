@@ -185,7 +185,7 @@ impl Swarm {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn want(&self, want: Want) {
+    async fn want(self: &Arc<Self>, want: Want) {
         let Want { image, blob, begun, starves } = want;
         {
             let mut shared = self.shared();
@@ -212,12 +212,9 @@ impl Swarm {
         }
     }
 
-    async fn happened(&self, event: Happened) {
+    async fn happened(self: &Arc<Self>, event: Happened) {
         match event {
-            Happened::Complete(blob) => {
-                self.shared().fetched.remove(&blob);
-                self.news.notify_one();
-            }
+            Happened::Complete(blob) => self.complete(blob),
             Happened::Starving(blob) => {
                 let why = "no agent has what is missing of it".to_owned();
                 let wanted = self.shared().wanted.get(&blob).cloned();
@@ -233,6 +230,19 @@ impl Swarm {
             }
             Happened::Complaints => self.news.notify_one(),
         }
+    }
+
+    /// All pieces of a blob are here. It is fetched until it is whole, so that it stays, or given up.
+    fn complete(self: &Arc<Self>, blob: Digest) {
+        let (swarm, changes) = (Arc::clone(self), self.store.watch(&blob));
+        tokio::spawn(async move {
+            if let Some(mut changes) = changes {
+                // It ends where the store does.
+                let _ = changes.wait_for(|progress| progress.stage != Stage::Arriving).await;
+            }
+            swarm.shared().fetched.remove(&blob);
+            swarm.news.notify_one();
+        });
     }
 
     /// A grant of this image that is good now.
@@ -307,7 +317,7 @@ impl Swarm {
     }
 
     /// Begins a blob, or offers it when it is whole.
-    async fn begin(&self, grant: &Grant, blob: Digest) -> Result<(), String> {
+    async fn begin(self: &Arc<Self>, grant: &Grant, blob: Digest) -> Result<(), String> {
         let granted = grant.blob(&blob).ok_or("the hub's grant does not list it")?;
         let (root, layout) = (granted.root, granted.layout().map_err(|error| error.to_string())?);
         if !self.store.is_whole(&blob) {
@@ -329,6 +339,9 @@ impl Swarm {
         if tree.root() != root {
             return Err("it is here with other hashes than the hub signed".to_owned());
         }
+        if pieces.is_full() {
+            self.complete(blob);
+        }
         self.peers.blob(blob, root, layout, pieces).await;
         self.shared().offered.insert(blob);
         self.news.notify_one();
@@ -336,7 +349,7 @@ impl Swarm {
     }
 
     /// Begins all blobs of an image; of an index, those of this machine's architecture. Gives which image that is.
-    async fn fetch_ahead(&self, image: &ImageAddress) -> Result<Digest, String> {
+    async fn fetch_ahead(self: &Arc<Self>, image: &ImageAddress) -> Result<Digest, String> {
         let _place = self.ahead.acquire().await.map_err(|error| error.to_string())?;
         let answer = self.ask_image(image).await?;
         let document =
@@ -353,7 +366,7 @@ impl Swarm {
     }
 
     /// Renews grants of what is here, and offers what became whole some other way.
-    async fn renew(&self) {
+    async fn renew(self: &Arc<Self>) {
         loop {
             let now = Micros::now();
             for image in self.store.images() {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 /// What may be taken at once after a pause, as time at the bucket's rate, in milliseconds.
 const BURST_MILLIS: u64 = 50;
 /// A chunk is so long at the bucket's rate, in milliseconds, within its limits.
-const CHUNK_MILLIS: u64 = 50;
+const CHUNK_MILLIS: u64 = 10;
 /// The shortest chunk, in bytes.
 const CHUNK_BYTES_MIN: u64 = 16 * 1024;
 /// The longest chunk, in bytes.
@@ -136,6 +136,6 @@ mod tests {
     #[test]
     fn chunks_are_short_at_low_rates() {
         let chunk = |rate| Bucket::new(NonZeroU64::new(rate)).chunk_bytes();
-        assert_eq!((chunk(0), chunk(150 * 1024), chunk(800_000), chunk(u64::MAX)), (65_536, 16_384, 40_000, 65_536));
+        assert_eq!((chunk(0), chunk(150 * 1024), chunk(4_000_000), chunk(u64::MAX)), (65_536, 16_384, 40_000, 65_536));
     }
 }

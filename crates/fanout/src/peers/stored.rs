@@ -21,9 +21,9 @@ impl Pieces for Store {
             Who::Hub => Source::Hub,
             Who::Host(_) => Source::Peer,
         };
-        match self.piece_write(digest, piece, bytes, source).await.map_err(io::Error::other)? {
+        match self.piece_keep(digest, piece, bytes, source).await.map_err(io::Error::other)? {
             PieceKept::Wrong => Ok(Written::Wrong),
-            PieceKept::Already | PieceKept::Kept | PieceKept::Whole => Ok(Written::Kept),
+            PieceKept::Already | PieceKept::Kept | PieceKept::Last | PieceKept::Whole => Ok(Written::Kept),
         }
     }
 

@@ -160,51 +160,67 @@ impl Blob {
         if locked(&arriving.pieces).is_full() { self.finish(folders, &arriving) } else { Ok(()) }
     }
 
-    /// Verifies a piece, then keeps it.
-    pub(super) fn piece_write(
+    /// Verifies a piece, then keeps it; gives whether the disk is to be waited for.
+    pub(super) fn piece_keep(
         &self,
         folders: &Folders,
         piece: u32,
         bytes: &[u8],
         source: Source,
-    ) -> Result<PieceKept, StoreError> {
+    ) -> Result<(PieceKept, Option<Arc<Arriving>>), StoreError> {
         let arriving = match self.at() {
             At::Arriving(arriving) => arriving,
-            At::Whole(_) => return Ok(PieceKept::Already),
+            At::Whole(_) => return Ok((PieceKept::Already, None)),
             At::Dormant | At::Filling => return Err(StoreError::NotFound { digest: self.digest }),
         };
-        let (is_there, is_full) = {
-            let pieces = locked(&arriving.pieces);
-            (pieces.contains(piece), pieces.is_full())
-        };
-        if is_there && !is_full {
-            return Ok(PieceKept::Already);
+        if locked(&arriving.pieces).contains(piece) {
+            return Ok((PieceKept::Already, None));
         }
         if !arriving.tree.verifies(piece, bytes) {
-            return Ok(PieceKept::Wrong);
+            return Ok((PieceKept::Wrong, None));
         }
-        if !is_there {
-            let part = || folders.file(Kind::Part, &self.digest);
-            let start = arriving.tree.layout().range(piece).map_or(0, |range| range.start);
-            arriving.file.write_all_at(bytes, start).map_err(|error| StoreError::io("write", part())(error))?;
-            if !arriving.keep(piece, bytes.len() as u64).map_err(|error| StoreError::io("write", part())(error))? {
-                return Ok(PieceKept::Already);
-            }
-            self.counted(source, bytes.len() as u64);
-            self.progress.send_modify(|progress| {
-                progress.pieces += 1;
-                progress.bytes += bytes.len() as u64;
-            });
+        let (start, length) = (arriving.tree.layout().range(piece).map_or(0, |range| range.start), bytes.len() as u64);
+        let failed = |error| StoreError::io("write", folders.file(Kind::Part, &self.digest))(error);
+        arriving.file.write_all_at(bytes, start).map_err(failed)?;
+        let is_due = arriving.journal.append(piece, length).map_err(failed)?;
+        let (is_new, is_full) = {
+            let mut pieces = locked(&arriving.pieces);
+            (pieces.insert(piece), pieces.is_full())
+        };
+        let due = is_due.then(|| Arc::clone(&arriving));
+        if !is_new {
+            return Ok((PieceKept::Already, due));
         }
-        if !locked(&arriving.pieces).is_full() {
-            return Ok(PieceKept::Kept);
+        self.counted(source, length);
+        self.progress.send_modify(|progress| {
+            progress.pieces += 1;
+            progress.bytes += length;
+        });
+        Ok((if is_full { PieceKept::Last } else { PieceKept::Kept }, due))
+    }
+
+    /// Has what came so far on disk, one at a time. What the disk does not take is not asked for again: it may say then that
+    /// it has it.
+    pub(super) fn sync(&self, arriving: &Arriving) {
+        if let Err(error) = arriving.journal.sync(&arriving.file) {
+            tracing::error!(digest = %self.digest, %error, "pieces could not be had on disk: the blob is given up");
+            self.dormant_set(&format!("the disk failed: {error}"));
         }
-        // Also after an end that failed for want of room.
+    }
+
+    /// Whether all pieces are there, and it is not whole yet.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.at(), At::Arriving(arriving) if locked(&arriving.pieces).is_full())
+    }
+
+    /// Makes a blob whole whose pieces are all there; one that is whole stays so.
+    pub(super) fn finish_full(&self, folders: &Folders) -> Result<(), StoreError> {
         let _turn = self.turn();
-        if !self.is_whole() {
-            self.finish(folders, &arriving)?;
+        match self.at() {
+            At::Whole(_) => Ok(()),
+            At::Arriving(arriving) if locked(&arriving.pieces).is_full() => self.finish(folders, &arriving),
+            At::Arriving(_) | At::Dormant | At::Filling => Err(StoreError::NotFound { digest: self.digest }),
         }
-        Ok(PieceKept::Whole)
     }
 
     /// The whole digest, always; then bytes, tree, and last the name that says that they are right. The caller has the turn.
@@ -359,14 +375,6 @@ impl Blob {
     pub(super) fn open(&self, folders: &Folders) -> Result<File, StoreError> {
         let path = folders.file(Kind::Blob, &self.digest);
         File::open(&path).map_err(StoreError::io("open", path))
-    }
-}
-
-impl Arriving {
-    /// Notes that a piece was written; gives whether it was missing.
-    fn keep(&self, piece: u32, bytes: u64) -> io::Result<bool> {
-        self.journal.append(piece, bytes, &self.file)?;
-        Ok(locked(&self.pieces).insert(piece))
     }
 }
 

@@ -20,6 +20,8 @@ const SYNC_BYTES: u64 = 64 << 20;
 pub(super) struct Journal {
     file: File,
     written: Mutex<Written>,
+    /// Whoever waits for the disk holds it.
+    syncing: Mutex<()>,
 }
 
 struct Written {
@@ -35,11 +37,11 @@ impl Journal {
         replace(path, &entries)?;
         let file = File::options().write(true).open(path).map_err(StoreError::io("open", path))?;
         let written = Written { entries: u64::from(pieces.count()), unsynced_bytes: 0 };
-        Ok(Self { file, written: Mutex::new(written) })
+        Ok(Self { file, written: Mutex::new(written), syncing: Mutex::default() })
     }
 
-    /// Notes a piece whose bytes were written to `blob`.
-    pub(super) fn append(&self, piece: u32, bytes: u64, blob: &File) -> io::Result<()> {
+    /// Notes a piece whose bytes were written; gives whether [`Journal::sync`] is due. Waits where the disk is behind.
+    pub(super) fn append(&self, piece: u32, bytes: u64) -> io::Result<bool> {
         let is_due = {
             let mut written = locked(&self.written);
             // At its place, so that an entry that a full disk cut is written over.
@@ -53,10 +55,16 @@ impl Journal {
             is_due
         };
         if is_due {
-            blob.sync_data()?;
-            self.file.sync_data()?;
+            drop(locked(&self.syncing));
         }
-        Ok(())
+        Ok(is_due)
+    }
+
+    /// Has the pieces of `blob` on disk, and that they are there.
+    pub(super) fn sync(&self, blob: &File) -> io::Result<()> {
+        let _syncing = locked(&self.syncing);
+        blob.sync_data()?;
+        self.file.sync_data()
     }
 }
 

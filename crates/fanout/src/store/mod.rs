@@ -21,6 +21,7 @@ mod shelf;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use oci::{Digest, RepositoryName, Tag};
@@ -33,6 +34,11 @@ pub use self::images::{ImageHeld, ImageRecord};
 pub use self::read::{BlobRead, HELD_BACK_BYTES, STALL_SECONDS_MAX};
 use self::shelf::Inner;
 use crate::piece::{PieceSet, PieceTree};
+
+/// How often it is tried to make a blob whole whose pieces are all there, and the pause between, in seconds: together as long
+/// as readers wait for what does not come.
+const FINISH_TRIES_MAX: u64 = STALL_SECONDS_MAX / FINISH_PAUSE_SECONDS;
+const FINISH_PAUSE_SECONDS: u64 = 5;
 
 /// Where bytes came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +107,8 @@ pub enum PieceKept {
     Already,
     /// It is kept, others are missing.
     Kept,
+    /// It is kept, and was the last one: what is left is to verify the digest and to have all of it on disk.
+    Last,
     /// It was the last one: the blob is whole, its digest verified, and on disk.
     Whole,
 }
@@ -206,12 +214,60 @@ impl Store {
         self.0.find(digest).filter(|blob| !matches!(blob.at(), At::Dormant)).map(Hold)
     }
 
-    /// Keeps a piece of a blob that was begun, after the tree has verified it. The last one makes the blob whole: its digest
-    /// is verified then, always.
+    /// Keeps a piece of a blob that was begun, after the tree has verified it, so that it can be given on at once. After the
+    /// last one the blob becomes whole by itself, or is given up: look at its progress.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] when the blob was not begun; [`StoreError::NoSpace`], after which the same piece may come
-    /// again; [`StoreError::DigestMismatch`] when the tree was of other bytes: the blob is then begun no more.
+    /// again.
+    pub async fn piece_keep(
+        &self,
+        digest: Digest,
+        piece: u32,
+        bytes: Bytes,
+        source: Source,
+    ) -> Result<PieceKept, StoreError> {
+        let blob = self.blob(&digest)?;
+        let kept = self.keep(&blob, piece, bytes, source).await?;
+        if kept == PieceKept::Last {
+            tokio::spawn(self.clone().finish_by_itself(Hold(blob)));
+        }
+        Ok(kept)
+    }
+
+    async fn keep(&self, blob: &Arc<Blob>, piece: u32, bytes: Bytes, source: Source) -> Result<PieceKept, StoreError> {
+        let kept = Arc::clone(blob);
+        let (kept, due) = self.blocking(move |inner| kept.piece_keep(&inner.folders, piece, &bytes, source)).await?;
+        if let Some(arriving) = due {
+            let blob = Arc::clone(blob);
+            // Its outcome is in the blob.
+            drop(tokio::task::spawn_blocking(move || blob.sync(&arriving)));
+        }
+        Ok(kept)
+    }
+
+    /// Tries until it is whole, given up, or the disk has failed for so long that those who read it would wait no more.
+    async fn finish_by_itself(self, held: Hold) {
+        let digest = held.digest();
+        for _ in 0..FINISH_TRIES_MAX {
+            match self.finish(held.0.clone()).await {
+                Ok(()) | Err(StoreError::NotFound { .. }) => return,
+                Err(error) => tracing::warn!(%digest, %error, "a blob whose pieces are all here is not whole"),
+            }
+            tokio::time::sleep(Duration::from_secs(FINISH_PAUSE_SECONDS)).await;
+        }
+        held.0.dormant_set("the disk does not take it");
+    }
+
+    async fn finish(&self, blob: Arc<Blob>) -> Result<(), StoreError> {
+        self.blocking(move |inner| blob.finish_full(&inner.folders)).await
+    }
+
+    /// As [`Store::piece_keep`], but waits until the blob is whole after its last piece: its digest is verified then, always.
+    ///
+    /// # Errors
+    /// As there, also where all pieces are there and the blob was not whole yet; [`StoreError::DigestMismatch`] when the tree
+    /// was of other bytes: the blob is then begun no more.
     pub async fn piece_write(
         &self,
         digest: Digest,
@@ -220,7 +276,14 @@ impl Store {
         source: Source,
     ) -> Result<PieceKept, StoreError> {
         let blob = self.blob(&digest)?;
-        self.blocking(move |inner| blob.piece_write(&inner.folders, piece, &bytes, source)).await
+        match self.keep(&blob, piece, bytes, source).await? {
+            PieceKept::Last => {}
+            // Also after an end that failed for want of room.
+            PieceKept::Already if blob.is_full() => {}
+            kept => return Ok(kept),
+        }
+        self.finish(blob).await?;
+        Ok(PieceKept::Whole)
     }
 
     /// A piece that is there.

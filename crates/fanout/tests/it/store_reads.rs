@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanout::peers::{Pieces, Who, Written};
 use fanout::store::{FillBegun, HELD_BACK_BYTES, PieceKept, Source, Stage, Store, StoreError};
 use futures::{FutureExt as _, StreamExt as _};
 use oci::Digest;
@@ -44,6 +45,43 @@ async fn a43_a_wrong_piece_is_neither_kept_nor_passed_on() {
     assert!(!store.is_whole(&asked));
     assert!(matches!(store.progress(&asked).unwrap().stage, Stage::GivenUp(_)));
     assert!(matches!(store.read(asked, None).await, Err(StoreError::NotFound { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_piece_is_given_on_before_the_blob_is_whole_which_it_becomes_when_the_disk_can() {
+    let folder = folder();
+    let store = Store::open(folder.path(), BUDGET_BYTES).await.unwrap();
+    let blob = sample(12, 300_000);
+    let held = store.begin(blob.digest, blob.tree.clone()).await.unwrap();
+    // The disk does not take the blob's name for now.
+    let (blobs, away) = (folder.path().join("blobs"), folder.path().join("away"));
+    std::fs::rename(&blobs, &away).unwrap();
+    for piece in 0..blob.pieces() {
+        let kept = Pieces::write(&store, blob.digest, piece, blob.piece(piece), &Who::Hub).await.unwrap();
+        assert_eq!(kept, Written::Kept);
+        assert!(Pieces::read(&store, blob.digest, piece).await.unwrap() == blob.piece(piece));
+    }
+    let again = store.piece_write(blob.digest, 0, blob.piece(0), Source::Peer).await;
+    assert!(matches!(again, Err(StoreError::Io { .. })), "{again:?}");
+    assert_eq!(held.progress().stage, Stage::Arriving);
+    std::fs::rename(&away, &blobs).unwrap();
+    held.watch().wait_for(|progress| progress.stage == Stage::Whole).await.unwrap();
+    assert!(read_all(store.read(blob.digest, None).await.unwrap()).await.unwrap() == blob.bytes);
+    // One whose bytes are others than its digest says is given up.
+    let asked = Digest::sha256_of(b"what was asked for");
+    let held = store.begin(asked, blob.tree.clone()).await.unwrap();
+    for piece in 0..blob.pieces() {
+        store.piece_keep(asked, piece, blob.piece(piece), Source::Peer).await.unwrap();
+    }
+    held.watch().wait_for(|progress| matches!(progress.stage, Stage::GivenUp(_))).await.unwrap();
+    // So is one that the disk does not take for long.
+    let other = sample(13, 100_000);
+    let held = store.begin(other.digest, other.tree.clone()).await.unwrap();
+    std::fs::rename(&blobs, &away).unwrap();
+    for piece in 0..other.pieces() {
+        store.piece_keep(other.digest, piece, other.piece(piece), Source::Peer).await.unwrap();
+    }
+    held.watch().wait_for(|progress| matches!(progress.stage, Stage::GivenUp(_))).await.unwrap();
 }
 
 #[tokio::test]
