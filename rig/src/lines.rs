@@ -40,6 +40,7 @@ impl Lines {
     /// Makes the hosts, with lines that have no limit yet. As root, on Linux; one network at a time for each process.
     pub fn start(hosts: &[&str]) -> anyhow::Result<Self> {
         needs([("ip", "iproute2"), ("tc", "iproute2"), ("nsenter", "util-linux")])?;
+        neighbours_allow(hosts.len())?;
         let lines = Self { places: Places::free(Path::new("/"), hosts)? };
         lines.places.connect()?;
         Ok(lines)
@@ -91,6 +92,20 @@ impl Lines {
             .map(|link| (link.ifname, Passed { sent: link.stats64.rx.bytes, received: link.stats64.tx.bytes }))
             .collect())
     }
+}
+
+/// Lets every host know every other: the kernel has one table of neighbours for all networks of a machine, and forgets whom
+/// it knows when that is full. A limit that is raised stays.
+fn neighbours_allow(hosts: usize) -> anyhow::Result<()> {
+    let needed = 2 * hosts * hosts;
+    for limit in ["gc_thresh3", "gc_thresh2", "gc_thresh1"] {
+        let path = format!("/proc/sys/net/ipv4/neigh/default/{limit}");
+        let now: usize = std::fs::read_to_string(&path).with_context(|| path.clone())?.trim().parse()?;
+        if now < needed {
+            std::fs::write(&path, needed.to_string()).with_context(|| path.clone())?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Lines {
