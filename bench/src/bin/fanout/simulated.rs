@@ -15,6 +15,8 @@ const PIECES: u32 = 512;
 const PIECE_BYTES: u32 = 128 * 1024;
 /// What every host sends and receives, in bytes a second.
 const RATE: f64 = 8.0 * MIB;
+/// Of lines that are slow, in bytes a second.
+const SLOW_RATE: f64 = 150.0 * 1024.0;
 /// Each figure is the worst of so many beginnings of chance, or the middle one where that is said.
 const SEEDS: u64 = 3;
 /// What the slowest host may take beside a tenth more than the bound, in seconds.
@@ -158,7 +160,7 @@ pub(crate) fn rows(curves: &mut Vec<Curve>) -> Vec<Row> {
         curves.push(curve("1,000 hosts, one of ten slow", &fleet, &fared));
     }
     eprintln!("Simulating 200 hosts, three of ten malicious");
-    let slow = |seed| Fleet { seed, ..Fleet::equal(200, PIECES, scaled::PIECE_BYTES, scaled::RATE as f64) };
+    let slow = |seed| Fleet { seed, ..Fleet::equal(200, PIECES, scaled::PIECE_BYTES, SLOW_RATE) };
     rows.extend(harmed("at 150 KiB/s", slow, curves));
     rows.extend(harmed("at 8 MiB/s", |seed| equal(200, seed), curves));
     rows

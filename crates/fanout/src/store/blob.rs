@@ -201,10 +201,18 @@ impl Blob {
 
     /// Has what came so far on disk, one at a time. What the disk does not take is not asked for again: it may say then that
     /// it has it.
-    pub(super) fn sync(&self, arriving: &Arriving) {
+    pub(super) fn sync(&self, arriving: &Arc<Arriving>) {
         if let Err(error) = arriving.journal.sync(&arriving.file) {
-            tracing::error!(digest = %self.digest, %error, "pieces could not be had on disk: the blob is given up");
-            self.dormant_set(&format!("the disk failed: {error}"));
+            tracing::error!(digest = %self.digest, %error, "pieces could not be had on disk");
+            self.arriving_end(arriving, &format!("the disk failed: {error}"));
+        }
+    }
+
+    /// Gives up what is arriving, unless it became whole, or was begun again, meanwhile.
+    pub(super) fn arriving_end(&self, arriving: &Arc<Arriving>, why: &str) {
+        let _turn = self.turn();
+        if matches!(self.at(), At::Arriving(now) if Arc::ptr_eq(&now, arriving)) {
+            self.dormant_set(why);
         }
     }
 
@@ -234,7 +242,10 @@ impl Blob {
             self.dormant_set("its bytes were not those of its digest");
             return Err(StoreError::DigestMismatch { digest: self.digest, found: Box::new(found) });
         }
-        arriving.file.sync_all().map_err(StoreError::io("sync", &part))?;
+        if let Err(error) = arriving.journal.sync(&arriving.file) {
+            self.dormant_set(&format!("the disk failed: {error}"));
+            return Err(StoreError::io("sync", &part)(error));
+        }
         self.name_whole(folders, Kind::Part)?;
         folders.remove(Kind::Journal, &self.digest)?;
         let pieces = arriving.tree.layout().pieces();

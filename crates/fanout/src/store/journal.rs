@@ -20,8 +20,8 @@ const SYNC_BYTES: u64 = 64 << 20;
 pub(super) struct Journal {
     file: File,
     written: Mutex<Written>,
-    /// Whoever waits for the disk holds it.
-    syncing: Mutex<()>,
+    /// Whoever waits for the disk holds it; whether the disk has failed.
+    has_failed: Mutex<bool>,
 }
 
 struct Written {
@@ -37,7 +37,7 @@ impl Journal {
         replace(path, &entries)?;
         let file = File::options().write(true).open(path).map_err(StoreError::io("open", path))?;
         let written = Written { entries: u64::from(pieces.count()), unsynced_bytes: 0 };
-        Ok(Self { file, written: Mutex::new(written), syncing: Mutex::default() })
+        Ok(Self { file, written: Mutex::new(written), has_failed: Mutex::default() })
     }
 
     /// Notes a piece whose bytes were written; gives whether [`Journal::sync`] is due. Waits where the disk is behind.
@@ -55,16 +55,21 @@ impl Journal {
             is_due
         };
         if is_due {
-            drop(locked(&self.syncing));
+            drop(locked(&self.has_failed));
         }
         Ok(is_due)
     }
 
-    /// Has the pieces of `blob` on disk, and that they are there.
+    /// Has the pieces of `blob` on disk, and that they are there. A disk that failed once is not believed again: it tells of
+    /// what it lost one time only.
     pub(super) fn sync(&self, blob: &File) -> io::Result<()> {
-        let _syncing = locked(&self.syncing);
-        blob.sync_data()?;
-        self.file.sync_data()
+        let mut has_failed = locked(&self.has_failed);
+        if *has_failed {
+            return Err(io::Error::other("the disk failed before"));
+        }
+        let synced = blob.sync_all().and_then(|()| self.file.sync_data());
+        *has_failed = synced.is_err();
+        synced
     }
 }
 

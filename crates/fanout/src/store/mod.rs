@@ -256,7 +256,9 @@ impl Store {
             }
             tokio::time::sleep(Duration::from_secs(FINISH_PAUSE_SECONDS)).await;
         }
-        held.0.dormant_set("the disk does not take it");
+        if let At::Arriving(arriving) = held.0.at() {
+            held.0.arriving_end(&arriving, "the disk does not take it");
+        }
     }
 
     async fn finish(&self, blob: Arc<Blob>) -> Result<(), StoreError> {
