@@ -24,6 +24,8 @@ pub enum AccessErrorKind {
     LabelsInvalid,
     /// A host of that name exists.
     HostExists,
+    /// No certificate is kept of a host of that name.
+    HostUnknown,
     /// The certificate request cannot be read, or is not signed by its own key.
     CsrInvalid,
     /// A call that needs a certificate came without.
@@ -88,6 +90,9 @@ pub enum AccessError {
     /// See [`AccessErrorKind::HostExists`].
     #[error("a host named `{0}` is enrolled already, and the token does not name it")]
     HostExists(HostName),
+    /// See [`AccessErrorKind::HostUnknown`].
+    #[error("this hub keeps no certificate of a host named `{0}`")]
+    HostUnknown(HostName),
     /// See [`AccessErrorKind::CsrInvalid`].
     #[error("the certificate request cannot be used: {0}")]
     CsrInvalid(String),
@@ -154,6 +159,7 @@ impl AccessError {
             Self::TokenSeconds { .. } => K::TokenSeconds,
             Self::LabelsInvalid(_) => K::LabelsInvalid,
             Self::HostExists(_) => K::HostExists,
+            Self::HostUnknown(_) => K::HostUnknown,
             Self::CsrInvalid(_) => K::CsrInvalid,
             Self::CertificateMissing => K::CertificateMissing,
             Self::CertificateUnknown => K::CertificateUnknown,
@@ -205,6 +211,7 @@ impl From<AccessError> for Problem {
                 "The host's name is taken",
                 "choose another name; to replace the machine, make a token for it with `longshore host token --host NAME`",
             ),
+            K::HostUnknown => (404, "host-unknown", "There is no such host", "`longshore host ls` lists hosts"),
             K::CsrInvalid => (
                 400,
                 "csr-invalid",

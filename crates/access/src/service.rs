@@ -328,10 +328,11 @@ impl Service {
         Ok(HostIdentity { host: stored.host, serial: stored.serial, labels: stored.labels })
     }
 
-    /// Revokes all certificates of a host, from the next request on; gives how many. Its name is free then.
+    /// Revokes all certificates of a host, from the next request on; gives how many. Its name is free then. Twice is
+    /// once.
     ///
     /// # Errors
-    /// The database fails.
+    /// The hub keeps no certificate of such a host; the database fails.
     pub async fn revoke(&self, host: &HostName, now: Micros) -> Result<u64, AccessError> {
         let revoked = host.clone();
         let count = self
@@ -339,7 +340,14 @@ impl Service {
             .db
             .write(move |tx| {
                 let host = revoked.clone();
-                async move { Ok::<_, AccessError>(store::certificates_revoke(tx, &host, now).await?) }.boxed()
+                async move {
+                    let count = store::certificates_revoke(tx, &host, now).await?;
+                    if count == 0 && !store::host_known(tx, &host).await? {
+                        return Err(AccessError::HostUnknown(host));
+                    }
+                    Ok(count)
+                }
+                .boxed()
             })
             .await?;
         tracing::info!(%host, count, "host certificates revoked");

@@ -167,6 +167,12 @@ pub(crate) async fn certificate_count<Q: Queryable + ?Sized>(
     Ok(usize::try_from(row.get::<u64>("n")?).unwrap_or(usize::MAX))
 }
 
+/// Whether a certificate of the host is kept, revoked or not.
+pub(crate) async fn host_known(tx: &mut Tx, host: &HostName) -> Result<bool, DbError> {
+    let row = sql("SELECT COUNT(*) AS n FROM host_certificate WHERE host = $1").bind(host.as_str()).one(tx).await?;
+    Ok(row.get::<u64>("n")? > 0)
+}
+
 /// Revokes all certificates of the host; gives how many.
 pub(crate) async fn certificates_revoke(tx: &mut Tx, host: &HostName, now: Micros) -> Result<u64, DbError> {
     sql("UPDATE host_certificate SET revoked_at = $1 WHERE host = $2 AND revoked_at IS NULL")

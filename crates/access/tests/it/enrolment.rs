@@ -187,7 +187,9 @@ async fn a33_revoked_and_expired_certificates_count_no_more() {
         hub.identify(&der(&renewed), after(58 * DAY)).await.unwrap();
 
         let (_, other) = enrolled(&hub, "b").await;
+        assert_eq!(kind(hub.revoke(&host("c"), after(58 * DAY)).await), Kind::HostUnknown);
         assert_eq!(hub.revoke(&host("a"), after(58 * DAY)).await.unwrap(), 2);
+        assert_eq!(hub.revoke(&host("a"), after(58 * DAY)).await.unwrap(), 0);
         assert_eq!(kind(hub.identify(&der(&renewed), after(58 * DAY)).await), Kind::CertificateRevoked);
         assert_eq!(kind(hub.renew(&identity, machine.renewal(), after(58 * DAY)).await), Kind::CertificateRevoked);
         hub.identify(&der(&other), START).await.unwrap();
