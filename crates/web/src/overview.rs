@@ -173,14 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn a_large_fleet_is_folded_into_a_page_that_is_quick_and_small() {
+    fn a_large_fleet_is_folded_into_a_small_page() {
         let overview = samples::large(200, 5, 1000);
-        let begun = std::time::Instant::now();
         let page = main(&overview, &Swarms::new()).into_string();
-        let took = begun.elapsed();
         assert!(page.len() < 1_000_000, "{} bytes", page.len());
-        // Ten times what is promised: this build is not optimised, and the machine is shared.
-        assert!(took.as_millis() < 1000, "{took:?}");
         let text: String = page.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect();
         for said in [
             "1,000 hosts, 1 down",
