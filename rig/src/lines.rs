@@ -22,6 +22,9 @@ const BURST_PACKETS: u32 = 4;
 /// How long packets may wait for a line before they are lost.
 const LATENCY: &str = "50ms";
 
+/// How hosts send.
+const CONGESTION_CONTROL: &str = "cubic";
+
 /// Hosts, each in a network of its own with one line to all others; dropped, they are gone with all that runs there.
 pub struct Lines {
     places: Places,
@@ -43,13 +46,14 @@ impl Lines {
     pub fn start(hosts: &[&str]) -> anyhow::Result<Self> {
         needs([("ip", "iproute2"), ("tc", "iproute2"), ("nsenter", "util-linux")])?;
         neighbours_allow(hosts.len())?;
+        congestion_control_allow()?;
         let lines = Self { places: Places::free(Path::new("/"), hosts)? };
         lines.places.connect()?;
         for place in lines.places.hosts.values() {
             let mut command = Command::new("nsenter");
             command.arg(format!("--net={}", place.namespace.display()));
-            run(command.args(["sh", "-c", "echo cubic > /proc/sys/net/ipv4/tcp_congestion_control"]))
-                .context("the hosts' congestion control cannot be set")?;
+            let set = format!("echo {CONGESTION_CONTROL} > /proc/sys/net/ipv4/tcp_congestion_control");
+            run(command.args(["sh", "-c", &set])).context("the hosts' congestion control cannot be set")?;
         }
         Ok(lines)
     }
@@ -112,6 +116,16 @@ fn neighbours_allow(hosts: usize) -> anyhow::Result<()> {
         if now < needed {
             std::fs::write(&path, needed.to_string()).with_context(|| path.clone())?;
         }
+    }
+    Ok(())
+}
+
+/// Networks of their own may choose only from a list, which has what the machine itself uses and little else.
+fn congestion_control_allow() -> anyhow::Result<()> {
+    let path = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+    let allowed = std::fs::read_to_string(path).context(path)?;
+    if !allowed.split_whitespace().any(|name| name == CONGESTION_CONTROL) {
+        std::fs::write(path, format!("{} {CONGESTION_CONTROL}", allowed.trim())).context(path)?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::plot::Curve;
 use crate::simulated::{clean, curve, fares};
 
 /// What every agent sends and receives, in bytes a second.
-const RATE: u64 = 75 * 1024;
+const RATE: u64 = 100 * 1024;
 const PIECES: u32 = 512;
 pub(crate) const PIECE_BYTES: u32 = 64 * 1024;
 /// How far the simulator may be from the real agents.

@@ -14,6 +14,7 @@ mod env;
 mod host;
 mod hub;
 mod image;
+mod inspect;
 mod logs;
 mod preheat;
 mod promote;
@@ -60,6 +61,7 @@ enum Command {
     Host(host::Command),
     #[command(subcommand)]
     Image(image::Command),
+    Inspect(inspect::Args),
     Up(workspace::up::Args),
     Down(workspace::down::Args),
     Dev(workspace::develop::DevArgs),
@@ -91,6 +93,7 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Rollout(command) => rollout::run(global, command).await,
         Command::Host(command) => host::run(global, command).await,
         Command::Image(command) => image::run(global, command).await,
+        Command::Inspect(args) => inspect::run(global, args).await,
         Command::Up(args) => workspace::up::run(global, args).await,
         Command::Down(args) => workspace::down::run(global, args).await,
         Command::Dev(args) => workspace::develop::dev(global, args).await,

@@ -1,0 +1,154 @@
+//! Inspects what lies on this machine: an image's archive or layout, a folder, a file.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::archive::{Budget, Limits};
+use crate::assemble::{Assembled, assemble};
+use crate::content::Content;
+use crate::document::{self, Contents, Tool};
+use crate::image::{self, Image, ImageError, Place};
+use crate::walk::{self, Layer, Walk};
+
+/// Threads that read layers at most. Each may hold a decompressor's window.
+const THREADS_MAX: usize = 4;
+/// Folders within folders that are walked.
+const FOLDERS_MAX: usize = 256;
+
+/// Looks at what lies at `path`; of an image of several platforms at the one asked for, or at all. Unnamed temporary
+/// files are made in `folder`.
+///
+/// # Errors
+/// There is nothing, it cannot be read, or is an image that is broken. What can be read only in part is told in what is
+/// given back.
+pub fn inspect(path: &Path, platform: Option<&oci::Platform>, folder: &Path) -> Result<Vec<Contents>, ImageError> {
+    let name = path.to_string_lossy().into_owned();
+    match image::open(path, platform)? {
+        Place::Images(images) => Ok(images.into_iter().map(|image| of_image(&name, image, folder)).collect()),
+        Place::Folder => {
+            let budget = Budget::new(Limits::default(), u64::MAX);
+            let mut walk = Walk::new(&budget, folder);
+            of_folder(&mut walk, path, &mut Vec::new(), 0);
+            Ok(vec![of_one(name, walk)])
+        }
+        Place::File(file) => {
+            let length = file.metadata().map_err(ImageError::Read)?.len();
+            let budget = Budget::new(Limits::default(), length);
+            let mut walk = Walk::new(&budget, folder);
+            walk.file(path.file_name().unwrap_or(path.as_os_str()).as_bytes(), Content::file(&file, 0, length));
+            Ok(vec![of_one(name, walk)])
+        }
+    }
+}
+
+/// The layers are read side by side, the largest first.
+fn of_image(path: &str, image: Image, folder: &Path) -> Contents {
+    let size = |at: usize| image.layers.get(at).and_then(|layer| layer.blob.as_ref().ok()).map_or(0, image::Blob::len);
+    let mut order: Vec<usize> = (0..image.layers.len()).collect();
+    order.sort_by_key(|at| size(*at));
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_MAX).min(order.len());
+    let (next, done) = (Mutex::new(order), Mutex::new(BTreeMap::new()));
+    let work = || {
+        loop {
+            let Some(at) = next.lock().ok().and_then(|mut order| order.pop()) else { return };
+            let read = image.layers.get(at).map(|layer| read(layer, folder));
+            if let (Some(read), Ok(mut done)) = (read, done.lock()) {
+                done.insert(at, read);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let layers: Vec<Layer> = done.into_inner().unwrap_or_default().into_values().collect();
+    contents(described(path, &image), assemble(&layers))
+}
+
+fn read(layer: &image::Layer, folder: &Path) -> Layer {
+    match &layer.blob {
+        Ok(blob) => walk::layer(blob.content(), folder, Limits::default()),
+        Err(why) => Layer::unread(why),
+    }
+}
+
+fn described(path: &str, image: &Image) -> document::Image {
+    let digest = |digest: &oci::Digest| digest.to_string();
+    document::Image {
+        name: image.name.clone().unwrap_or_else(|| path.to_owned()),
+        digest: image.digest.as_ref().map(digest),
+        platform: Some(document::Platform {
+            os: image.config.os.clone(),
+            architecture: image.config.architecture.clone(),
+            variant: image.config.variant.clone(),
+        }),
+        created: image.config.created.as_deref().and_then(|created| created.parse().ok()),
+        labels: image.config.config.labels.clone(),
+        layers: image
+            .layers
+            .iter()
+            .map(|layer| document::Layer {
+                digest: digest(layer.digest.as_ref().unwrap_or(&layer.diff_id)),
+                diff_id: digest(&layer.diff_id),
+                size: layer.blob.as_ref().map_or(0, image::Blob::len),
+                created_by: layer.created_by.clone(),
+            })
+            .collect(),
+        ..document::Image::default()
+    }
+}
+
+/// A folder as it lies there. Links are not followed, and other file systems are not entered.
+fn of_folder(walk: &mut Walk<'_>, folder: &Path, path: &mut Vec<u8>, depth: usize) {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => return walk.unexamined(path, error),
+    };
+    let mut names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
+    names.sort_unstable();
+    for name in names {
+        let at = path.len();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend(name.as_bytes());
+        let place = folder.join(&name);
+        match std::fs::symlink_metadata(&place) {
+            Ok(metadata) if metadata.is_dir() && depth < FOLDERS_MAX => of_folder(walk, &place, path, depth + 1),
+            Ok(metadata) if metadata.is_dir() => walk.unexamined(path, "too many folders within one another"),
+            Ok(metadata) if metadata.is_file() => match std::fs::File::open(&place) {
+                Ok(file) => walk.file(path, Content::file(&file, 0, metadata.len())),
+                Err(error) => walk.unexamined(path, error),
+            },
+            Ok(_) => {}
+            Err(error) => walk.unexamined(path, error),
+        }
+        path.truncate(at);
+    }
+}
+
+fn of_one(name: String, walk: Walk<'_>) -> Contents {
+    let mut assembled = assemble(&[Layer::only(walk.finish())]);
+    for component in &mut assembled.components {
+        component.places.iter_mut().for_each(|place| place.layer = None);
+    }
+    assembled.unexamined.iter_mut().for_each(|unexamined| unexamined.place.layer = None);
+    contents(document::Image { name, ..document::Image::default() }, assembled)
+}
+
+fn contents(image: document::Image, assembled: Assembled) -> Contents {
+    Contents {
+        tool: Tool { name: "longshore".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        image,
+        operating_system: assembled.operating_system,
+        components: assembled.components,
+        findings: Vec::new(),
+        secrets: Vec::new(),
+        unexamined: assembled.unexamined,
+    }
+}

@@ -1,0 +1,144 @@
+//! Hands files to catalogers, and takes what they say.
+
+use std::borrow::Cow;
+use std::io::Read as _;
+
+use super::{Fact, Package, Walk, owned_hash};
+use crate::archive::{self, Compression, Decoder, Source};
+use crate::cataloger::{FILE_BYTES_MAX, Found, Wanted, apk, dpkg, elf, file_name, go, os, rpm, rust};
+use crate::component::{Component, Evidence};
+use crate::content::Content;
+use crate::{executable, os_release};
+
+impl Walk<'_> {
+    /// A file that somebody wants by its path.
+    pub(super) fn catalog(
+        &mut self,
+        wanted: Wanted,
+        path: &[u8],
+        content: Content<'_>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), archive::Error> {
+        match wanted {
+            Wanted::Dpkg if dpkg::is_compressed(path) => {
+                let bytes = decompressed(&mut Decoder::new(Compression::Zstd, Source::new(content), self.budget)?)?;
+                dpkg::read(path, Content::memory(&bytes), &mut |fact| self.os_fact(fact, facts));
+            }
+            Wanted::Dpkg => dpkg::read(path, content, &mut |fact| self.os_fact(fact, facts)),
+            Wanted::Rpm => rpm::read(path, content, None, &mut |fact| self.os_fact(fact, facts)),
+            Wanted::Apk => apk::read(content, &mut |fact| self.os_fact(fact, facts)),
+            Wanted::System => match os_release::read(path, content) {
+                Ok((system, broken)) => {
+                    facts.push(Fact::System(system));
+                    if let Some(error) = broken {
+                        self.note(facts, error);
+                    }
+                }
+                Err(error) => self.note(facts, error),
+            },
+            Wanted::Language(read) => {
+                let bytes = whole(content)?;
+                let report = read(path, &bytes);
+                self.components(report.components, facts);
+                report.unexamined.into_iter().for_each(|why| self.note(facts, why));
+            }
+            Wanted::CargoLock => match rust::catalog_lock(content) {
+                Ok(found) => self.found(found, facts),
+                Err(error) => self.note(facts, error),
+            },
+            Wanted::JavaRelease => self.found(elf::catalog_release(content), facts),
+        }
+        Ok(())
+    }
+
+    /// An executable or library.
+    pub(super) fn programs(&mut self, path: &[u8], content: Content<'_>, facts: &mut Vec<Fact>) {
+        match executable::open(content) {
+            Ok(programs) => {
+                for found in [go::catalog(&programs), rust::catalog(&programs)] {
+                    self.found(found, facts);
+                }
+                for image in &programs.images {
+                    let notes = elf::read_notes(image);
+                    self.components(notes.package.into_iter().collect(), facts);
+                    notes.notes.into_iter().for_each(|note| self.note(facts, note));
+                }
+                programs.notes.iter().for_each(|note| self.note(facts, note));
+            }
+            Err(error) => self.note(facts, error),
+        }
+        self.versions(path, content, facts);
+    }
+
+    /// A file whose name says that it is a well-known program.
+    pub(super) fn versions(&mut self, path: &[u8], content: Content<'_>, facts: &mut Vec<Fact>) {
+        if elf::wants(file_name(path)) {
+            self.found(elf::catalog_versions(file_name(path), content), facts);
+        }
+    }
+
+    /// Takes what a cataloger of programs or Java archives found.
+    pub(super) fn found(&mut self, found: Found, facts: &mut Vec<Fact>) {
+        self.components(found.components, facts);
+        found.notes.into_iter().for_each(|note| self.note(facts, note));
+    }
+
+    /// What lies within an archive is there, and nothing says that it is installed.
+    fn components(&self, components: Vec<Component>, facts: &mut Vec<Fact>) {
+        let is_within = self.chain.len() > 1;
+        facts.extend(components.into_iter().map(|mut component| {
+            if is_within && component.evidence == Evidence::Installed {
+                component.evidence = Evidence::Contained;
+            }
+            Fact::Component(component)
+        }));
+    }
+
+    fn os_fact(&mut self, fact: os::Fact<'_>, facts: &mut Vec<Fact>) {
+        match fact {
+            os::Fact::Package(component) => self.components(vec![component], facts),
+            os::Fact::Owns { package, paths } => {
+                let mut hashes = Vec::new();
+                paths.for_each(|path| own(path, &mut hashes));
+                hashes.sort_unstable();
+                hashes.dedup();
+                facts.push(Fact::Owns { package: package.into(), paths: hashes });
+            }
+            os::Fact::Licence { package, licences } => {
+                facts.push(Fact::Licence { package: Package::from(package), licences })
+            }
+            os::Fact::Origin { package, vendor, module } => facts.push(Fact::Origin {
+                package: Package::from(package),
+                vendor: vendor.map(str::to_owned),
+                module: module.map(str::to_owned),
+            }),
+            os::Fact::Unexamined { what, why } => self.note(facts, format_args!("{what}: {why}")),
+        }
+    }
+}
+
+/// Where `/bin` and its like are links into `/usr`, databases still have files under both names.
+fn own(path: &[u8], hashes: &mut Vec<u64>) {
+    const MERGED: [&[u8]; 6] = [b"bin/", b"sbin/", b"lib/", b"lib32/", b"lib64/", b"libx32/"];
+    hashes.push(owned_hash(path));
+    if MERGED.iter().any(|folder| path.starts_with(folder)) {
+        hashes.push(owned_hash(&[b"usr/", path].concat()));
+    }
+}
+
+/// A file that is read at once.
+fn whole(content: Content<'_>) -> Result<Cow<'_, [u8]>, archive::Error> {
+    let limit = FILE_BYTES_MAX;
+    content.whole(limit).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => {
+            archive::OverLimit { what: archive::Limit::HeaderBytes, limit: limit as u64 }.into()
+        }
+        _ => error.into(),
+    })
+}
+
+fn decompressed(input: &mut impl std::io::Read) -> Result<Vec<u8>, archive::Error> {
+    let mut bytes = Vec::new();
+    input.take(dpkg::LIST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,210 @@
+//! A layer of an image: a tar, compressed or not, whose entries also say what of the layers below is still there.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use super::{Examined, Report, Walk};
+use crate::archive::{self, Budget, Decoder, HEAD_BYTES, Kind, Limits, Source};
+use crate::cataloger::Wanted;
+use crate::content::Content;
+use crate::layers::{LayerError, LayerTree, PathKey, Recorded, TreeBuilder};
+use crate::path;
+use crate::tar::{self, Entry, Kind as EntryKind};
+
+/// Hard links that are wanted under their own name alone, and looked up by a second reading.
+const SECOND_LOOKS_MAX: usize = 100_000;
+
+/// What one layer says.
+#[derive(Debug)]
+pub struct Layer {
+    /// Its findings.
+    pub report: Report,
+    /// Which paths it brings, and which it takes away.
+    pub tree: LayerTree,
+}
+
+impl Layer {
+    /// What was found where there are no layers.
+    pub fn only(report: Report) -> Self {
+        Self { report, tree: TreeBuilder::new(PathKey::random()).finish() }
+    }
+
+    /// A layer that cannot be read at all.
+    pub fn unread(why: &str) -> Self {
+        let facts = vec![super::Fact::Unexamined(why.to_owned())];
+        Self::only(Report { files: vec![Examined { chain: Vec::new(), facts }], files_count: 0 })
+    }
+}
+
+/// Reads a layer once, compressed or not; a second time where a file is wanted under the name of a hard link alone.
+/// Unnamed temporary files are made in `folder`.
+pub fn layer(blob: Content<'_>, folder: &Path, limits: Limits) -> Layer {
+    let budget = Budget::new(limits, blob.len());
+    let mut reading = Reading {
+        walk: Walk::new(&budget, folder),
+        tree: TreeBuilder::new(PathKey::random()),
+        said: HashMap::new(),
+        second: HashMap::new(),
+        path: Vec::new(),
+    };
+    if let Err(error) = reading.read(blob) {
+        reading.walk.unexamined_whole(error);
+    }
+    Layer { report: reading.walk.finish(), tree: reading.tree.finish() }
+}
+
+struct Reading<'b> {
+    walk: Walk<'b>,
+    tree: TreeBuilder,
+    /// Which of the report's files lie at a path: a hard link to it says the same.
+    said: HashMap<Vec<u8>, Range<usize>>,
+    /// Wanted names by the path that they are hard links to.
+    second: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    path: Vec<u8>,
+}
+
+impl Reading<'_> {
+    fn read(&mut self, blob: Content<'_>) -> Result<(), archive::Error> {
+        let head = blob.read(0, HEAD_BYTES.min(usize::try_from(blob.len()).unwrap_or(HEAD_BYTES)))?;
+        let budget = self.walk.budget;
+        match archive::kind(b"layer.tar", &head) {
+            Some(Kind::Tar) => {
+                self.entries(tar::Window::new(blob), Self::content)?;
+                if !self.second.is_empty() {
+                    self.second_look(tar::Window::new(blob), Self::content)?;
+                }
+            }
+            Some(Kind::Compressed(compression)) => {
+                let decoder = || Decoder::new(compression, Source::new(blob), budget);
+                self.entries(tar::Stream(decoder()?), Self::reader)?;
+                if !self.second.is_empty() {
+                    self.second_look(tar::Stream(decoder()?), Self::reader)?;
+                }
+            }
+            None if head.is_empty() => {}
+            _ => self.walk.unexamined_whole("the layer is no tar archive"),
+        }
+        Ok(())
+    }
+
+    fn entries<S: tar::Source>(
+        &mut self,
+        source: S,
+        hand: impl Fn(&mut Self, &[u8], &mut Entry<'_, S>),
+    ) -> Result<(), archive::Error> {
+        let mut archive = tar::Archive::new(source);
+        let mut is_full = false;
+        loop {
+            let mut entry = match archive.next() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.walk.unexamined_whole(error);
+                    return Ok(());
+                }
+            };
+            self.walk.budget.entry()?;
+            let path = match path::clean(entry.path) {
+                Ok(path) => path,
+                Err(error) => {
+                    self.walk.unexamined_whole(format_args!("{}: {error}", archive::escaped(entry.path)));
+                    continue;
+                }
+            };
+            match self.tree.record(&path, entry.kind == EntryKind::Directory) {
+                Ok(Recorded::Node) => {}
+                Ok(Recorded::Whiteout) => continue,
+                Err(error @ LayerError::TooMany) => {
+                    if !std::mem::replace(&mut is_full, true) {
+                        self.walk.unexamined_whole(error);
+                    }
+                }
+                Err(error) => {
+                    self.walk.unexamined(path.as_bytes(), error);
+                    continue;
+                }
+            }
+            let mut path = std::mem::take(&mut self.path);
+            path.clear();
+            path.extend_from_slice(path::clean(entry.path).as_ref().map_or(&[], |path| path.as_bytes()));
+            if entry.is_file() {
+                let before = self.walk.report.files.len();
+                hand(self, &path, &mut entry);
+                let after = self.walk.report.files.len();
+                if after > before {
+                    self.said.insert(path.clone(), before..after);
+                }
+            } else if entry.kind == EntryKind::HardLink {
+                self.link(&path, entry.link);
+            }
+            self.path = path;
+        }
+    }
+
+    /// A hard link says what the file says that it is another name of.
+    fn link(&mut self, path: &[u8], target: &[u8]) {
+        let Ok(target) = path::clean(target) else {
+            return self.walk.unexamined(path, "a hard link that leads out of the image");
+        };
+        let Some(said) = self.said.get(target.as_bytes()).cloned() else {
+            if Wanted::by_path(path).is_some() {
+                if self.second.len() >= SECOND_LOOKS_MAX {
+                    return self.walk.unexamined(path, "one of too many hard links");
+                }
+                self.second.entry(target.as_bytes().to_vec()).or_default().push(path.to_vec());
+            }
+            return;
+        };
+        let files = &mut self.walk.report.files;
+        let begun = files.len();
+        for at in said {
+            let Some(mut file) = files.get(at).cloned() else { continue };
+            if let Some(first) = file.chain.first_mut() {
+                *first = path.to_vec();
+            }
+            files.push(file);
+        }
+        self.said.insert(path.to_vec(), begun..self.walk.report.files.len());
+    }
+
+    fn second_look<S: tar::Source>(
+        &mut self,
+        source: S,
+        hand: impl Fn(&mut Self, &[u8], &mut Entry<'_, S>),
+    ) -> Result<(), archive::Error> {
+        let mut archive = tar::Archive::new(source);
+        let mut second = std::mem::take(&mut self.second);
+        // What went wrong was told at the first reading.
+        while let Ok(Some(mut entry)) = archive.next() {
+            let Ok(path) = path::clean(entry.path) else { continue };
+            let Some(mut names) = second.remove(path.as_bytes()).filter(|_| entry.is_file()) else { continue };
+            let Some(first) = names.pop() else { continue };
+            let before = self.walk.report.files.len();
+            hand(self, &first, &mut entry);
+            let said = before..self.walk.report.files.len();
+            self.said.insert(first.clone(), said);
+            names.iter().for_each(|name| self.link(name, &first));
+        }
+        for names in second.into_values() {
+            names
+                .iter()
+                .for_each(|name| self.walk.unexamined(name, "a hard link to something that is not in the layer"));
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, path: &[u8], entry: &mut Entry<'_, tar::Window<'_>>) {
+        match entry.content() {
+            Some(content) => self.walk.file(path, content),
+            None => self.walk.unexamined(path, super::unpack::SPARSE),
+        }
+    }
+
+    fn reader<R: std::io::BufRead>(&mut self, path: &[u8], entry: &mut Entry<'_, tar::Stream<R>>) {
+        match entry.reader() {
+            Some(mut reader) => self.walk.stream(path, &mut reader),
+            None => self.walk.unexamined(path, super::unpack::SPARSE),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! One walk over a layer, a folder or a file: each file is looked at by its path and its first bytes, and handed to
+//! whoever wants it; what holds other files is walked in turn.
+//!
+//! Nothing is unpacked to the file tree. A tar, a compressed stream, a package file is read as it streams by; what must
+//! be read out of order lies in memory or in an unnamed file while it is needed. Whatever is not examined is a
+//! [`Fact::Unexamined`], and the walk goes on beside it.
+
+mod catalog;
+mod layer;
+mod report;
+mod unpack;
+
+use std::io::{BufRead, Read as _};
+use std::path::Path;
+
+pub use layer::{Layer, layer};
+pub use report::{Examined, Fact, Package, Report, owned_hash};
+
+use crate::archive::{self, Budget, HEAD_BYTES, Kind, Source, Spool};
+use crate::cataloger::{Wanted, elf, file_name};
+use crate::content::Content;
+use crate::executable;
+
+/// Notes on what was not examined that one report has at most; the last says how many more there were.
+pub const UNEXAMINED_MAX: u64 = 10_000;
+/// Bytes of a Debian package's control file that are read.
+const CONTROL_BYTES_MAX: u64 = archive::deb::CONTROL_BYTES_MAX as u64;
+
+/// Walks over one thing that is to be examined, and says what is in it.
+#[derive(Debug)]
+pub struct Walk<'b> {
+    budget: &'b Budget,
+    folder: &'b Path,
+    chain: Vec<Vec<u8>>,
+    report: Report,
+    unexamined: u64,
+}
+
+impl<'b> Walk<'b> {
+    /// What it may cost is in `budget`; unnamed files are made on the filesystem of `folder`.
+    pub fn new(budget: &'b Budget, folder: &'b Path) -> Self {
+        Self { budget, folder, chain: Vec::new(), report: Report::default(), unexamined: 0 }
+    }
+
+    /// What was found.
+    pub fn finish(mut self) -> Report {
+        if let Some(more) = self.unexamined.checked_sub(UNEXAMINED_MAX).filter(|more| *more > 0) {
+            let facts = vec![Fact::Unexamined(format!("{more} more files or parts of files were not examined"))];
+            self.report.files.push(Examined { chain: Vec::new(), facts });
+        }
+        self.report
+    }
+
+    /// Looks at a file that can be read from anywhere.
+    pub fn file(&mut self, path: &[u8], content: Content<'_>) {
+        self.at(path, |walk, facts| walk.look_at(path, content, facts));
+    }
+
+    /// Looks at a file that streams by. What nobody wants is left unread.
+    pub fn stream(&mut self, path: &[u8], input: &mut dyn BufRead) {
+        self.at(path, |walk, facts| walk.look_stream(path, input, facts));
+    }
+
+    /// Says of a file that it was not examined.
+    pub fn unexamined(&mut self, path: &[u8], why: impl std::fmt::Display) {
+        self.at(path, |walk, facts| {
+            walk.note(facts, why);
+            Ok(())
+        });
+    }
+
+    /// Says of the whole thing that it, or a part of it, was not examined.
+    fn unexamined_whole(&mut self, why: impl std::fmt::Display) {
+        let mut facts = Vec::new();
+        self.note(&mut facts, why);
+        if !facts.is_empty() {
+            self.report.files.push(Examined { chain: Vec::new(), facts });
+        }
+    }
+
+    /// Does what is to be done with the file of that path within the one that is being looked at.
+    fn at(&mut self, path: &[u8], look: impl FnOnce(&mut Self, &mut Vec<Fact>) -> Result<(), archive::Error>) {
+        self.report.files_count += 1;
+        self.chain.push(path.to_vec());
+        let mut facts = Vec::new();
+        if let Err(error) = look(self, &mut facts) {
+            self.note(&mut facts, error);
+        }
+        if !facts.is_empty() {
+            self.report.files.push(Examined { chain: self.chain.clone(), facts });
+        }
+        self.chain.pop();
+    }
+
+    fn note(&mut self, facts: &mut Vec<Fact>, why: impl std::fmt::Display) {
+        self.unexamined += 1;
+        if self.unexamined <= UNEXAMINED_MAX {
+            facts.push(Fact::Unexamined(why.to_string()));
+        }
+    }
+
+    fn look_at(&mut self, path: &[u8], content: Content<'_>, facts: &mut Vec<Fact>) -> Result<(), archive::Error> {
+        let head = content.read(0, HEAD_BYTES.min(usize::try_from(content.len()).unwrap_or(HEAD_BYTES)))?;
+        self.look(path, &head, content, facts)
+    }
+
+    fn look(
+        &mut self,
+        path: &[u8],
+        head: &[u8],
+        content: Content<'_>,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), archive::Error> {
+        if let Some(wanted) = Wanted::by_path(path) {
+            self.catalog(wanted, path, content, facts)?;
+        }
+        if executable::sniff(head) {
+            self.programs(path, content, facts);
+            // A program may carry a zip archive behind itself, which is found from its end.
+            return if archive::zip::is_behind(content)? { self.zip(path, content, facts) } else { Ok(()) };
+        }
+        match archive::kind(file_name(path), head) {
+            Some(Kind::Zip) => self.zip(path, content, facts),
+            Some(Kind::Tar) => self.tar(content, facts),
+            Some(kind) => self.unpack(kind, path, &mut Source::new(content), facts),
+            None => {
+                self.versions(path, content, facts);
+                Ok(())
+            }
+        }
+    }
+
+    fn look_stream(
+        &mut self,
+        path: &[u8],
+        mut input: &mut dyn BufRead,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), archive::Error> {
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        (&mut input).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        let kind = archive::kind(file_name(path), &head);
+        let is_sought = Wanted::by_path(path).is_some()
+            || executable::sniff(&head)
+            || elf::wants(file_name(path))
+            || kind == Some(Kind::Zip);
+        let mut whole = head.as_slice().chain(input);
+        if is_sought {
+            let spool = Spool::new(whole, self.folder, self.budget)?;
+            return self.look_at(path, spool.content(), facts);
+        }
+        match kind {
+            Some(kind) => self.unpack(kind, path, &mut whole, facts),
+            None => Ok(()),
+        }
+    }
+}
