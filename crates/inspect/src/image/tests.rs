@@ -1,3 +1,4 @@
+//! Archives and layouts, and those that lead out of themselves.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+//! What upper layers hide, against a model that applies them to a tree.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+//! What systems say of themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+//! Paths and whiteouts, the odd ones too.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+//! Archives that readers could list differently are refused.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::{BufReader, Cursor, Write};

@@ -1,3 +1,4 @@
+//! Orders of versions, and that they are orders.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cmp::Ordering;

@@ -1,3 +1,4 @@
+//! Identifiers that are joined, against a model of sets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+//! Vectors and their scores.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

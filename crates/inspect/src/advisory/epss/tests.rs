@@ -1,3 +1,4 @@
+//! The list of scores, whole and broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::BufReader;

@@ -1,3 +1,4 @@
+//! Packages are found by name, and advisories by what they affect.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::super::name::normalised;

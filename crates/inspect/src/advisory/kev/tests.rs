@@ -1,3 +1,4 @@
+//! The catalogue, whole and broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::{Catalogue, CatalogueError, MAX_CATALOGUE_BYTES};

@@ -1,3 +1,4 @@
+//! Advisories as they are published, and broken ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+//! Ranges against the schema's own algorithm.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Bombs end at the limits (a24, a25).
+
 use std::io::{BufRead as _, Read as _};
 
 use zip::CompressionMethod::{Deflated, Stored};

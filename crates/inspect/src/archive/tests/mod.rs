@@ -1,3 +1,4 @@
+//! Archives within archives, from hostile hands.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bombs;

@@ -1,3 +1,5 @@
+//! Names that lead elsewhere (a25).
+
 use proptest::prelude::*;
 
 use crate::archive::{Compression, Kind, UnsafeName, clean_name, escaped, kind};

@@ -1,3 +1,4 @@
+//! Zip archives that lie about themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Read as _;

@@ -1,3 +1,4 @@
+//! Databases of apk, as they are and broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

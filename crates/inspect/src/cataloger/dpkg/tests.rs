@@ -1,3 +1,4 @@
+//! Files of dpkg, as they are and broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+//! Facts and their limits.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::testing::Told;

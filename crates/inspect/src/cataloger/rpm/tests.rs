@@ -1,3 +1,4 @@
+//! Databases of RPM in each form, as they are and broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;

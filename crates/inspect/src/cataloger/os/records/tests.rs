@@ -1,3 +1,4 @@
+//! Records that come in pieces.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

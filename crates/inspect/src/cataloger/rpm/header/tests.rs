@@ -1,3 +1,4 @@
+//! Headers of packages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+//! Pages of SQLite, against the real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;
