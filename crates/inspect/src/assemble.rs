@@ -59,8 +59,8 @@ struct Building<'r> {
 pub fn assemble(layers: &[Layer]) -> Assembled {
     let is_visible = |at: usize, path: &[u8]| {
         let above = layers.get(at + 1..).unwrap_or_default().iter().map(|layer| &layer.tree);
-        // What has no clean path was not found at one.
-        path::clean(path).is_ok_and(|path| layers::visible(&path, above))
+        // A folder may go deeper than a layer's paths; nothing hides what lies there.
+        path::clean(path).map_or(true, |path| layers::visible(&path, above))
     };
     let visible: Vec<(usize, &Examined)> = layers
         .iter()

@@ -109,7 +109,13 @@ fn of_folder(walk: &mut Walk<'_>, folder: &Path, path: &mut Vec<u8>, depth: usiz
         Ok(entries) => entries,
         Err(error) => return walk.unexamined(path, error),
     };
-    let mut names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
+    let mut names = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => names.push(entry.file_name()),
+            Err(error) => walk.unexamined(path, error),
+        }
+    }
     names.sort_unstable();
     for name in names {
         let at = path.len();

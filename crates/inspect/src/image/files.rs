@@ -47,7 +47,17 @@ impl Files {
         }
         let mut archive = tar::Archive::new(tar::Window::new(content));
         let mut members = HashMap::new();
-        while let Some(entry) = archive.next()? {
+        loop {
+            let entry = match archive.next() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                // What is no image is looked at as a file, as far as it can be read.
+                Err(error) => {
+                    let is_image =
+                        ["manifest.json", "index.json"].iter().any(|name| members.contains_key(name.as_bytes()));
+                    return if is_image { Err(error.into()) } else { Ok(None) };
+                }
+            };
             // An archive of something else may have any number of entries; that of an image begins with few.
             if members.len() >= ENTRIES_MAX {
                 return Ok(None);

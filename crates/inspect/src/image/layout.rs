@@ -72,7 +72,7 @@ impl Found<'_> {
                 && (platform.variant.is_none() || platform.variant == config.variant)
         };
         if self.platform.is_some_and(|platform| !runs_on(&platform)) {
-            self.others.push(format!("{}/{}", config.os, config.architecture));
+            self.others.push(format!("{}/{}", config.os.escape_debug(), config.architecture.escape_debug()));
             return Ok(());
         }
         if self.images.len() >= IMAGES_MAX {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::{Examined, Report, Walk};
+use super::{Examined, Fact, Report, Walk};
 use crate::archive::{self, Budget, Decoder, HEAD_BYTES, Kind, Limits, Source};
 use crate::cataloger::Wanted;
 use crate::content::Content;
@@ -14,6 +14,9 @@ use crate::tar::{self, Entry, Kind as EntryKind};
 
 /// Hard links that are wanted under their own name alone, and looked up by a second reading.
 const SECOND_LOOKS_MAX: usize = 100_000;
+
+/// Facts that hard links may say again: any number of links to a large database would otherwise use up all memory.
+const LINKED_FACTS_MAX: usize = 500_000;
 
 /// What one layer says.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ impl Layer {
 
     /// A layer that cannot be read at all.
     pub fn unread(why: &str) -> Self {
-        let facts = vec![super::Fact::Unexamined(why.to_owned())];
+        let facts = vec![Fact::Unexamined(why.to_owned())];
         Self::only(Report { files: vec![Examined { chain: Vec::new(), facts }], files_count: 0 })
     }
 }
@@ -46,6 +49,7 @@ pub fn layer(blob: Content<'_>, folder: &Path, limits: Limits) -> Layer {
         tree: TreeBuilder::new(PathKey::random()),
         said: HashMap::new(),
         second: HashMap::new(),
+        linked: 0,
         path: Vec::new(),
     };
     if let Err(error) = reading.read(blob) {
@@ -61,6 +65,8 @@ struct Reading<'b> {
     said: HashMap<Vec<u8>, Range<usize>>,
     /// Wanted names by the path that they are hard links to.
     second: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// Facts, and hashes of owned paths in them, that hard links said again.
+    linked: usize,
     path: Vec<u8>,
 }
 
@@ -156,6 +162,15 @@ impl Reading<'_> {
             }
             return;
         };
+        let files = self.walk.report.files.get(said.clone()).unwrap_or_default();
+        let weight = |fact: &Fact| match fact {
+            Fact::Owns { paths, .. } => 1 + paths.len(),
+            _ => 1,
+        };
+        self.linked += files.iter().flat_map(|file| &file.facts).map(weight).sum::<usize>();
+        if self.linked > LINKED_FACTS_MAX {
+            return self.walk.unexamined(path, "hard links say too much again");
+        }
         let files = &mut self.walk.report.files;
         let begun = files.len();
         for at in said {

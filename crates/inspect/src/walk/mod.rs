@@ -8,6 +8,8 @@
 mod catalog;
 mod layer;
 mod report;
+#[cfg(test)]
+mod tests;
 mod unpack;
 
 use std::io::{BufRead, Read as _};

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use ::inspect::document::{self, Contents, Found};
+use ::inspect::archive::escaped;
+use ::inspect::document::{self, Contents, Found, WriteError};
 use ::inspect::image::ImageError;
 use api::Problem;
 
@@ -70,19 +71,20 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         )
         .hint("choose one with --platform, or save one image alone"));
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let written = match format {
         Format::Cyclonedx => document::cyclonedx::write(contents, document::cyclonedx::Version::V1_6, &mut out),
         Format::Spdx => document::spdx::write(contents, &mut out),
         Format::Sarif => document::sarif::write(contents, &mut out),
         Format::Json | Format::Table => document::json::write(contents, &mut out),
     };
-    // A reader that has gone away is no fault.
-    if let Err(error) = written {
-        return Err(Problem::new(500, "output", "The document cannot be written").detail(error.to_string()));
+    let written = written.and_then(|()| Ok(writeln!(out).and_then(|()| out.flush())?));
+    match written {
+        // A reader that has gone away is no fault.
+        Err(WriteError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Problem::new(500, "output", "The document cannot be written").detail(error.to_string())),
+        Ok(()) => Ok(()),
     }
-    _ = writeln!(out);
-    Ok(())
 }
 
 fn platform(text: &str) -> Result<oci::Platform, String> {
@@ -111,15 +113,20 @@ fn problem(thing: &Path, error: &ImageError) -> Problem {
 fn table(contents: &Contents) {
     let image = &contents.image;
     let digest = image.digest.as_deref().map(|digest| format!(" {digest}")).unwrap_or_default();
-    let system = contents.operating_system.as_ref().map(|system| format!(", {}", system.name)).unwrap_or_default();
-    output::note(&format!("{}{digest}: {}{system}", image.name, output::count(contents.components.len(), "component")));
+    let system = contents
+        .operating_system
+        .as_ref()
+        .map(|system| format!(", {}", escaped(system.name.as_bytes())))
+        .unwrap_or_default();
+    let name = escaped(image.name.as_bytes());
+    output::note(&format!("{name}{digest}: {}{system}", output::count(contents.components.len(), "component")));
     let rows: Vec<Vec<String>> = contents.components.iter().map(row).collect();
     output::table(&["TYPE", "NAME", "VERSION", "EVIDENCE", "LAYER", "WHERE"], &rows, "");
     let unexamined = &contents.unexamined;
     if !unexamined.is_empty() {
         output::note(&format!("\nNot examined: {}", output::count(unexamined.len(), "part")));
         for unexamined in unexamined.iter().take(UNEXAMINED_SHOWN) {
-            output::note(&format!("  {}: {}", unexamined.place.text(), unexamined.why));
+            output::note(&format!("  {}: {}", unexamined.place.text(), escaped(unexamined.why.as_bytes())));
         }
         if unexamined.len() > UNEXAMINED_SHOWN {
             output::note("  and more: --format json has them all");
@@ -135,8 +142,8 @@ fn row(found: &Found) -> Vec<String> {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     vec![
         component.ecosystem.word().to_owned(),
-        component.name.clone(),
-        component.version.clone(),
+        escaped(component.name.as_bytes()),
+        escaped(component.version.as_bytes()),
         component.evidence.word().to_owned(),
         layer.unwrap_or_default(),
         shown.join(" ") + &more,
