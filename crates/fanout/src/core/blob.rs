@@ -15,6 +15,10 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 /// A parent that has sent nothing for so long is not relied on: at least, and in times between two pieces of a stripe.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 const SILENCE_INTERVALS: u32 = 8;
+/// So many times as long is waited for a parent that has nothing to send yet: as its own begin to send, level by level of the
+/// tree, and later.
+const IDLE_FIRST: u32 = 8;
+const IDLE: u32 = 2;
 /// A request runs out after so long: at least, and in times between two pieces of the blob.
 const REQUEST_MIN: Duration = Duration::from_secs(1);
 const REQUEST_INTERVALS: u32 = 30;
@@ -28,6 +32,7 @@ const STARVING_FIRST: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request {
     pub(super) node: Node,
+    pub(super) begun: Now,
     pub(super) until: Now,
 }
 
@@ -42,6 +47,17 @@ pub(super) struct Parent {
     pub(super) heard: Now,
     /// Since when it has something that it was to send, and has not sent anything.
     pub(super) owes: Option<Now>,
+    /// When a part of a piece came last that is not there yet, while the pace is not known.
+    pub(super) coming: Option<Now>,
+}
+
+impl Parent {
+    /// Since when it has sent nothing of what it owes. Parts count for a while: whoever sends them is not silent, and who
+    /// never ends a piece is not to be waited for.
+    fn quiet_since(&self) -> Option<Now> {
+        let owes = self.owes?;
+        Some(self.coming.map_or(owes, |at| at.clamp(owes, owes + WAIT_MAX)))
+    }
 }
 
 /// A blob.
@@ -133,6 +149,20 @@ impl Local {
         }
     }
 
+    /// A part of a piece came: until the pace is known, that is what can be known of its sender.
+    pub(super) fn coming(&mut self, now: Now, node: Node, piece: u32) {
+        if self.came >= PACE_PIECES {
+            return;
+        }
+        let stripe = self.stripe_of(piece);
+        if let Some(parent) = self.parents.get_mut(stripe).filter(|parent| parent.node == Some(node)) {
+            (parent.heard, parent.coming) = (now, Some(now));
+        }
+        if let Some(request) = self.requests.get_mut(&piece).filter(|request| request.node == node) {
+            request.until = request.until.max(now + WAIT_FIRST).min(request.begun + WAIT_MAX);
+        }
+    }
+
     /// How many hosts have a piece.
     pub(super) fn holders(&self, piece: u32) -> u16 {
         self.holders.get(piece as usize).copied().unwrap_or_default()
@@ -175,16 +205,16 @@ impl Local {
     /// Whether a stripe comes by itself. A parent that has nothing to send waits for its own.
     pub(super) fn is_fed(&self, stripe: usize, now: Now) -> bool {
         let Some(parent) = self.parents.get(stripe).filter(|parent| parent.is_subscribed) else { return false };
-        match parent.owes {
+        match parent.quiet_since() {
             Some(since) => now < since + self.silence_max(now),
-            None => now < parent.heard + self.silence_max(now) * if self.first.is_none() { 4 } else { 2 },
+            None => now < parent.heard + self.silence_max(now) * if self.first.is_none() { IDLE_FIRST } else { IDLE },
         }
     }
 
     /// The parent that has not sent what it has for so many times what it may take.
     pub(super) fn silent(&self, stripe: usize, now: Now) -> Option<(Node, u32)> {
         let parent = self.parents.get(stripe).filter(|parent| parent.is_subscribed)?;
-        let owed = now.saturating_sub(parent.owes?);
+        let owed = now.saturating_sub(parent.quiet_since()?);
         let times = owed.as_micros() / self.silence_max(now).as_micros().max(1);
         Some((parent.node?, u32::try_from(times).unwrap_or(u32::MAX)))
     }

@@ -174,6 +174,15 @@ pub enum Input {
         /// What.
         message: Message,
     },
+    /// A part of a piece came, and not its last. It counts until some pieces came: later their pace says what to expect.
+    Coming {
+        /// From whom.
+        node: Node,
+        /// The blob.
+        blob: Blob,
+        /// The piece.
+        piece: u32,
+    },
     /// A piece came.
     Arrived {
         /// From whom.

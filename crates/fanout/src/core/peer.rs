@@ -118,6 +118,11 @@ impl Peer {
                 self.unlink(node);
             }
             Input::Message { node, message } => self.message(now, node, message),
+            Input::Coming { node, blob, piece } => {
+                if let Some(local) = self.blobs.get_mut(&blob) {
+                    local.coming(now, node, piece);
+                }
+            }
             Input::Arrived { node, blob, piece, is_right } => self.arrived(now, node, blob, piece, is_right),
             Input::Kept { blob, piece } => self.keep(now, blob, piece, None),
             Input::Sent { node, blob, piece } => {
@@ -224,7 +229,7 @@ impl Peer {
         for (stripe, parent) in local.parents.iter_mut().enumerate().filter(|(_, parent)| parent.node == Some(node)) {
             stripes = stripes.with(stripe);
             if !parent.is_subscribed {
-                (parent.is_subscribed, parent.heard, parent.owes) = (true, now, None);
+                (parent.is_subscribed, parent.heard, parent.owes, parent.coming) = (true, now, None, None);
             }
         }
         if std::mem::replace(&mut remote.asked, stripes) != stripes {
@@ -401,7 +406,7 @@ impl Peer {
         if let Some(local) = self.blobs.get_mut(&blob) {
             let stripe = local.stripe_of(piece);
             if let Some(parent) = local.parents.get_mut(stripe).filter(|parent| parent.node == Some(node)) {
-                (parent.heard, parent.owes) = (now, None);
+                (parent.heard, parent.owes, parent.coming) = (now, None, None);
             }
         }
         self.keep(now, blob, piece, Some(node));
@@ -558,7 +563,7 @@ impl Peer {
                 break;
             }
             if let Some(node) = self.holder(now, blob, piece) {
-                self.request(blob, piece, node, until);
+                self.request(now, blob, piece, node, until);
                 (room, is_starving) = (room - 1, false);
             }
         }
@@ -591,9 +596,9 @@ impl Peer {
         }
     }
 
-    fn request(&mut self, blob: Blob, piece: u32, node: Node, until: Now) {
+    fn request(&mut self, now: Now, blob: Blob, piece: u32, node: Node, until: Now) {
         let Some(local) = self.blobs.get_mut(&blob) else { return };
-        local.requests.insert(piece, Request { node, until });
+        local.requests.insert(piece, Request { node, begun: now, until });
         if let Some(link) = self.links.get_mut(&node) {
             link.requests += 1;
         }
@@ -638,7 +643,7 @@ impl Peer {
         for _ in 0..REQUESTS_TO_HUB_MAX.min(missing.len()) {
             let at = self.random.random_range(0..missing.len());
             if let Some(piece) = missing.get(at) {
-                self.request(blob, *piece, hub, until);
+                self.request(now, blob, *piece, hub, until);
             }
         }
     }

@@ -58,6 +58,12 @@ pub(super) enum Event {
         link: Arc<Link>,
         said: Said,
     },
+    /// A piece is on its way, and takes its time.
+    Coming {
+        link: Arc<Link>,
+        digest: Digest,
+        piece: u32,
+    },
     Arrived {
         link: Arc<Link>,
         digest: Digest,
@@ -226,6 +232,11 @@ impl Driver {
             Event::Said { link, said } => {
                 if let Some(node) = self.current(&link) {
                     self.said(node, said);
+                }
+            }
+            Event::Coming { link, digest, piece } => {
+                if let (Some(node), Some(blob)) = (self.current(&link), self.numbers.get(&digest).copied()) {
+                    self.tell(Input::Coming { node, blob, piece });
                 }
             }
             Event::Arrived { link, digest, piece, bytes, written } => {

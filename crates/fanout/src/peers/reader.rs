@@ -9,6 +9,7 @@ use oci::Digest;
 use tokio::io::{AsyncReadExt as _, ReadHalf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::bucket::Bucket;
 use super::driver::{Event, Said};
@@ -33,6 +34,8 @@ const GRANT_COST: usize = 20;
 const COST_BYTES: usize = 256;
 /// Bytes of pieces that nobody here asked for, or asks for no more. Beyond them the other side breaks the rules.
 const UNASKED_BYTES_MAX: usize = 64 << 20;
+/// How often, at most, it is told that a piece goes on coming.
+const PARTS_TOLD: Duration = Duration::from_millis(250);
 /// The shortest part of a piece that has more to come, in bytes.
 const PART_BYTES_MIN: usize = 4 * 1024;
 /// What is read at once while nothing large is expected, in bytes.
@@ -45,6 +48,8 @@ struct Incoming {
     length: usize,
     bytes: BytesMut,
     room: Option<OwnedSemaphorePermit>,
+    /// When it began, or was last told to be coming.
+    told: Instant,
 }
 
 pub(super) struct Reader {
@@ -198,6 +203,9 @@ impl Reader {
             if is_whole {
                 let bytes = std::mem::take(&mut incoming.bytes).freeze();
                 self.arrived(bytes).await;
+            } else if incoming.told.elapsed() >= PARTS_TOLD {
+                incoming.told = Instant::now();
+                let _ = self.shared.events.send(Event::Coming { link: Arc::clone(&self.link), digest, piece }).await;
             }
         }
         Ok(())
@@ -212,7 +220,14 @@ impl Reader {
         let units = u32::try_from(length / BUDGET_UNIT_BYTES).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.shared.incoming).acquire_many_owned(units).await.ok();
         // Memory is taken as it is written to.
-        self.incoming = Some(Incoming { digest, piece, length, bytes: BytesMut::with_capacity(length), room });
+        self.incoming = Some(Incoming {
+            digest,
+            piece,
+            length,
+            bytes: BytesMut::with_capacity(length),
+            room,
+            told: Instant::now(),
+        });
     }
 
     /// A piece is whole: it is verified and written while the next one comes.

@@ -472,6 +472,8 @@ impl World<'_> {
                     machine.disk.insert(chunk.piece);
                 }
                 self.input(at, Input::Arrived { node: chunk.from, blob: chunk.blob, piece: chunk.piece, is_right });
+            } else {
+                self.input(at, Input::Coming { node: chunk.from, blob: chunk.blob, piece: chunk.piece });
             }
         }
         self.take(at);
