@@ -10,6 +10,7 @@ pub mod client;
 pub mod delivery;
 pub mod fanout;
 pub mod images;
+pub mod inspect;
 pub mod lines;
 mod names;
 pub mod pipeline;
