@@ -8,7 +8,8 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     // A line of its own parts the files that are laid over one another, another parts off the files that they name.
     let (composed, beside) = text.split_once("\n====\n").unwrap_or((text, ""));
-    let files: Vec<Source<'_>> = composed.split("\n----\n").map(|text| Source { name: "compose.yaml", text }).collect();
+    let files: Vec<Source<'_>> =
+        composed.split("\n----\n").map(|text| Source { name: "compose.yaml", text }).collect();
     let environment = |name: &str| (name.len() % 2 == 0).then(|| name.to_lowercase());
     // Every name leads to one of them, so that files name one another in circles.
     let named: Vec<&str> = beside.split("\n----\n").collect();
