@@ -5,13 +5,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::archive::escaped;
 use crate::component::{Component, Ecosystem, Evidence};
-use crate::document::{Found, Licence, OperatingSystem, Place, Secret, Unexamined};
+use crate::document::{Details, Found, Licence, OperatingSystem, Place, Secret, Unexamined};
 use crate::layers;
 use crate::licence::Expression;
 use crate::os_release::{self, OsRelease};
 use crate::path;
 use crate::secret::Confidence;
 use crate::walk::{Examined, Fact, Layer, Package, owned_hash};
+
+/// Links from one package's documentation to another's, and on.
+const LINKS_MAX: usize = 8;
 
 /// What an image holds.
 #[derive(Debug, Default)]
@@ -56,6 +59,9 @@ struct Building<'r> {
     licences: BTreeSet<&'r str>,
     further: Vec<&'r Component>,
     owner: Option<usize>,
+    vendor: Option<&'r str>,
+    module: Option<&'r str>,
+    build_ids: BTreeSet<&'r str>,
 }
 
 /// Puts the layers of an image together, lowest first.
@@ -74,6 +80,7 @@ pub fn assemble(layers: &[Layer]) -> Assembled {
     let mut image = Image::default();
     image.take_packages(layers, &visible);
     image.take_licences(&visible);
+    image.take_origins(&visible);
     let owners = image.owners(&visible);
     image.take_others(&visible, &owners);
     Assembled {
@@ -105,6 +112,9 @@ impl<'r> Image<'r> {
                 licences: BTreeSet::new(),
                 further: Vec::new(),
                 owner: None,
+                vendor: None,
+                module: None,
+                build_ids: BTreeSet::new(),
             });
         }
         if let Some(found) = self.found.get_mut(at) {
@@ -157,6 +167,46 @@ impl<'r> Image<'r> {
                 }
             }
         }
+        self.take_same_licences(visible);
+    }
+
+    fn take_origins(&mut self, visible: &[(usize, &'r Examined)]) {
+        for fact in visible.iter().flat_map(|(_, file)| &file.facts) {
+            let Fact::Origin { package, vendor, module } = fact else { continue };
+            if let Some(found) = self.package(package).and_then(|at| self.found.get_mut(at)) {
+                found.vendor = found.vendor.or(vendor.as_deref());
+                found.module = found.module.or(module.as_deref());
+            }
+        }
+    }
+
+    /// Packages whose documentation is a link to another's.
+    fn take_same_licences(&mut self, visible: &[(usize, &'r Examined)]) {
+        let facts = || visible.iter().flat_map(|(_, file)| &file.facts);
+        let links: HashMap<&str, &str> = facts()
+            .filter_map(|fact| match fact {
+                Fact::SameLicences { package, of } => Some((package.as_str(), of.as_str())),
+                _ => None,
+            })
+            .collect();
+        if links.is_empty() {
+            return;
+        }
+        let stated: HashMap<&str, &[String]> = facts()
+            .filter_map(|fact| match fact {
+                Fact::Licence { package, licences } => Some((package.name.as_str(), licences.as_slice())),
+                _ => None,
+            })
+            .collect();
+        for package in links.keys() {
+            let chain = std::iter::successors(Some(*package), |name| links.get(name).copied());
+            let Some(licences) = chain.take(LINKS_MAX).find_map(|name| stated.get(name)) else { continue };
+            for at in self.packages.get(package).into_iter().flatten() {
+                if let Some(found) = self.found.get_mut(*at) {
+                    found.licences.extend(licences.iter().map(String::as_str));
+                }
+            }
+        }
     }
 
     /// Which package owns the file of a path's hash, sorted by the hash.
@@ -177,6 +227,12 @@ impl<'r> Image<'r> {
     fn take_others(&mut self, visible: &[(usize, &'r Examined)], owners: &[(u64, usize)]) {
         for (layer, file) in visible {
             let owner = file.chain.first().and_then(|path| owner(owners, path));
+            let build_ids = || {
+                file.facts.iter().filter_map(|fact| match fact {
+                    Fact::BuildId(id) => Some(id.as_str()),
+                    _ => None,
+                })
+            };
             for (_, component) in components(std::iter::once(*file)).filter(|(_, found)| !is_package(found)) {
                 // What is packed within the package's file is something of its own.
                 match owner {
@@ -186,12 +242,14 @@ impl<'r> Image<'r> {
                                 package.further.push(component);
                             }
                             package.licences.extend(component.licences.iter().map(String::as_str));
+                            package.build_ids.extend(build_ids());
                         }
                     }
                     _ => {
                         let at = self.add(component, Place { layer: Some(*layer), chain: chain(file) });
                         if let Some(found) = self.found.get_mut(at) {
                             found.owner = found.owner.or(owner);
+                            found.build_ids.extend(build_ids());
                         }
                     }
                 }
@@ -218,6 +276,11 @@ impl<'r> Image<'r> {
                     further: building.further.into_iter().cloned().collect(),
                     hashes: Vec::new(),
                     depends_on: Vec::new(),
+                    details: Details {
+                        vendor: building.vendor.map(str::to_owned),
+                        module: building.module.map(str::to_owned),
+                        build_ids: building.build_ids.iter().map(|id| (*id).to_owned()).collect(),
+                    },
                 }
             })
             .collect();

@@ -1,10 +1,16 @@
 //! Inspects what lies on this machine: an image's archive or layout, a folder, a file.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::fs::{File, Metadata};
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Mutex;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
 use crate::archive::{Budget, Limits};
 use crate::assemble::{Assembled, assemble};
@@ -45,7 +51,9 @@ pub fn inspect_seeking(
         Place::Folder => {
             let budget = Budget::new(Limits::default(), u64::MAX);
             let mut walk = Walk::new(&budget, folder).seeking(scanner);
-            of_folder(&mut walk, path, &mut Vec::new(), 0);
+            let place = File::open(path).map_err(ImageError::Read)?;
+            let device = place.metadata().map_err(ImageError::Read)?.dev();
+            of_folder(&mut walk, &place, device, &mut Vec::new(), 0);
             Ok(vec![of_one(name, walk)])
         }
         Place::File(file) => {
@@ -117,39 +125,55 @@ fn described(path: &str, image: &Image) -> document::Image {
     }
 }
 
-/// A folder as it lies there. Links are not followed, and other file systems are not entered.
-fn of_folder(walk: &mut Walk<'_>, folder: &Path, path: &mut Vec<u8>, depth: usize) {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) => return walk.unexamined(path, error),
-    };
+/// A folder as it lies there. Links are not followed, also where someone puts one in the place of what was there (a20),
+/// and other file systems are not entered.
+fn of_folder(walk: &mut Walk<'_>, folder: &File, device: u64, path: &mut Vec<u8>, depth: usize) {
     let mut names = Vec::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => names.push(entry.file_name()),
+    match Dir::read_from(folder) {
+        Ok(entries) => entries.for_each(|entry| match entry {
+            Ok(entry) => names.push(entry.file_name().to_owned()),
             Err(error) => walk.unexamined(path, error),
-        }
+        }),
+        Err(error) => return walk.unexamined(path, error),
     }
+    names.retain(|name| !matches!(name.to_bytes(), b"." | b".."));
     names.sort_unstable();
     for name in names {
         let at = path.len();
         if !path.is_empty() {
             path.push(b'/');
         }
-        path.extend(name.as_bytes());
-        let place = folder.join(&name);
-        match std::fs::symlink_metadata(&place) {
-            Ok(metadata) if metadata.is_dir() && depth < FOLDERS_MAX => of_folder(walk, &place, path, depth + 1),
-            Ok(metadata) if metadata.is_dir() => walk.unexamined(path, "too many folders within one another"),
-            Ok(metadata) if metadata.is_file() => match std::fs::File::open(&place) {
-                Ok(file) => walk.file(path, Content::file(&file, 0, metadata.len())),
-                Err(error) => walk.unexamined(path, error),
-            },
-            Ok(_) => {}
+        path.extend(name.to_bytes());
+        match opened(folder, &name) {
+            Ok(Some((file, metadata))) if metadata.is_file() => {
+                walk.file(path, Content::file(&file, 0, metadata.len()));
+            }
+            Ok(Some((_, metadata))) if metadata.dev() != device => {
+                walk.unexamined(path, "another file system, which is not entered");
+            }
+            Ok(Some((inner, _))) if depth < FOLDERS_MAX => of_folder(walk, &inner, device, path, depth + 1),
+            Ok(Some(_)) => walk.unexamined(path, "too many folders within one another"),
+            Ok(None) => {}
             Err(error) => walk.unexamined(path, error),
         }
         path.truncate(at);
     }
+}
+
+/// What has this name in a folder, where it is a file or a folder itself.
+fn opened(folder: &File, name: &CStr) -> io::Result<Option<(File, Metadata)>> {
+    // To open a device or a pipe may do something by itself.
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if !matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory) {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if (metadata.dev(), metadata.ino()) != (stat.st_dev, stat.st_ino) {
+        return Err(io::Error::other("it was exchanged while it was looked at"));
+    }
+    Ok(Some((file, metadata)))
 }
 
 fn of_one(name: String, walk: Walk<'_>) -> Contents {

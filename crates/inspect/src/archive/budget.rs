@@ -155,6 +155,11 @@ impl Budget {
         &self.limits
     }
 
+    /// Bytes that may be decompressed in all.
+    pub const fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
     /// Bytes decompressed so far.
     pub const fn bytes(&self) -> u64 {
         self.bytes.get()

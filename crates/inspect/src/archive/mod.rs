@@ -24,7 +24,7 @@ pub use budget::{Budget, Level, Limit, Limits, OverLimit};
 pub use decompress::{Compression, Decoder};
 pub use error::{Error, Format};
 pub use kind::{HEAD_BYTES, Kind, kind};
-pub use name::{UnsafeName, clean_name, escaped};
+pub use name::{UnsafeName, clean_name, escaped, excerpt};
 pub use source::Source;
 pub use spool::Spool;
 pub use stream::Member;

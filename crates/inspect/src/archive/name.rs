@@ -8,6 +8,9 @@ use memchr::memchr;
 /// Bytes of a name, as Linux takes them.
 const NAME_BYTES_MAX: usize = 4096;
 
+/// Bytes of a name within a sentence.
+const EXCERPT_BYTES: usize = 120;
+
 /// Why a name is not one of a file within its archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsafeName {
@@ -57,6 +60,14 @@ pub fn clean_name(name: &[u8]) -> Result<Cow<'_, [u8]>, UnsafeName> {
     let bytes = parts().map(|part| part.len() + 1).sum::<usize>() - 1;
     // Parts are only left out, so the same length means that nothing was.
     if bytes == name.len() { Ok(Cow::Borrowed(name)) } else { Ok(Cow::Owned(parts().collect::<Vec<_>>().join(&b'/'))) }
+}
+
+/// As much of a name as a sentence has room for, as [`escaped`].
+pub fn excerpt(name: &[u8]) -> String {
+    match name.get(..EXCERPT_BYTES) {
+        Some(begin) if begin.len() < name.len() => format!("{}…", escaped(begin)),
+        _ => escaped(name),
+    }
 }
 
 /// A name as it can be shown: what is not UTF-8, what steers a terminal and what changes the direction of text is

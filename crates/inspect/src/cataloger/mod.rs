@@ -56,6 +56,8 @@ pub enum Wanted {
     Dpkg,
     /// RPM's database.
     Rpm,
+    /// The write-ahead log beside RPM's database.
+    RpmLog,
     /// apk's database.
     Apk,
     /// What the operating system says of itself.
@@ -82,6 +84,7 @@ impl Wanted {
             _ if nuget::wants(path) => Self::Language(nuget::read),
             _ if os_release::wants(path) => Self::System,
             _ if rpm::wants(path) => Self::Rpm,
+            _ if rpm::database_of_log(path).is_some() => Self::RpmLog,
             _ if apk::wants(path) => Self::Apk,
             _ => return None,
         })

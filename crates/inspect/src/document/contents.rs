@@ -128,8 +128,21 @@ pub struct Found {
     pub hashes: Vec<Hash>,
     /// The [`Found::id`]s of what it needs.
     pub depends_on: Vec<String>,
+    /// What else its package or file says of itself.
+    pub details: Details,
     /// Its licences. Where there are none, those that the component states stand as names.
     pub licences: Vec<Licence>,
+}
+
+/// What a package or file says of itself beside its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// Who made an RPM package: `Red Hat, Inc.`
+    pub vendor: Option<String>,
+    /// The module of an RPM package, `name:stream:version:context`: advisories speak of modules.
+    pub module: Option<String>,
+    /// The build identifiers of the ELF files that it was found in, in hexadecimal digits.
+    pub build_ids: Vec<String>,
 }
 
 /// Where something lies: in which layer, and along which paths.
@@ -335,6 +348,15 @@ impl Contents {
     pub fn purl(&self, component: &Component) -> Result<Purl, PurlError> {
         let distribution = self.operating_system.as_ref().map(|os| Distribution { id: &os.id, version: &os.version });
         Purl::from_component(component, distribution)
+    }
+
+    /// The package URL of what was found in this image, with the module that it is of.
+    pub fn purl_of(&self, found: &Found) -> Result<Purl, PurlError> {
+        let purl = self.purl(&found.component)?;
+        match &found.details.module {
+            Some(module) => purl.with_qualifier("rpmmod", module),
+            None => Ok(purl),
+        }
     }
 }
 

@@ -150,6 +150,8 @@ prop_compose! {
         named in proptest::option::of("[A-Za-z][A-Za-z ]{0,6}[a-z]"),
         hash in proptest::option::of("[0-9a-f]{64}"),
         needs in proptest::option::of(0..index.max(1)),
+        named_by in proptest::option::of(text()),
+        build_id in proptest::option::of("[0-9a-f]{40}"),
     ) -> Found {
         let expression = expression.map(|text| Licence { stated: text.to_owned(), expression: Some(text.to_owned()) });
         let named = named.map(|stated| Licence { stated, expression: None });
@@ -160,6 +162,11 @@ prop_compose! {
             owner: None,
             further,
             hashes: hash.into_iter().map(|hex| Hash { algorithm: HashAlgorithm::Sha256, hex }).collect(),
+            details: Details {
+                vendor: named_by,
+                module: None,
+                build_ids: build_id.into_iter().collect(),
+            },
             depends_on: needs.map(|to| format!("component {to}")).into_iter().collect(),
             licences: expression.or(named).into_iter().collect(),
         }

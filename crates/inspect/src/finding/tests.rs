@@ -12,7 +12,7 @@ use crate::advisory::kev::Catalogue;
 use crate::advisory::osv::Advisory;
 use crate::advisory::place::Platform;
 use crate::component::{Component, Ecosystem, Evidence, Source};
-use crate::document::{Contents, Finding, Found, Image, OperatingSystem, Severity, Tool, trivyignore, vex};
+use crate::document::{Contents, Details, Finding, Found, Image, OperatingSystem, Severity, Tool, trivyignore, vex};
 
 const LOG4SHELL: &str = include_str!("../advisory/fixtures/maven-log4shell.json");
 const DEBIAN: &str = include_str!("../advisory/fixtures/debian-log4shell.json");
@@ -48,6 +48,7 @@ fn found(component: Component) -> Found {
         owner: None,
         further: Vec::new(),
         hashes: Vec::new(),
+        details: Details::default(),
         depends_on: Vec::new(),
         licences: Vec::new(),
     }

@@ -25,11 +25,26 @@ impl Walk<'_> {
                 dpkg::read(path, Content::memory(&bytes), &mut |fact| self.os_fact(fact, facts));
             }
             Wanted::Dpkg => dpkg::read(path, content, &mut |fact| self.os_fact(fact, facts)),
-            Wanted::Rpm => rpm::read(path, content, None, &mut |fact| self.os_fact(fact, facts)),
+            Wanted::Rpm => {
+                let log = self.logs.as_mut().and_then(|logs| logs.remove(path));
+                let log = log.as_deref().map(Content::memory);
+                rpm::read(path, content, log, &mut |fact| self.os_fact(fact, facts));
+            }
+            Wanted::RpmLog if content.is_empty() => {}
+            Wanted::RpmLog => {
+                let is_within = self.chain.len() > 1;
+                let logs = self.logs.as_mut().filter(|_| !is_within);
+                match logs.zip(rpm::database_of_log(path)) {
+                    Some((logs, database)) => {
+                        logs.insert(database.to_vec(), content.whole(rpm::LOG_BYTES_MAX)?.into_owned());
+                    }
+                    None => self.note(facts, LOG_ALONE),
+                }
+            }
             Wanted::Apk => apk::read(content, &mut |fact| self.os_fact(fact, facts)),
             Wanted::System => match os_release::read(path, content) {
                 Ok((system, broken)) => {
-                    facts.push(Fact::System(system));
+                    self.push(facts, Fact::System(system));
                     if let Some(error) = broken {
                         self.note(facts, error);
                     }
@@ -53,6 +68,7 @@ impl Walk<'_> {
 
     /// An executable or library.
     pub(super) fn programs(&mut self, path: &[u8], content: Content<'_>, facts: &mut Vec<Fact>) {
+        let mut build_ids = Vec::new();
         match executable::open(content) {
             Ok(programs) => {
                 for found in [go::catalog(&programs), rust::catalog(&programs)] {
@@ -62,12 +78,16 @@ impl Walk<'_> {
                     let notes = elf::read_notes(image);
                     self.components(notes.package.into_iter().collect(), facts);
                     notes.notes.into_iter().for_each(|note| self.note(facts, note));
+                    build_ids.extend(notes.build_id);
                 }
                 programs.notes.iter().for_each(|note| self.note(facts, note));
             }
             Err(error) => self.note(facts, error),
         }
         self.versions(path, content, facts);
+        if facts.iter().any(|fact| matches!(fact, Fact::Component(_))) {
+            build_ids.into_iter().for_each(|id| self.push(facts, Fact::BuildId(id)));
+        }
     }
 
     /// A file whose name says that it is a well-known program.
@@ -84,14 +104,14 @@ impl Walk<'_> {
     }
 
     /// What lies within an archive is there, and nothing says that it is installed.
-    fn components(&self, components: Vec<Component>, facts: &mut Vec<Fact>) {
+    pub(super) fn components(&mut self, components: Vec<Component>, facts: &mut Vec<Fact>) {
         let is_within = self.chain.len() > 1;
-        facts.extend(components.into_iter().map(|mut component| {
+        for mut component in components {
             if is_within && component.evidence == Evidence::Installed {
                 component.evidence = Evidence::Contained;
             }
-            Fact::Component(component)
-        }));
+            self.push(facts, Fact::Component(component));
+        }
     }
 
     fn os_fact(&mut self, fact: os::Fact<'_>, facts: &mut Vec<Fact>) {
@@ -102,20 +122,23 @@ impl Walk<'_> {
                 paths.for_each(|path| own(path, &mut hashes));
                 hashes.sort_unstable();
                 hashes.dedup();
-                facts.push(Fact::Owns { package: package.into(), paths: hashes });
+                self.push(facts, Fact::Owns { package: package.into(), paths: hashes });
             }
             os::Fact::Licence { package, licences } => {
-                facts.push(Fact::Licence { package: Package::from(package), licences })
+                self.push(facts, Fact::Licence { package: Package::from(package), licences });
             }
-            os::Fact::Origin { package, vendor, module } => facts.push(Fact::Origin {
-                package: Package::from(package),
-                vendor: vendor.map(str::to_owned),
-                module: module.map(str::to_owned),
-            }),
+            os::Fact::Origin { package, vendor, module } => {
+                let (vendor, module) = (vendor.map(str::to_owned), module.map(str::to_owned));
+                self.push(facts, Fact::Origin { package: Package::from(package), vendor, module });
+            }
             os::Fact::Unexamined { what, why } => self.note(facts, format_args!("{what}: {why}")),
         }
     }
 }
+
+/// What is said of a log whose database is not there with it.
+pub(super) const LOG_ALONE: &str =
+    "the write-ahead log of an RPM database that is not read with it: packages may be missing";
 
 /// Where `/bin` and its like are links into `/usr`, databases still have files under both names.
 fn own(path: &[u8], hashes: &mut Vec<u64>) {

@@ -1,23 +1,20 @@
 //! A layer of an image: a tar, compressed or not, whose entries also say what of the layers below is still there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
 use super::{Examined, Fact, Report, Walk};
 use crate::archive::{self, Budget, Decoder, HEAD_BYTES, Kind, Limits, Source};
-use crate::cataloger::Wanted;
+use crate::cataloger::{Wanted, dpkg};
 use crate::content::Content;
 use crate::layers::{LayerError, LayerTree, PathKey, Recorded, TreeBuilder};
 use crate::path;
 use crate::secret::Scanner;
 use crate::tar::{self, Entry, Kind as EntryKind};
 
-/// Hard links that are wanted under their own name alone, and looked up by a second reading.
-const SECOND_LOOKS_MAX: usize = 100_000;
-
-/// Facts that hard links may say again: any number of links to a large database would otherwise use up all memory.
-const LINKED_FACTS_MAX: usize = 500_000;
+/// Bytes of the names of hard links that are wanted under their own name alone, and looked up by a second reading.
+const SECOND_LOOKS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What one layer says.
 #[derive(Debug)]
@@ -54,13 +51,15 @@ pub fn layer_seeking(blob: Content<'_>, folder: &Path, limits: Limits, scanner: 
         walk: Walk::new(&budget, folder).seeking(scanner),
         tree: TreeBuilder::new(PathKey::random()),
         said: HashMap::new(),
-        second: HashMap::new(),
-        linked: 0,
+        second: BTreeMap::new(),
+        second_bytes: 0,
         path: Vec::new(),
     };
+    reading.walk.logs = Some(BTreeMap::new());
     if let Err(error) = reading.read(blob) {
         reading.walk.unexamined_whole(error);
     }
+    reading.finish_logs();
     Layer { report: reading.walk.finish(), tree: reading.tree.finish() }
 }
 
@@ -70,9 +69,9 @@ struct Reading<'b> {
     /// Which of the report's files lie at a path: a hard link to it says the same.
     said: HashMap<Vec<u8>, Range<usize>>,
     /// Wanted names by the path that they are hard links to.
-    second: HashMap<Vec<u8>, Vec<Vec<u8>>>,
-    /// Facts, and hashes of owned paths in them, that hard links said again.
-    linked: usize,
+    second: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+    /// Bytes of these.
+    second_bytes: usize,
     path: Vec<u8>,
 }
 
@@ -83,6 +82,7 @@ impl Reading<'_> {
         match archive::kind(b"layer.tar", &head) {
             Some(Kind::Tar) => {
                 self.entries(tar::Window::new(blob), Self::content)?;
+                self.seek_databases();
                 if !self.second.is_empty() {
                     self.second_look(tar::Window::new(blob), Self::content)?;
                 }
@@ -90,6 +90,7 @@ impl Reading<'_> {
             Some(Kind::Compressed(compression)) => {
                 let decoder = || Decoder::new(compression, Source::new(blob), budget);
                 self.entries(tar::Stream(decoder()?), Self::reader)?;
+                self.seek_databases();
                 if !self.second.is_empty() {
                     self.second_look(tar::Stream(decoder()?), Self::reader)?;
                 }
@@ -120,7 +121,7 @@ impl Reading<'_> {
             let path = match path::clean(entry.path) {
                 Ok(path) => path,
                 Err(error) => {
-                    self.walk.unexamined_whole(format_args!("{}: {error}", archive::escaped(entry.path)));
+                    self.walk.unexamined_whole(format_args!("{}: {error}", archive::excerpt(entry.path)));
                     continue;
                 }
             };
@@ -149,6 +150,10 @@ impl Reading<'_> {
                 }
             } else if entry.kind == EntryKind::HardLink {
                 self.link(&path, entry.link);
+            } else if entry.kind == EntryKind::Symlink
+                && let Some((package, of)) = dpkg::documentation_link(&path, entry.link)
+            {
+                self.walk.says(&path, Fact::SameLicences { package, of });
             }
             self.path = path;
         }
@@ -161,7 +166,8 @@ impl Reading<'_> {
         };
         let Some(said) = self.said.get(target.as_bytes()).cloned() else {
             if Wanted::by_path(path).is_some() {
-                if self.second.len() >= SECOND_LOOKS_MAX {
+                self.second_bytes += 2 * size_of::<Vec<u8>>() + path.len() + target.as_bytes().len();
+                if self.second_bytes > SECOND_LOOKS_BYTES_MAX {
                     return self.walk.unexamined(path, "one of too many hard links");
                 }
                 self.second.entry(target.as_bytes().to_vec()).or_default().push(path.to_vec());
@@ -169,13 +175,11 @@ impl Reading<'_> {
             return;
         };
         let files = self.walk.report.files.get(said.clone()).unwrap_or_default();
-        let weight = |fact: &Fact| match fact {
-            Fact::Owns { paths, .. } => 1 + paths.len(),
-            _ => 1,
-        };
-        self.linked += files.iter().flat_map(|file| &file.facts).map(weight).sum::<usize>();
-        if self.linked > LINKED_FACTS_MAX {
-            return self.walk.unexamined(path, "hard links say too much again");
+        // Any number of links to a large database would otherwise use up all memory.
+        let facts: usize = files.iter().flat_map(|file| &file.facts).map(Fact::bytes).sum();
+        let names: usize = files.iter().flat_map(|file| &file.chain).map(Vec::len).sum();
+        if !self.walk.keep(facts + names + path.len()) {
+            return;
         }
         let files = &mut self.walk.report.files;
         let begun = files.len();
@@ -189,6 +193,22 @@ impl Reading<'_> {
         self.said.insert(path.to_vec(), begun..self.walk.report.files.len());
     }
 
+    /// Databases whose log came behind them are looked up again.
+    fn seek_databases(&mut self) {
+        for database in self.walk.logs.iter().flat_map(BTreeMap::keys) {
+            if self.said.contains_key(database) {
+                self.second.entry(database.clone()).or_default().push(database.clone());
+            }
+        }
+    }
+
+    fn finish_logs(&mut self) {
+        self.walk.report.files.retain(|file| !file.facts.is_empty());
+        for database in self.walk.logs.take().into_iter().flat_map(BTreeMap::into_keys) {
+            self.walk.unexamined(&[database.as_slice(), b"-wal"].concat(), super::catalog::LOG_ALONE);
+        }
+    }
+
     fn second_look<S: tar::Source>(
         &mut self,
         source: S,
@@ -199,18 +219,27 @@ impl Reading<'_> {
         // What went wrong was told at the first reading.
         while let Ok(Some(mut entry)) = archive.next() {
             let Ok(path) = path::clean(entry.path) else { continue };
-            let Some(mut names) = second.remove(path.as_bytes()).filter(|_| entry.is_file()) else { continue };
+            if !entry.is_file() {
+                continue;
+            }
+            let Some(mut names) = second.remove(path.as_bytes()) else { continue };
             let Some(first) = names.pop() else { continue };
+            if first == path.as_bytes() {
+                // What a database said without its log.
+                let said = self.said.get(&first).cloned().unwrap_or_default();
+                let files = self.walk.report.files.get_mut(said).unwrap_or_default();
+                files.iter_mut().for_each(|file| file.facts.clear());
+            }
             let before = self.walk.report.files.len();
             hand(self, &first, &mut entry);
             let said = before..self.walk.report.files.len();
             self.said.insert(first.clone(), said);
             names.iter().for_each(|name| self.link(name, &first));
         }
-        for names in second.into_values() {
-            names
-                .iter()
-                .for_each(|name| self.walk.unexamined(name, "a hard link to something that is not in the layer"));
+        for (target, names) in second {
+            for name in names.iter().filter(|name| **name != target || !self.said.contains_key(&target)) {
+                self.walk.unexamined(name, "a hard link to something that is not in the layer");
+            }
         }
         Ok(())
     }

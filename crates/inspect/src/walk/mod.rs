@@ -13,6 +13,7 @@ mod seek;
 mod tests;
 mod unpack;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Read as _};
 use std::path::Path;
 
@@ -27,6 +28,11 @@ use crate::secret::Scanner;
 
 /// Notes on what was not examined that one report has at most; the last says how many more there were.
 pub const UNEXAMINED_MAX: u64 = 10_000;
+/// What may be decompressed for each byte of findings that are kept. The densest that there are, lock files, have some
+/// five bytes for one.
+const EXPANDED_FOR_KEPT: u64 = 64;
+/// Bytes of findings that one report has at most, however large the layer.
+const KEPT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of a Debian package's control file that are read.
 const CONTROL_BYTES_MAX: u64 = archive::deb::CONTROL_BYTES_MAX as u64;
 
@@ -39,12 +45,28 @@ pub struct Walk<'b> {
     chain: Vec<Vec<u8>>,
     report: Report,
     unexamined: u64,
+    /// Logs of RPM databases by the path of the database, where it can be read again: it mostly stands before its log.
+    logs: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// Bytes of findings, and how many of them may be.
+    kept: u64,
+    kept_max: u64,
 }
 
 impl<'b> Walk<'b> {
     /// What it may cost is in `budget`; unnamed files are made on the filesystem of `folder`.
     pub fn new(budget: &'b Budget, folder: &'b Path) -> Self {
-        Self { budget, folder, scanner: None, chain: Vec::new(), report: Report::default(), unexamined: 0 }
+        let kept_max = (budget.bytes_max() / EXPANDED_FOR_KEPT).min(KEPT_BYTES_MAX);
+        Self {
+            budget,
+            folder,
+            scanner: None,
+            chain: Vec::new(),
+            report: Report::default(),
+            unexamined: 0,
+            logs: None,
+            kept: 0,
+            kept_max,
+        }
     }
 
     /// Looks for secrets, too.
@@ -59,7 +81,26 @@ impl<'b> Walk<'b> {
             let facts = vec![Fact::Unexamined(format!("{more} more files or parts of files were not examined"))];
             self.report.files.push(Examined { chain: Vec::new(), facts });
         }
+        if self.kept > self.kept_max {
+            let limit = self.kept_max;
+            let facts = vec![Fact::Unexamined(format!("more is found than is kept: over the limit of {limit} bytes"))];
+            self.report.files.push(Examined { chain: Vec::new(), facts });
+        }
         self.report
+    }
+
+    /// Whether there is room for a finding of so many bytes. Where there is not, there is none for any further one, and
+    /// that is told at the end.
+    fn keep(&mut self, bytes: usize) -> bool {
+        self.kept = self.kept.saturating_add(bytes as u64);
+        self.kept <= self.kept_max
+    }
+
+    /// Takes what a file says, as long as there is room.
+    fn push(&mut self, facts: &mut Vec<Fact>, fact: Fact) {
+        if self.keep(fact.bytes()) {
+            facts.push(fact);
+        }
     }
 
     /// Looks at a file that can be read from anywhere.
@@ -76,6 +117,14 @@ impl<'b> Walk<'b> {
     pub fn unexamined(&mut self, path: &[u8], why: impl std::fmt::Display) {
         self.at(path, |walk, facts| {
             walk.note(facts, why);
+            Ok(())
+        });
+    }
+
+    /// Says something of a file that is not looked at.
+    fn says(&mut self, path: &[u8], fact: Fact) {
+        self.at(path, |walk, facts| {
+            walk.push(facts, fact);
             Ok(())
         });
     }
@@ -98,6 +147,8 @@ impl<'b> Walk<'b> {
             self.note(&mut facts, error);
         }
         if !facts.is_empty() {
+            // What was kept says where it lies; what comes next may have no room any more.
+            self.keep(self.chain.iter().map(|path| size_of::<Vec<u8>>() + path.len()).sum());
             self.report.files.push(Examined { chain: self.chain.clone(), facts });
         }
         self.chain.pop();
@@ -106,7 +157,7 @@ impl<'b> Walk<'b> {
     fn note(&mut self, facts: &mut Vec<Fact>, why: impl std::fmt::Display) {
         self.unexamined += 1;
         if self.unexamined <= UNEXAMINED_MAX {
-            facts.push(Fact::Unexamined(why.to_string()));
+            self.push(facts, Fact::Unexamined(why.to_string()));
         }
     }
 

@@ -3,7 +3,7 @@
 use siphasher::sip::SipHasher13;
 
 use crate::component::Component;
-use crate::os_release::OsRelease;
+use crate::os_release::{self, OsRelease};
 use crate::secret::Secret;
 
 /// What one walk found in a layer, a folder or a file.
@@ -45,6 +45,13 @@ pub enum Fact {
         /// Each as stated.
         licences: Vec<String>,
     },
+    /// An OS package's documentation is that of another.
+    SameLicences {
+        /// Which package.
+        package: String,
+        /// The other's name.
+        of: String,
+    },
     /// Where an RPM comes from.
     Origin {
         /// Which package.
@@ -56,8 +63,33 @@ pub enum Fact {
     },
     /// A key, a token or a password is left in it.
     Secret(Secret),
+    /// The build identifier of an ELF file in which components are, in hexadecimal digits.
+    BuildId(String),
     /// The file, or a part of it, was not examined; why.
     Unexamined(String),
+}
+
+impl Fact {
+    /// Bytes of memory that it takes up, more or less.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = |texts: &[String]| texts.iter().map(|text| size_of::<String>() + text.len()).sum::<usize>();
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        size_of::<Self>()
+            + match self {
+                Self::Component(component) => {
+                    let source = component.source.as_ref().map_or(0, |source| source.name.len() + source.version.len());
+                    let own = component.name.len() + component.version.len() + optional(&component.architecture);
+                    own + source + texts(&component.licences)
+                }
+                Self::System(_) => os_release::VALUE_BYTES_MAX,
+                Self::Owns { package, paths } => package.bytes() + size_of_val(&**paths),
+                Self::Licence { package, licences } => package.bytes() + texts(licences),
+                Self::Origin { package, vendor, module } => package.bytes() + optional(vendor) + optional(module),
+                Self::SameLicences { package, of } => package.len() + of.len(),
+                Self::Secret(secret) => secret.excerpt.len(),
+                Self::BuildId(text) | Self::Unexamined(text) => text.len(),
+            }
+    }
 }
 
 /// Names a package of an OS package database. What is `None` the file does not say.
@@ -69,6 +101,13 @@ pub struct Package {
     pub version: Option<String>,
     /// Its architecture.
     pub architecture: Option<String>,
+}
+
+impl Package {
+    fn bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        self.name.len() + optional(&self.version) + optional(&self.architecture)
+    }
 }
 
 impl From<crate::cataloger::os::Package<'_>> for Package {

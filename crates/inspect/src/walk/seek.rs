@@ -18,7 +18,9 @@ impl Walk<'_> {
     ) -> Result<(), archive::Error> {
         let Some(scanner) = self.scanner else { return Ok(()) };
         if archive::kind(file_name(path), head).is_none() {
-            facts.extend(scanner.scan_content(path, &content)?.into_iter().map(Fact::Secret));
+            for secret in scanner.scan_content(path, &content)? {
+                self.push(facts, Fact::Secret(secret));
+            }
         }
         Ok(())
     }

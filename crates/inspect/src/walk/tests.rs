@@ -61,7 +61,10 @@ fn a27_hard_links_to_a_large_file_are_told_and_do_not_use_up_the_memory() {
     let mut entries = vec![("requirements.txt", Ok(&*lock))];
     entries.extend(links.iter().map(|link| (&**link, Err("requirements.txt"))));
     let found = assemble(&[of(&entries)]);
-    assert_eq!((found.components.len(), found.unexamined.len()), (2_000, 50));
+    let places = found.components.first().map_or(0, |found| found.places.len());
+    assert!((10..300).contains(&places), "{places}");
+    assert!(found.unexamined.iter().all(|item| item.why.starts_with("more is found than is kept")));
+    assert_eq!((found.components.len(), found.unexamined.len()), (2_000, 1));
 }
 
 #[test]

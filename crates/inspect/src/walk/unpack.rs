@@ -160,7 +160,7 @@ impl Walk<'_> {
                 None => &mut member,
             };
             if is_control {
-                facts.push(Fact::Component(control(tar)?));
+                self.components(vec![control(tar)?], facts);
             } else {
                 self.tar_stream(tar, facts)?;
             }
@@ -170,7 +170,7 @@ impl Walk<'_> {
 
     fn rpm(&mut self, input: &mut dyn BufRead, facts: &mut Vec<Fact>) -> Result<(), archive::Error> {
         let mut package = rpm::Package::new(input, self.budget)?;
-        facts.push(Fact::Component(package.component.clone()));
+        self.components(vec![package.component.clone()], facts);
         let compression = package.compression;
         let mut payload = package.payload();
         match compression {
@@ -226,7 +226,7 @@ impl Walk<'_> {
             let name = match archive::clean_name(entry.name()) {
                 Ok(name) => name,
                 Err(error) => {
-                    self.note(facts, format_args!("{}: {error}", archive::escaped(entry.name())));
+                    self.note(facts, format_args!("{}: {error}", archive::excerpt(entry.name())));
                     continue;
                 }
             };

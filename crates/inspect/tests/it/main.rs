@@ -1,10 +1,13 @@
 //! Against the tools of each ecosystem, and on what they make.
 
 mod archive_tools;
+mod attacks;
 mod cvss_scores;
 mod documents;
 mod dpkg;
+mod image;
 mod installed;
+mod layers;
 mod mutations;
 mod rpm;
 mod tar_differential;

@@ -127,6 +127,23 @@ pub fn wants(path: &[u8]) -> bool {
     role(path).is_some()
 }
 
+/// Where a symbolic link says that a package's documentation, or its copyright file, is that of another: the names of
+/// both.
+pub fn documentation_link(path: &[u8], target: &[u8]) -> Option<(String, String)> {
+    const FOLDER: &[u8] = b"usr/share/doc/";
+    let named = |path: &[u8]| {
+        let inner = path.strip_prefix(FOLDER)?;
+        let name = inner.strip_suffix(b"/copyright").unwrap_or(inner);
+        let name = os::text(name, FIELD_BYTES_MAX).filter(|name| !name.contains('/'))?;
+        Some((name.to_owned(), inner.len() > name.len()))
+    };
+    let (package, is_file) = named(path)?;
+    let from: &[u8] = if target.starts_with(b"/") { &[] } else { crate::cataloger::folder(path) };
+    let leads_to = [b"/", from, b"/", target].concat();
+    let (of, is_of_file) = named(crate::path::clean(&leads_to).ok()?.as_bytes())?;
+    (is_file == is_of_file && package != of).then_some((package, of))
+}
+
 /// Whether the file at this path is compressed with Zstandard: [`read`] takes what it decompresses to.
 pub fn is_compressed(path: &[u8]) -> bool {
     path == MANIFEST

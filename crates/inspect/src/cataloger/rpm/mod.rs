@@ -24,6 +24,9 @@ pub const DATABASE_PATHS_BYTES_MAX: u64 = 1 << 30;
 /// Who takes the headers of a database: one after the other, or why one could not be had.
 type Each<'v> = dyn FnMut(Result<Cow<'_, [u8]>, os::Error>) + 'v;
 
+/// Bytes of a write-ahead log. SQLite itself empties one of some 4 MB, between transactions.
+pub const LOG_BYTES_MAX: usize = 32 << 20;
+
 const FOLDERS: [&[u8]; 3] = [b"var/lib/rpm/", b"usr/lib/sysimage/rpm/", b"usr/share/rpm/"];
 const LOG_SUFFIX: &[u8] = b"-wal";
 const SQLITE: &[u8] = b"rpmdb.sqlite";

@@ -6,7 +6,7 @@ use super::{Out, Version, property};
 use crate::component::{Component, Ecosystem, Evidence};
 use crate::document::contents::{evidence_word, joined};
 use crate::document::ordered::{Ordered, further, places, sorted};
-use crate::document::{Found, Licence, json};
+use crate::document::{Details, Found, Licence, json};
 use crate::purl::split_name;
 
 pub(super) fn is_os_package(component: &Component) -> bool {
@@ -33,7 +33,7 @@ pub(super) fn write(emit: Out<'_, '_>, ordered: &Ordered<'_>, found: &Found, ver
             })
         })?;
         licences(emit, &found.all_licences())?;
-        emit.field_some("purl", ordered.contents.purl(component).ok().map(|purl| purl.to_string()))?;
+        emit.field_some("purl", ordered.contents.purl_of(found).ok().map(|purl| purl.to_string()))?;
         evidence(emit, ordered, found, version)?;
         emit.key("properties")?;
         emit.array(|emit| properties(emit, ordered, found))
@@ -128,6 +128,15 @@ fn properties(emit: Out<'_, '_>, ordered: &Ordered<'_>, found: &Found) -> io::Re
     }
     if let Some(owner) = &found.owner {
         property(emit, "longshore:owner", owner)?;
+    }
+    let Details { vendor, module, build_ids } = &found.details;
+    for (name, value) in [("longshore:vendor", vendor), ("longshore:rpm:module", module)] {
+        if let Some(value) = value {
+            property(emit, name, value)?;
+        }
+    }
+    for id in sorted(build_ids) {
+        property(emit, "longshore:elf:buildId", id)?;
     }
     if let Some(architecture) = &component.architecture {
         property(emit, "longshore:architecture", architecture)?;

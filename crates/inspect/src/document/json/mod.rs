@@ -118,7 +118,7 @@ fn one<W: Write>(emit: &mut Emit<W>, contents: &Contents, found: &Found) -> io::
     emit.object(|emit| {
         emit.field("id", &found.id)?;
         component(emit, &found.component)?;
-        emit.field_some("purl", contents.purl(&found.component).ok().map(|purl| purl.to_string()))?;
+        emit.field_some("purl", contents.purl_of(found).ok().map(|purl| purl.to_string()))?;
         emit.field_each("places", places(found), |emit, at| emit.object(|emit| place(emit, at)))?;
         emit.field_some("owner", found.owner.as_ref())?;
         emit.field_each("further", further(found), |emit, other| emit.object(|emit| component(emit, other)))?;
@@ -126,6 +126,9 @@ fn one<W: Write>(emit: &mut Emit<W>, contents: &Contents, found: &Found) -> io::
             emit.value(&format!("{}:{}", hash.algorithm.oci_name(), hash.hex))
         })?;
         emit.field_each("dependsOn", sorted(&found.depends_on), |emit, id| emit.value(id))?;
+        emit.field_some("vendor", found.details.vendor.as_ref())?;
+        emit.field_some("module", found.details.module.as_ref())?;
+        emit.field_each("buildIds", sorted(&found.details.build_ids), |emit, id| emit.value(id))?;
         emit.field_each("licences", sorted(&found.licences), |emit, licence| {
             emit.object(|emit| {
                 emit.field("stated", &licence.stated)?;

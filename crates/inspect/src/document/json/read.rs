@@ -9,8 +9,8 @@ use crate::document::read::tree::{self, Node};
 use crate::document::read::{COMPONENTS_MAX, ReadError};
 use crate::document::vex::{Justification, Status};
 use crate::document::{
-    Contents, Cvss, Epss, Finding, Found, Hash, Heard, Ignored, Image, Layer, Licence, Matched, OperatingSystem, Place,
-    Platform, Secret, Severity, Source, Tool, Unexamined, Verdict,
+    Contents, Cvss, Details, Epss, Finding, Found, Hash, Heard, Ignored, Image, Layer, Licence, Matched,
+    OperatingSystem, Place, Platform, Secret, Severity, Source, Tool, Unexamined, Verdict,
 };
 
 /// Reads a document that [`super::write`] wrote, in full; one that breaks its rules anywhere is refused.
@@ -147,6 +147,11 @@ fn found(node: &Node<'_>) -> Result<Found, ReadError> {
             .map(|node| hash(node).ok_or_else(|| node.missing("a hash")))
             .collect::<Result<_, _>>()?,
         depends_on: texts(node, "dependsOn"),
+        details: Details {
+            vendor: optional(node, "vendor"),
+            module: optional(node, "module"),
+            build_ids: texts(node, "buildIds"),
+        },
         licences: node
             .list("licences")?
             .iter()

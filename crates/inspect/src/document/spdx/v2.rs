@@ -170,10 +170,9 @@ fn package<'a>(
         })?;
         emit.key("externalRefs")?;
         emit.array(|emit| {
-            for name in std::iter::once(component).chain(further(found)) {
-                if let Ok(purl) = ordered.contents.purl(name) {
-                    reference(emit, &purl.to_string())?;
-                }
+            let purls = further(found).into_iter().map(|name| ordered.contents.purl(name));
+            for purl in std::iter::once(ordered.contents.purl_of(found)).chain(purls).flatten() {
+                reference(emit, &purl.to_string())?;
             }
             for finding in findings {
                 // Only an address without spaces is a valid locator.
@@ -228,6 +227,9 @@ fn machine(ordered: &Ordered<'_>, found: &Found) -> io::Result<String> {
             })?;
         }
         emit.field_some("owner", found.owner.as_ref())?;
+        emit.field_some("vendor", found.details.vendor.as_ref())?;
+        emit.field_some("module", found.details.module.as_ref())?;
+        emit.field_each("buildIds", sorted(&found.details.build_ids), |emit, id| emit.value(id))?;
         emit.field_each("further", further(found), |emit, other| emit.object(|emit| json::component(emit, other)))?;
         emit.field_each("places", places(found), |emit, place| {
             emit.object(|emit| {

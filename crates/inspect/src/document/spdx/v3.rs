@@ -135,7 +135,7 @@ fn package(emit: Out<'_, '_>, ordered: &Ordered<'_>, found: &Found, ids: &Ids) -
         emit.field_some("software_packageVersion", Some(&component.version).filter(|version| !version.is_empty()))?;
         let purpose = if component.ecosystem == Ecosystem::Generic { "application" } else { "library" };
         emit.field("software_primaryPurpose", purpose)?;
-        emit.field_some("software_packageUrl", ordered.contents.purl(component).ok().map(|purl| purl.to_string()))?;
+        emit.field_some("software_packageUrl", ordered.contents.purl_of(found).ok().map(|purl| purl.to_string()))?;
         let others = further(found).into_iter().filter_map(|name| ordered.contents.purl(name).ok());
         emit.field_each("externalIdentifier", others, |emit, purl| {
             emit.object(|emit| {
