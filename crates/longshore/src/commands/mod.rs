@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::reach::Global;
 
+mod advisories;
 mod agent;
 mod agent_host;
 mod build;
@@ -62,6 +63,8 @@ enum Command {
     #[command(subcommand)]
     Image(image::Command),
     Inspect(inspect::Args),
+    #[command(subcommand)]
+    Advisories(advisories::Command),
     Up(workspace::up::Args),
     Down(workspace::down::Args),
     Dev(workspace::develop::DevArgs),
@@ -94,6 +97,7 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Host(command) => host::run(global, command).await,
         Command::Image(command) => image::run(global, command).await,
         Command::Inspect(args) => inspect::run(global, args).await,
+        Command::Advisories(command) => advisories::run(global, command).await,
         Command::Up(args) => workspace::up::run(global, args).await,
         Command::Down(args) => workspace::down::run(global, args).await,
         Command::Dev(args) => workspace::develop::dev(global, args).await,
