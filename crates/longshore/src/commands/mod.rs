@@ -24,6 +24,7 @@ mod release;
 mod rollback;
 mod rollout;
 mod version;
+mod where_;
 mod why;
 mod workspace;
 
@@ -62,6 +63,8 @@ enum Command {
     #[command(subcommand)]
     Image(image::Command),
     Inspect(inspect::Args),
+    Where(where_::Args),
+    Diff(where_::DiffArgs),
     Up(workspace::up::Args),
     Down(workspace::down::Args),
     Dev(workspace::develop::DevArgs),
@@ -94,6 +97,8 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Host(command) => host::run(global, command).await,
         Command::Image(command) => image::run(global, command).await,
         Command::Inspect(args) => inspect::run(global, args).await,
+        Command::Where(args) => where_::run(global, args).await,
+        Command::Diff(args) => where_::diff(global, args).await,
         Command::Up(args) => workspace::up::run(global, args).await,
         Command::Down(args) => workspace::down::run(global, args).await,
         Command::Dev(args) => workspace::develop::dev(global, args).await,
