@@ -14,6 +14,10 @@ use crate::delivery::{
     PromoteRequest, Release, ReleaseFilter, RollbackRequest, ServiceDifference, Why,
 };
 use crate::fanout::{Preheat, PreheatRequest, Swarm, SwarmHost};
+use crate::inspect::{
+    Advisories, Component, DocumentFormat, Finding, ImageDifference, Inside, InsideFilter, Inventory, Sought,
+    Unexamined, Where,
+};
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
 use crate::registry::Going;
 use base::guard::TokenFile;
@@ -252,6 +256,81 @@ impl HubClient {
         self.http.request(method, url).headers(headers).send().await.map_err(|error| self.unreachable(&error))
     }
 
+    /// How an image stands.
+    pub async fn inside(&self, digest: &Digest) -> Result<Inside> {
+        self.get(&inside(digest, ""), &()).await
+    }
+
+    /// What is in an image, counted.
+    pub async fn inside_inventory(&self, digest: &Digest) -> Result<Inventory> {
+        self.get(&inside(digest, "/inventory"), &()).await
+    }
+
+    /// What is in an image.
+    pub async fn inside_components(
+        &self,
+        digest: &Digest,
+        filter: &InsideFilter,
+        page: &PageQuery,
+    ) -> Result<Page<Component>> {
+        self.answer(self.request(Method::GET, &inside(digest, "/components")).query(filter).query(page)).await
+    }
+
+    /// What is wrong with an image, the worst first.
+    pub async fn inside_findings(
+        &self,
+        digest: &Digest,
+        filter: &InsideFilter,
+        page: &PageQuery,
+    ) -> Result<Page<Finding>> {
+        self.answer(self.request(Method::GET, &inside(digest, "/findings")).query(filter).query(page)).await
+    }
+
+    /// What of an image was not examined.
+    pub async fn inside_unexamined(&self, digest: &Digest, page: &PageQuery) -> Result<Page<Unexamined>> {
+        self.get(&inside(digest, "/unexamined"), page).await
+    }
+
+    /// All of what is in an image, as a document.
+    pub async fn inside_document(&self, digest: &Digest, format: DocumentFormat) -> Result<Vec<u8>> {
+        let word = match format {
+            DocumentFormat::Json => "json",
+            DocumentFormat::Cyclonedx => "cyclonedx",
+            DocumentFormat::Spdx => "spdx",
+            DocumentFormat::Sarif => "sarif",
+        };
+        let request = self.request(Method::GET, &inside(digest, &format!("/document/{word}")));
+        let sent = request.timeout(Duration::from_secs(ANSWER_SECONDS_MAX)).send().await;
+        let response = self.accepted(sent).await?;
+        self.body(response).await
+    }
+
+    /// How the second image differs from the first.
+    pub async fn inside_difference(&self, first: &Digest, second: &Digest) -> Result<ImageDifference> {
+        let second = segment(&second.to_string());
+        self.get(&inside(first, &format!("/difference/{second}")), &()).await
+    }
+
+    /// Which images, releases, environments and hosts have what is sought; with `history` also those that had it.
+    pub async fn find(&self, sought: &Sought, history: bool, page: &PageQuery) -> Result<Where> {
+        let mut query = vec![("history", history.to_string())];
+        match sought {
+            Sought::Component { ecosystem, name, version } => {
+                query.push(("component", name.clone()));
+                query.extend(ecosystem.clone().map(|ecosystem| ("ecosystem", ecosystem)));
+                query.extend(version.clone().map(|version| ("version", version)));
+            }
+            Sought::Advisory { id } => query.push(("advisory", id.clone())),
+            Sought::Licence { id } => query.push(("licence", id.clone())),
+        }
+        self.answer(self.request(Method::GET, "where").query(&query).query(page)).await
+    }
+
+    /// What is known of what is wrong with components.
+    pub async fn advisories(&self) -> Result<Advisories> {
+        self.get("advisories", &()).await
+    }
+
     /// All that the overview page shows.
     pub async fn overview(&self) -> Result<Overview> {
         self.get("overview", &()).await
@@ -337,6 +416,10 @@ impl HubClient {
             .detail(cause.to_string())
             .hint("Start one with `longshore hub`, or name another with --hub or LONGSHORE_HUB.")
     }
+}
+
+fn inside(digest: &Digest, rest: &str) -> String {
+    format!("inside/{}{rest}", segment(&digest.to_string()))
 }
 
 fn segment(text: &str) -> String {

@@ -658,3 +658,59 @@ pub trait Fleet: Send + Sync {
     async fn log_stream(&self, host: &HostName, stream: &str, lines: BoxStream<'static, Result<LogLine>>)
     -> Result<()>;
 }
+
+/// An event: what is deployed where changed. Told at least once, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deployed {
+    /// There is a release.
+    Release {
+        /// Its id.
+        release: ReleaseId,
+        /// Its app.
+        app: AppName,
+        /// Its service.
+        service: ServiceName,
+        /// Its image.
+        image: ImageAddress,
+        /// When it was recorded first.
+        created_at: Micros,
+    },
+    /// An environment has another release of a service, or none any more.
+    Environment {
+        /// The environment.
+        env: EnvName,
+        /// The app.
+        app: AppName,
+        /// The service.
+        service: ServiceName,
+        /// What it has from then on.
+        release: Option<ReleaseId>,
+        /// Since when.
+        at: Micros,
+    },
+    /// A host runs other containers than before.
+    Host {
+        /// The host.
+        host: HostName,
+        /// When it said so.
+        at: Micros,
+        /// All that it runs, each once.
+        running: Vec<Running>,
+    },
+}
+
+/// Something that a host runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Running {
+    /// The environment.
+    pub env: EnvName,
+    /// The app.
+    pub app: AppName,
+    /// The service.
+    pub service: ServiceName,
+    /// The release that it was made from.
+    pub release: ReleaseId,
+    /// The digest of the image that it runs from.
+    pub digest: Digest,
+}

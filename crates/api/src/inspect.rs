@@ -191,6 +191,9 @@ pub struct Finding {
     pub lifted: bool,
     /// When it was first matched here with any image.
     pub first_seen: Micros,
+    /// Where the component lies: the first places.
+    #[serde(default)]
+    pub places: Vec<Place>,
 }
 
 /// Something that was not examined.
@@ -252,8 +255,11 @@ pub struct WhereImage {
     pub digest: Digest,
     /// Tags that lead there, or to an index of it.
     pub tags: Vec<String>,
-    /// The components that it is about.
+    /// The components that it is about: the first of them.
     pub components: Vec<WhereComponent>,
+    /// How many of them there are.
+    #[serde(default)]
+    pub components_count: u64,
     /// Whether parts of the image were not examined.
     pub complete: bool,
     /// Releases of it.
@@ -341,6 +347,9 @@ pub struct Where {
     pub fixes: Vec<Fix>,
     /// What runs and cannot be answered for, up to a bound.
     pub not_examined: Vec<NotExamined>,
+    /// Images that were not examined, or not all of them: they may have it and not be named.
+    #[serde(default)]
+    pub images_incomplete: u64,
 }
 
 /// An advisory, in short.
@@ -376,10 +385,6 @@ pub struct ImageDifference {
     pub findings_gone: Vec<Finding>,
     /// What differs in the configuration: the key, what it was, what it is.
     pub configuration: Vec<ConfigurationDifference>,
-    /// Files that came, went or changed, by path; up to a bound.
-    pub files: Vec<FileDifference>,
-    /// Whether there are more.
-    pub files_truncated: bool,
 }
 
 /// A component that differs. None stands for "not there".
@@ -408,27 +413,6 @@ pub struct ConfigurationDifference {
     pub after: Option<String>,
 }
 
-/// A file that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileDifference {
-    /// Its path.
-    pub path: String,
-    /// What became of it.
-    pub change: FileChange,
-}
-
-/// What became of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileChange {
-    /// It came.
-    Added,
-    /// It went.
-    Removed,
-    /// It is another.
-    Changed,
-}
-
 /// What gates and pages ask of an image, signed and attached to its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentsEvidence {
@@ -449,6 +433,25 @@ pub struct InsideFilter {
     /// Which a layer brought, from the lowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<u32>,
+    /// Of an ecosystem: `deb`, `maven`, `npm` …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecosystem: Option<String>,
+    /// Under a licence, as [`Component::licences`] writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+}
+
+/// What is in an image, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Components, by ecosystem.
+    pub ecosystems: BTreeMap<String, u64>,
+    /// Components that each layer brought, from the lowest.
+    pub layers: Vec<u64>,
+    /// Licences, as [`Component::licences`] writes them, by how many components have each.
+    pub licences: BTreeMap<String, u64>,
+    /// Components that state no licence.
+    pub unlicensed: u64,
 }
 
 /// Inspection, as the command line, pages and gates see it. A digest is that of an image's manifest, of one platform.
@@ -456,6 +459,8 @@ pub struct InsideFilter {
 pub trait Inspect: Send + Sync {
     /// How an image stands. Fails when the hub has none such.
     async fn inside(&self, digest: &Digest) -> Result<Inside>;
+    /// What is in it, counted.
+    async fn inventory(&self, digest: &Digest) -> Result<Inventory>;
     /// What is in it, by ecosystem, name and version.
     async fn components(&self, digest: &Digest, filter: &InsideFilter, page: &PageRequest) -> Result<Page<Component>>;
     /// What is wrong with it, the worst first.
@@ -464,8 +469,6 @@ pub trait Inspect: Send + Sync {
     async fn unexamined(&self, digest: &Digest, page: &PageRequest) -> Result<Page<Unexamined>>;
     /// All of it as a document. Identical input gives identical bytes.
     async fn document(&self, digest: &Digest, format: DocumentFormat) -> Result<Bytes>;
-    /// What gates ask, signed.
-    async fn evidence(&self, digest: &Digest) -> Result<ContentsEvidence>;
     /// How the second image differs from the first.
     async fn difference(&self, first: &Digest, second: &Digest) -> Result<ImageDifference>;
     /// Which images, releases, environments and hosts have what is sought; with `history` also those that had it.

@@ -1,6 +1,6 @@
 //! What other contexts ask of the registry in process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use oci::{Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
 use crate::access::HostIdentity;
+use crate::images::ManifestKind;
 use crate::{Micros, Result};
 
 /// Why a digest may not be collected.
@@ -60,6 +61,19 @@ pub struct BlobBytes {
     pub body: BoxStream<'static, Result<Bytes>>,
 }
 
+/// A manifest that was pushed, or pulled through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushedManifest {
+    /// When, the last time.
+    pub pushed_at: Micros,
+    /// Where it is.
+    pub repository: RepositoryName,
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is, by its types.
+    pub kind: ManifestKind,
+}
+
 /// The registry, as the hub's other contexts see it.
 #[async_trait]
 pub trait Registry: Send + Sync {
@@ -92,6 +106,16 @@ pub trait Registry: Send + Sync {
     ) -> Result<Option<BlobBytes>>;
     /// Which of these blobs any repository has.
     async fn blobs_known(&self, digests: &[Digest]) -> Result<BTreeSet<Digest>>;
+    /// Manifests by the time of their last push, then repository and digest: those after `after`, at most `limit`. One that
+    /// is pushed while others are listed may come with a time shortly before theirs.
+    async fn manifests_pushed(&self, after: &(Micros, String, String), limit: u32) -> Result<Vec<PushedManifest>>;
+    /// Whether a repository has a manifest. Nothing is fetched for it.
+    async fn manifest_is_here(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool>;
+    /// Tags that lead to manifests, or to an index that has one, by name: at most so many for all of them as a list has.
+    async fn tags_leading_to(
+        &self,
+        manifests: &[(RepositoryName, Digest)],
+    ) -> Result<BTreeMap<(RepositoryName, Digest), Vec<Tag>>>;
     /// Refuses a host that the rules do not let pull from a repository.
     fn host_check(&self, host: &HostIdentity, repository: &RepositoryName) -> Result<()>;
 }

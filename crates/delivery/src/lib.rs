@@ -50,6 +50,7 @@ use crate::model::{Project, Seen, is_up};
 use crate::promotion::SeenMap;
 pub use crate::store::MIGRATIONS;
 use crate::store::hosts::HostRow;
+pub use crate::tasks::OnDeployed;
 
 /// The name of the context, and of its database.
 pub const CONTEXT: &str = "delivery";

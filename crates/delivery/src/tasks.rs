@@ -3,19 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Micros;
-use api::delivery::PlanState;
+use api::delivery::{Deployed, PlanState};
+use api::{Micros, Problem};
 use base::db::{DbErrorKind, Tx};
 use base::lease::{Fence, Lease};
+use base::outbox::{self, OUTBOX_PAGE_ENTRIES, OutboxError};
 use base::tasks::{Progress, Tasks};
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
 use crate::Service;
 use crate::error::Error;
 use crate::execute::{View, advance};
 use crate::promotion::SeenMap;
-use crate::store::{desired, plans, releases};
+use crate::store::{desired, events, plans, releases};
 
+/// Takes an event. It is told again until this succeeds.
+pub type OnDeployed = Arc<dyn Fn(Deployed) -> BoxFuture<'static, Result<(), Problem>> + Send + Sync>;
+
+/// How often events are handed on, in seconds.
+const EVENTS_SECONDS: u64 = 1;
 /// How often the executor looks, in seconds, when nothing wakes it: timeouts are found by this.
 const EXECUTOR_SECONDS: u64 = 1;
 /// How often desired states are reckoned anew, in seconds: for changes that no transaction of a plan makes.
@@ -38,8 +45,13 @@ struct Transition {
 }
 
 impl Service {
-    /// Starts the context's background tasks.
-    pub fn tasks_spawn(&self, tasks: &Tasks) {
+    /// Starts the context's background tasks; `on_deployed` is told what is deployed where.
+    pub fn tasks_spawn(&self, tasks: &Tasks, on_deployed: OnDeployed) {
+        let service = self.clone();
+        tasks.spawn("delivery-events", Duration::from_secs(EVENTS_SECONDS), base::tasks::Wake::default(), move || {
+            let (service, on_deployed) = (service.clone(), Arc::clone(&on_deployed));
+            async move { service.events_deliver(&on_deployed).await }
+        });
         let service = self.clone();
         tasks.spawn(
             "delivery-executor",
@@ -60,6 +72,24 @@ impl Service {
                 async move { service.refresh_all().await }
             },
         );
+    }
+
+    /// Tells of what is deployed where, a page at a time, in order.
+    ///
+    /// # Errors
+    /// The database failed, or an event was not taken; it and all later ones are told again.
+    pub async fn events_deliver(&self, on_deployed: &OnDeployed) -> Result<Progress, Error> {
+        events::tell_all(&self.inner.db, self.now()).await?;
+        let taken = outbox::deliver(&self.inner.db, |entry| match entry.payload::<Deployed>() {
+            Ok(event) => on_deployed(event),
+            Err(error) => std::future::ready(Err(Problem::internal(&error))).boxed(),
+        });
+        match taken.await {
+            Ok(taken) if taken < OUTBOX_PAGE_ENTRIES => Ok(Progress::Done),
+            Ok(_) => Ok(Progress::More),
+            Err(OutboxError::Db(error)) => Err(error.into()),
+            Err(error @ OutboxError::Consumer { .. }) => Err(Error::Other(Problem::internal(&error))),
+        }
     }
 
     /// One run of the executor: at most one transition of each plan under way, each in a transaction of its own.

@@ -1,6 +1,7 @@
 //! From what the layers say to what the image holds: what upper layers hide goes, the same thing in several places is one,
 //! and what an OS package owns is that package under another name.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::archive::escaped;
@@ -65,7 +66,12 @@ struct Building<'r> {
 }
 
 /// Puts the layers of an image together, lowest first.
-pub fn assemble(layers: &[Layer]) -> Assembled {
+pub fn assemble<L: Borrow<Layer>>(layers: &[L]) -> Assembled {
+    let layers: Vec<&Layer> = layers.iter().map(Borrow::borrow).collect();
+    assemble_all(&layers)
+}
+
+fn assemble_all(layers: &[&Layer]) -> Assembled {
     let is_visible = |at: usize, path: &[u8]| {
         let above = layers.get(at + 1..).unwrap_or_default().iter().map(|layer| &layer.tree);
         // A folder may go deeper than a layer's paths; nothing hides what lies there.
@@ -127,7 +133,7 @@ impl<'r> Image<'r> {
 
     /// Packages of the operating system. A database is written anew by each layer that installs something: a package
     /// came with the first layer whose database has it.
-    fn take_packages(&mut self, layers: &'r [Layer], visible: &[(usize, &'r Examined)]) {
+    fn take_packages(&mut self, layers: &[&'r Layer], visible: &[(usize, &'r Examined)]) {
         let mut first: HashMap<(&[Vec<u8>], Key<'_>), usize> = HashMap::new();
         for (at, layer) in layers.iter().enumerate() {
             for (file, component) in components(layer.report.files.iter()).filter(|(_, found)| is_package(found)) {
@@ -318,7 +324,8 @@ fn chain(file: &Examined) -> Vec<String> {
     chain
 }
 
-fn id(component: &Component) -> String {
+/// What a component is called within an image.
+pub(crate) fn id(component: &Component) -> String {
     let Component { ecosystem, name, version, architecture, .. } = component;
     let architecture = architecture.as_deref().map(|architecture| format!(":{architecture}")).unwrap_or_default();
     format!("{}/{name}{architecture}@{version}", ecosystem.word())

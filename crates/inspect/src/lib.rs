@@ -9,6 +9,7 @@ pub mod content;
 pub mod document;
 pub mod executable;
 pub mod finding;
+pub mod hub;
 pub mod image;
 pub mod layers;
 pub mod licence;

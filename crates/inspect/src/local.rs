@@ -186,7 +186,8 @@ fn of_one(name: String, walk: Walk<'_>) -> Contents {
     contents(document::Image { name, ..document::Image::default() }, assembled)
 }
 
-fn contents(image: document::Image, assembled: Assembled) -> Contents {
+/// What was found, as all documents are written from it.
+pub(crate) fn contents(image: document::Image, assembled: Assembled) -> Contents {
     Contents {
         tool: Tool { name: "longshore".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         image,

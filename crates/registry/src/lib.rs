@@ -36,14 +36,14 @@ mod unrecorded;
 mod upstream;
 mod views;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Micros;
 use api::access::HostIdentity;
-use api::registry::{BlobBytes, Pin, Registry, StoredManifest};
+use api::registry::{BlobBytes, Pin, PushedManifest, Registry, StoredManifest};
 use async_trait::async_trait;
 use base::db::Db;
 use base::tasks::Tasks;
@@ -260,6 +260,21 @@ impl Registry for Service {
             }
         }
         Ok(known)
+    }
+
+    async fn manifests_pushed(&self, after: &(Micros, String, String), limit: u32) -> api::Result<Vec<PushedManifest>> {
+        Ok(self.store.manifests_pushed(after, limit).await?)
+    }
+
+    async fn manifest_is_here(&self, repository: &RepositoryName, digest: &Digest) -> api::Result<bool> {
+        Ok(self.store.content_size(repository, digest).await?.is_some())
+    }
+
+    async fn tags_leading_to(
+        &self,
+        manifests: &[(RepositoryName, Digest)],
+    ) -> api::Result<BTreeMap<(RepositoryName, Digest), Vec<Tag>>> {
+        Ok(self.store.tags_leading_to(manifests).await?)
     }
 
     fn host_check(&self, host: &HostIdentity, repository: &RepositoryName) -> api::Result<()> {

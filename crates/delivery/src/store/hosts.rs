@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::agent::Report;
+use api::delivery::Deployed;
 use api::{HostName, Micros};
 use base::db::{Queryable, Row, Tx, sql};
 
-use super::{document, document_option, name, text};
+use super::{document, document_option, events, name, text};
 use crate::error::{Error, ErrorKind};
 use crate::model::{HostView, Seen};
 
@@ -85,10 +86,15 @@ pub(crate) async fn seen<Q: Queryable>(on: &Q, host: &HostName) -> Result<Option
     Ok(at.zip(report).map(|(at, report)| Seen { at, report: Arc::new(report) }))
 }
 
-/// Stores a report unless a later one is stored, and says whether the mesh address is another than before.
+/// Stores a report unless a later one is stored, tells of it when the host runs something else than before, and says
+/// whether the mesh address is another.
 pub(crate) async fn report_set(tx: &mut Tx, host: &HostName, seen: &Seen) -> Result<bool, Error> {
-    let row = sql("SELECT mesh FROM hosts WHERE name = $1").bind(host.as_str()).optional(tx).await?;
-    let mesh_before: Option<String> = row.map(|row| row.get("mesh")).transpose()?;
+    let row = sql("SELECT mesh, report FROM hosts WHERE name = $1").bind(host.as_str()).optional(tx).await?;
+    let mesh_before: Option<String> = row.as_ref().map(|row| row.get("mesh")).transpose()?;
+    let before: Option<Report> = match &row {
+        Some(row) => document_option(row, "report")?,
+        None => None,
+    };
     let changed = sql("UPDATE hosts SET seen_at = $1, mesh = $2, report = $3
          WHERE name = $4 AND (seen_at IS NULL OR seen_at <= $5)")
     .bind(seen.at)
@@ -98,6 +104,11 @@ pub(crate) async fn report_set(tx: &mut Tx, host: &HostName, seen: &Seen) -> Res
     .bind(seen.at)
     .execute(tx)
     .await?;
+    let running = events::running(&seen.report);
+    if changed > 0 && before.as_ref().map(events::running).unwrap_or_default() != running {
+        let event = Deployed::Host { host: host.clone(), at: seen.at, running: running.into_iter().collect() };
+        events::append(tx, &event, seen.at).await?;
+    }
     Ok(changed > 0 && mesh_before.as_deref() != Some(seen.report.mesh.as_str()))
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod desired;
 pub(crate) mod environments;
+pub(crate) mod events;
 pub(crate) mod hosts;
 pub(crate) mod plans;
 pub(crate) mod releases;

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::delivery::{Release, ReleaseFilter, ReleaseId};
+use api::delivery::{Deployed, Release, ReleaseFilter, ReleaseId};
 use api::{AppName, Micros, Page, ServiceName};
 use base::db::{Queryable, Row, Tx, sql};
 
-use super::{document, name, text};
+use super::{document, events, name, text};
 use crate::error::{Error, ErrorKind};
 use crate::model::Project;
 
-/// Stores a release unless it is known, and gives what is stored.
+/// Stores a release unless it is known, tells of it, and gives what is stored.
 pub(crate) async fn insert(tx: &mut Tx, release: &Release) -> Result<Release, Error> {
-    sql("INSERT INTO releases (id, app, service, created_at, body) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING")
+    let new = sql("INSERT INTO releases (id, app, service, created_at, body) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO NOTHING")
         .bind(release.id.as_str())
         .bind(release.app.as_str())
         .bind(release.service.as_str())
@@ -20,6 +20,9 @@ pub(crate) async fn insert(tx: &mut Tx, release: &Release) -> Result<Release, Er
         .bind(text(release, "release")?)
         .execute(tx)
         .await?;
+    if new > 0 {
+        events::append(tx, &events::of_release(release), release.created_at).await?;
+    }
     let row = sql("SELECT body FROM releases WHERE id = $1").bind(release.id.as_str()).one(tx).await?;
     document(&row, "body")
 }
@@ -94,7 +97,7 @@ pub(crate) async fn current_everywhere<Q: Queryable>(
         .collect()
 }
 
-/// Sets, or with none takes away, what an environment has of a service.
+/// Sets, or with none takes away, what an environment has of a service, and tells of it.
 pub(crate) async fn current_set(
     tx: &mut Tx,
     project: &Project,
@@ -118,7 +121,9 @@ pub(crate) async fn current_set(
             .execute(tx)
             .await?;
     }
-    Ok(())
+    let Project { env, app } = project.clone();
+    let event = Deployed::Environment { env, app, service: service.clone(), release: release.cloned(), at };
+    events::append(tx, &event, at).await
 }
 
 /// Releases by id.

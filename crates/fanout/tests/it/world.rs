@@ -184,6 +184,25 @@ impl Registry for Images {
         let blobs = self.blobs.lock().unwrap();
         Ok(digests.iter().filter(|digest| blobs.keys().any(|(_, known)| known == *digest)).copied().collect())
     }
+    async fn manifests_pushed(
+        &self,
+        _: &(Micros, String, String),
+        _: u32,
+    ) -> api::Result<Vec<api::registry::PushedManifest>> {
+        Ok(Vec::new())
+    }
+
+    async fn manifest_is_here(&self, _: &RepositoryName, _: &Digest) -> api::Result<bool> {
+        Ok(false)
+    }
+
+    async fn tags_leading_to(
+        &self,
+        _: &[(RepositoryName, Digest)],
+    ) -> api::Result<BTreeMap<(RepositoryName, Digest), Vec<oci::Tag>>> {
+        Ok(BTreeMap::new())
+    }
+
     fn host_check(&self, host: &HostIdentity, repository: &RepositoryName) -> api::Result<()> {
         if repository.as_str().starts_with("team-a/") && host.labels.get("team").is_none_or(|team| team != "a") {
             return Err(Problem::new(403, "denied", "The host may not pull this"));

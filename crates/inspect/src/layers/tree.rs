@@ -233,6 +233,37 @@ impl LayerTree {
         self.key
     }
 
+    /// To be kept: the key, then how many opaque directories and how many values there are, then all of them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(size_of::<[u64; 4]>() + self.heap_bytes());
+        bytes.extend_from_slice(&self.key.to_bytes());
+        bytes.extend_from_slice(&(self.opaques.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&(self.values.len() as u64).to_le_bytes());
+        self.opaques.iter().chain(&self.values).for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+        bytes
+    }
+
+    /// One that was kept; none where it is cut off or too large.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (key, rest) = bytes.split_first_chunk::<16>()?;
+        let (opaques, rest) = rest.split_first_chunk::<8>()?;
+        let (values, rest) = rest.split_first_chunk::<8>()?;
+        let (words, []) = rest.as_chunks::<8>() else { return None };
+        let count = |bytes| usize::try_from(u64::from_le_bytes(bytes)).ok();
+        let (opaques, values) = (count(*opaques)?, count(*values)?);
+        if opaques.checked_add(values)? != words.len() || words.len() > PATHS_MAX {
+            return None;
+        }
+        let words: Vec<u64> = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let (opaques, values) = words.split_at_checked(opaques)?;
+        Some(Self {
+            key: PathKey::from_bytes(*key),
+            unsettled: values.iter().filter(|value| State::of(**value) == State::Unsettled).count(),
+            values: values.into(),
+            opaques: opaques.into(),
+        })
+    }
+
     /// How many paths it has, directories included.
     pub const fn len(&self) -> usize {
         self.values.len()

@@ -25,6 +25,7 @@ mod release;
 mod rollback;
 mod rollout;
 mod version;
+mod where_;
 mod why;
 mod workspace;
 
@@ -65,6 +66,8 @@ enum Command {
     Inspect(inspect::Args),
     #[command(subcommand)]
     Advisories(advisories::Command),
+    Where(where_::Args),
+    Diff(where_::DiffArgs),
     Up(workspace::up::Args),
     Down(workspace::down::Args),
     Dev(workspace::develop::DevArgs),
@@ -98,6 +101,8 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Image(command) => image::run(global, command).await,
         Command::Inspect(args) => inspect::run(global, args).await,
         Command::Advisories(command) => advisories::run(global, command).await,
+        Command::Where(args) => where_::run(global, args).await,
+        Command::Diff(args) => where_::diff(global, args).await,
         Command::Up(args) => workspace::up::run(global, args).await,
         Command::Down(args) => workspace::down::run(global, args).await,
         Command::Dev(args) => workspace::develop::dev(global, args).await,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use api::access::{Access, HostEnrolled};
 use api::delivery::Fleet;
+use api::inspect::Inspect;
 use api::{Micros, Problem, Result};
 use base::certificate::ServerCertificate;
 use base::db::DatabaseConfig;
@@ -27,6 +28,7 @@ struct Hub {
     access: Arc<dyn Access>,
     delivery: Arc<delivery::Service>,
     fanout: fanout::hub::Service,
+    inspect: Arc<dyn Inspect>,
     pipeline: Arc<pipeline::Service>,
     registry: Arc<registry::Service>,
     token: TokenFile,
@@ -96,7 +98,23 @@ async fn open(
         clock: Arc::new(Micros::now),
     };
     let delivery = Arc::new(delivery::Service::new(delivery::Config { replica: replica.clone() }, deps).await?);
-    delivery.tasks_spawn(tasks);
+
+    let folder = config.data.join("inspect");
+    std::fs::create_dir_all(&folder).map_err(|error| Problem::internal(&error))?;
+    let deps = inspect::hub::Deps {
+        db: base::db::open(&database, inspect::hub::CONTEXT, inspect::hub::MIGRATIONS).await?,
+        registry: registry.clone(),
+        clock: Arc::new(Micros::now),
+        replica: replica.clone(),
+    };
+    let inspect = inspect::hub::Service::new(inspect::hub::Config { folder }, deps);
+    inspect.tasks_spawn(tasks);
+    let inspects = inspect.clone();
+    let on_deployed = move |event| {
+        let inspect = inspects.clone();
+        async move { inspect.deployed(event).await }.boxed()
+    };
+    delivery.tasks_spawn(tasks, Arc::new(on_deployed));
     let fleet = delivery.clone();
     let on_enrolled = move |HostEnrolled { host, labels }| {
         let fleet = fleet.clone();
@@ -135,7 +153,7 @@ async fn open(
     };
     let pipeline = Arc::new(pipeline::Service::new(settings, deps));
     pipeline.tasks_spawn(tasks, shutdown);
-    Ok((Hub { access, delivery, fanout, pipeline, registry, token }, (agents, pieces)))
+    Ok((Hub { access, delivery, fanout, inspect: Arc::new(inspect), pipeline, registry, token }, (agents, pieces)))
 }
 
 /// The name of this hub among those that share a database: the same after a restart, so that it takes up at once what it

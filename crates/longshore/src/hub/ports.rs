@@ -122,6 +122,7 @@ fn main_routes(hub: &Hub, shutdown: &Shutdown) -> Router {
         .merge(registry::http::images_routes(hub.registry.clone()))
         .merge(pipeline::http::router(hub.pipeline.clone()))
         .merge(fanout::hub::api_routes(Arc::new(hub.fanout.clone())))
+        .merge(inspect::hub::http::api_routes(hub.inspect.clone()))
         .layer(from_fn_with_state(hub.token.clone(), changes_need_token));
     Router::new()
         .merge(api)

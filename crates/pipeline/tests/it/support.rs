@@ -243,6 +243,25 @@ impl Registry for MemoryRegistry {
         Ok(std::collections::BTreeSet::new())
     }
 
+    async fn manifests_pushed(
+        &self,
+        _: &(Micros, String, String),
+        _: u32,
+    ) -> api::Result<Vec<api::registry::PushedManifest>> {
+        Ok(Vec::new())
+    }
+
+    async fn manifest_is_here(&self, _: &RepositoryName, _: &Digest) -> api::Result<bool> {
+        Ok(false)
+    }
+
+    async fn tags_leading_to(
+        &self,
+        _: &[(RepositoryName, Digest)],
+    ) -> api::Result<BTreeMap<(RepositoryName, Digest), Vec<oci::Tag>>> {
+        Ok(BTreeMap::new())
+    }
+
     fn host_check(&self, _: &api::access::HostIdentity, _: &RepositoryName) -> api::Result<()> {
         Ok(())
     }

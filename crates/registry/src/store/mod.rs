@@ -42,6 +42,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 6, name: "upstreams", sql: include_str!("../../migrations/0006_upstreams.sql") },
     Migration { number: 7, name: "damaged", sql: include_str!("../../migrations/0007_damaged_manifests.sql") },
     Migration { number: 8, name: "needs", sql: include_str!("../../migrations/0008_needs_index.sql") },
+    Migration { number: 9, name: "pushed", sql: include_str!("../../migrations/0009_pushed_index.sql") },
 ];
 
 #[derive(Clone)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use api::Micros;
 use api::images::{LISTED_MAX, ManifestKind, RepositoryBrief, TagBrief, TagOrder};
+use api::registry::PushedManifest;
 use base::db::{Db, DbError, Row, Sql, Tx, sql};
 use oci::{Digest, RepositoryName, Tag, media};
 
@@ -45,6 +46,30 @@ const TAGS_NEWEST: &str =
 const TAGS_LARGEST: &str =
     concat!(tag_columns!(), "AND (t.size, t.tag) < ($2, $3) ORDER BY t.size DESC, t.tag DESC LIMIT $4");
 const TAGS_BY_NAME: &str = concat!(tag_columns!(), "AND t.tag > $2 ORDER BY t.tag LIMIT $3");
+
+/// Manifests of one list in a statement.
+const SLOTS: usize = 20;
+
+/// Places for [`SLOTS`] repositories and digests.
+macro_rules! slots {
+    () => {
+        "(VALUES ($1, $2), ($3, $4), ($5, $6), ($7, $8), ($9, $10), ($11, $12), ($13, $14), ($15, $16), ($17, $18), \
+         ($19, $20), ($21, $22), ($23, $24), ($25, $26), ($27, $28), ($29, $30), ($31, $32), ($33, $34), \
+         ($35, $36), ($37, $38), ($39, $40))"
+    };
+}
+
+const TAGS_OF: &str = concat!(
+    "SELECT repository, digest, tag FROM tags WHERE (repository, digest) IN ",
+    slots!(),
+    " ORDER BY tag LIMIT $41"
+);
+const TAGS_OF_INDEXES: &str = concat!(
+    "SELECT n.repository AS repository, n.digest AS digest, t.tag AS tag FROM manifest_needs n \
+     JOIN tags t ON t.repository = n.repository AND t.digest = n.manifest WHERE (n.repository, n.digest) IN ",
+    slots!(),
+    " ORDER BY t.tag LIMIT $41"
+);
 
 /// What the rows say of a manifest besides its bytes.
 pub(crate) struct ManifestFacts {
@@ -151,6 +176,51 @@ impl Store {
             blob_bytes: count("SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) AS count FROM blobs").await?,
             uploads: count("SELECT CAST(COUNT(*) AS BIGINT) AS count FROM uploads").await?,
         })
+    }
+
+    /// Manifests by the time of their push, those after this one.
+    pub(crate) async fn manifests_pushed(
+        &self,
+        (at, repository, digest_after): &(Micros, String, String),
+        limit: u32,
+    ) -> Result<Vec<PushedManifest>, Error> {
+        let rows = sql("SELECT pushed_at, repository, digest, media_type, artifact_type FROM manifests \
+             WHERE (pushed_at, repository, digest) > ($1, $2, $3) ORDER BY pushed_at, repository, digest LIMIT $4")
+        .bind(*at)
+        .bind(repository)
+        .bind(digest_after)
+        .bind(limit)
+        .all(&self.db)
+        .await?;
+        rows.iter().map(pushed).collect()
+    }
+
+    /// Tags that lead to manifests, or to an index that has one.
+    pub(crate) async fn tags_leading_to(
+        &self,
+        manifests: &[(RepositoryName, Digest)],
+    ) -> Result<BTreeMap<(RepositoryName, Digest), Vec<Tag>>, Error> {
+        let mut tags: BTreeMap<(RepositoryName, Digest), Vec<Tag>> = BTreeMap::new();
+        for chunk in manifests.chunks(SLOTS) {
+            for text in [TAGS_OF, TAGS_OF_INDEXES] {
+                let mut statement = sql(text);
+                for slot in 0..SLOTS {
+                    let Some((repository, digest)) = chunk.get(slot).or(chunk.last()) else { break };
+                    statement = statement.bind(repository.as_str()).bind(digest.to_string());
+                }
+                for row in statement.bind(LISTED_MAX).all(&self.db).await? {
+                    let repository: String = row.get("repository")?;
+                    let repository =
+                        repository.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })?;
+                    tags.entry((repository, digest(&row, "digest")?)).or_default().push(tag(&row)?);
+                }
+            }
+        }
+        for tags in tags.values_mut() {
+            tags.sort_unstable();
+            tags.dedup();
+        }
+        Ok(tags)
     }
 
     /// The bytes of all that a manifest refers to; none when it is not there.
@@ -271,6 +341,17 @@ fn tag_brief(row: &Row) -> Result<TagBrief, Error> {
         size: unsigned(row, "size")?,
         tagged_at: row.get("updated_at")?,
         has_signature: has_signature != 0,
+    })
+}
+
+fn pushed(row: &Row) -> Result<PushedManifest, Error> {
+    let repository: String = row.get("repository")?;
+    let (media_type, artifact_type): (String, Option<String>) = (row.get("media_type")?, row.get("artifact_type")?);
+    Ok(PushedManifest {
+        pushed_at: row.get("pushed_at")?,
+        repository: repository.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })?,
+        digest: digest(row, "digest")?,
+        kind: kind(&media_type, artifact_type.as_deref()),
     })
 }
 

@@ -1,0 +1,164 @@
+//! The hub's side: what enters the registry is read once, layer by layer, and put into an index from components to images,
+//! releases, environments and hosts.
+//!
+//! Invariants:
+//! - A layer is read once, whatever images have it; what it says is kept.
+//! - An image that cannot be read is said to be so, and nothing of it is called clean.
+//! - All of it can be made again from the registry: what is kept is a function of its bytes, but for the times at which
+//!   something was first seen.
+
+mod base_image;
+mod deployments;
+mod error;
+mod find;
+mod findings;
+pub mod http;
+mod packed;
+mod reading;
+mod store;
+mod stored;
+mod sweep;
+mod views;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use api::Micros;
+use api::registry::Registry;
+use base::db::{Db, DbErrorKind};
+use base::lease::{Fence, Lease};
+use base::tasks::{Tasks, Wake};
+use tokio::sync::watch;
+
+pub use error::Error;
+use store::Store;
+pub use store::{CONTEXT, MIGRATIONS};
+
+/// How often what entered the registry is looked for, in seconds.
+const LOOK_SECONDS: u64 = 1;
+/// How often what left it is looked for, in seconds.
+const SWEEP_SECONDS: u64 = 3600;
+/// How long the lease lasts, in seconds. Reading a layer may take longer than this: it is renewed meanwhile.
+const LEASE_SECONDS: u64 = 15;
+/// After how long it is renewed, in seconds.
+const LEASE_RENEW_SECONDS: u64 = 5;
+const LEASE_NAME: &str = "inspect-reading";
+
+/// What the hub sets.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where layers lie while they are read, in unnamed files.
+    pub folder: PathBuf,
+}
+
+/// What the context works with.
+pub struct Deps {
+    /// A database opened with [`MIGRATIONS`].
+    pub db: Db,
+    /// Where images are.
+    pub registry: Arc<dyn Registry>,
+    /// The time.
+    pub clock: Arc<dyn Fn() -> Micros + Send + Sync>,
+    /// This hub's name among those that share the database; the same after a restart.
+    pub replica: String,
+}
+
+struct Inner {
+    config: Config,
+    store: Store,
+    registry: Arc<dyn Registry>,
+    clock: Arc<dyn Fn() -> Micros + Send + Sync>,
+    replica: String,
+    changes: watch::Sender<u64>,
+    lease: tokio::sync::Mutex<Option<Held>>,
+    /// What runs, for as long as it is good.
+    used: tokio::sync::Mutex<Option<Arc<find::Used>>>,
+    /// What entered in the last seconds and was noted.
+    noted: Mutex<reading::Noted>,
+    /// Where the look at what left the registry goes on.
+    swept: Mutex<(String, String)>,
+}
+
+/// The lease and when it was taken or renewed.
+struct Held {
+    lease: Lease,
+    at: Micros,
+}
+
+/// The hub's side of inspection. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+impl Service {
+    /// The context over its data. Its background work begins with [`Service::tasks_spawn`].
+    pub fn new(config: Config, deps: Deps) -> Self {
+        let Deps { db, registry, clock, replica } = deps;
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                store: Store::new(db),
+                registry,
+                clock,
+                replica,
+                changes: watch::Sender::new(0),
+                lease: tokio::sync::Mutex::default(),
+                used: tokio::sync::Mutex::default(),
+                noted: Mutex::default(),
+                swept: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Starts the background work: what enters the registry is read, and what left it is forgotten.
+    pub fn tasks_spawn(&self, tasks: &Tasks) {
+        let (service, shutdown) = (self.clone(), tasks.shutdown().clone());
+        tasks.spawn("inspect-reading", Duration::from_secs(LOOK_SECONDS), Wake::default(), move || {
+            let (service, shutdown) = (service.clone(), shutdown.clone());
+            async move { service.look(&shutdown).await }
+        });
+        let service = self.clone();
+        tasks.spawn("inspect-sweep", Duration::from_secs(SWEEP_SECONDS), Wake::default(), move || {
+            let service = service.clone();
+            async move { service.sweep().await }
+        });
+    }
+
+    fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    fn now(&self) -> Micros {
+        (self.inner.clock)()
+    }
+
+    /// Tells those who wait that pages show something else.
+    fn changed(&self) {
+        self.inner.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// The right to read and to forget, which one hub has; none while another has it.
+    async fn lease(&self) -> Result<Option<Fence>, Error> {
+        let now = self.now();
+        let mut held = self.inner.lease.lock().await;
+        if let Some(Held { lease, at }) = held.as_mut() {
+            if now.since(*at).as_secs() < LEASE_RENEW_SECONDS {
+                return Ok(Some(lease.fence().clone()));
+            }
+            match lease.renew(now).await {
+                Ok(()) => {
+                    *at = now;
+                    return Ok(Some(lease.fence().clone()));
+                }
+                Err(error) if error.kind() == DbErrorKind::LeaseLost => *held = None,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let ttl = Duration::from_secs(LEASE_SECONDS);
+        let lease = Lease::acquire(self.store().db(), LEASE_NAME, &self.inner.replica, ttl, now).await?;
+        *held = lease.map(|lease| Held { lease, at: now });
+        Ok(held.as_ref().map(|held| held.lease.fence().clone()))
+    }
+}

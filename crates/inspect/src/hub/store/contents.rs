@@ -1,0 +1,414 @@
+//! What images hold: the documents, and the index from components and licences to images.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use api::Micros;
+use base::db::{Tx, sql};
+use futures::FutureExt as _;
+
+use super::super::packed::{Reader, Writer};
+use super::super::stored;
+use super::images::LayerRow;
+use super::lookup::Key;
+use super::postings::{self, BUCKET, Held, PLACES_KEPT};
+use super::{SLOTS, Store, damaged, numbers_take, slots, slots_number};
+use crate::component::Evidence;
+use crate::hub::error::Error;
+
+/// Components that are put into the index in one transaction at most.
+const CHUNK: usize = 2000;
+/// Rows that are written with one statement.
+const ROWS: usize = 8;
+
+/// A component of an image, as the index has it.
+#[derive(Clone, Debug)]
+pub(in crate::hub) struct Entry {
+    pub(in crate::hub) key: Key,
+    pub(in crate::hub) evidence: Evidence,
+    /// Layers and chains of paths.
+    pub(in crate::hub) places: Vec<(Option<u32>, Vec<String>)>,
+    /// Identifiers of the SPDX list, or what was stated where that is none.
+    pub(in crate::hub) licences: Vec<String>,
+}
+
+/// What is kept of an image that was read.
+#[derive(Clone, Debug)]
+pub(in crate::hub) struct Kept {
+    pub(in crate::hub) number: i64,
+    pub(in crate::hub) system: Option<String>,
+    pub(in crate::hub) unexamined: u64,
+    pub(in crate::hub) components: u64,
+    pub(in crate::hub) contents: Vec<u8>,
+    pub(in crate::hub) layers: Vec<LayerRow>,
+    pub(in crate::hub) entries: Vec<Entry>,
+}
+
+/// What subjects an image has, and what is said of each.
+type Said = BTreeMap<i64, Vec<(i64, Held)>>;
+
+impl Store {
+    /// Keeps what was found in images, and puts them into the index. An image counts as read with the last transaction; one
+    /// that is cut short is read again and ends the same.
+    pub(in crate::hub) async fn keep(&self, images: Vec<Kept>, now: Micros) -> Result<(), Error> {
+        let images = Arc::new(images);
+        let all: Vec<(usize, usize)> = images
+            .iter()
+            .enumerate()
+            .flat_map(|(image, kept)| (0..kept.entries.len()).map(move |entry| (image, entry)))
+            .collect();
+        let mut subjects: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+        for chunk in all.chunks(CHUNK) {
+            let (images, chunk) = (Arc::clone(&images), Arc::new(chunk.to_vec()));
+            let said = self
+                .db
+                .write(move |tx| {
+                    let (images, chunk) = (Arc::clone(&images), Arc::clone(&chunk));
+                    async move {
+                        let entries: Vec<(i64, &Entry)> = chunk
+                            .iter()
+                            .filter_map(|(image, entry)| {
+                                let image = images.get(*image)?;
+                                Some((image.number, image.entries.get(*entry)?))
+                            })
+                            .collect();
+                        index(tx, &entries).await
+                    }
+                    .boxed()
+                })
+                .await?;
+            for (subject, image) in said {
+                subjects.entry(image).or_default().insert(subject);
+            }
+        }
+        let subjects = Arc::new(subjects);
+        for at in 0..images.len() {
+            let (images, subjects) = (Arc::clone(&images), Arc::clone(&subjects));
+            self.db
+                .write(move |tx| {
+                    let (images, subjects) = (Arc::clone(&images), Arc::clone(&subjects));
+                    async move {
+                        let Some(kept) = images.get(at) else { return Ok(()) };
+                        let none = BTreeSet::new();
+                        finish(tx, kept, subjects.get(&kept.number).unwrap_or(&none), now).await
+                    }
+                    .boxed()
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The document of an image.
+    pub(in crate::hub) async fn contents(&self, number: i64) -> Result<Option<Vec<u8>>, Error> {
+        let row = sql("SELECT contents FROM image_contents WHERE number = $1").bind(number).optional(&self.db).await?;
+        Ok(row.map(|row| row.get("contents")).transpose()?)
+    }
+
+    /// The components of an image by number.
+    pub(in crate::hub) async fn components_of(&self, number: i64) -> Result<Vec<i64>, Error> {
+        let row = sql("SELECT subjects FROM image_contents WHERE number = $1").bind(number).optional(&self.db).await?;
+        let Some(row) = row else { return Ok(Vec::new()) };
+        let subjects = subjects_read(&row.get::<Vec<u8>>("subjects")?)?;
+        Ok(subjects.into_iter().filter(|subject| *subject > 0).collect())
+    }
+
+    /// Takes an image that is in no repository out of all there is.
+    pub(in crate::hub) async fn forget(&self, number: i64) -> Result<(), Error> {
+        self.db
+            .write(move |tx| {
+                async move {
+                    let there = sql("SELECT r.digest FROM image i JOIN image_repository r ON r.digest = i.digest \
+                         WHERE i.number = $1 LIMIT 1");
+                    if there.bind(number).optional(tx).await?.is_some() {
+                        return Ok(());
+                    }
+                    for subject in subjects_of(tx, number).await? {
+                        take_out(tx, subject, number).await?;
+                    }
+                    for text in [
+                        "DELETE FROM image_contents WHERE number = $1",
+                        "DELETE FROM image_layer WHERE image = $1",
+                        "DELETE FROM image WHERE number = $1",
+                    ] {
+                        sql(text).bind(number).execute(tx).await?;
+                    }
+                    Ok::<_, Error>(())
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+fn subjects_write(subjects: &BTreeSet<i64>) -> Vec<u8> {
+    let of = |licences: bool| -> Vec<u64> {
+        let mut numbers: Vec<u64> = subjects
+            .iter()
+            .filter(|subject| (**subject < 0) == licences)
+            .map(|subject| subject.unsigned_abs())
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let mut writer = Writer::default();
+    writer.rising(&of(false));
+    writer.rising(&of(true));
+    writer.finish()
+}
+
+fn subjects_read(bytes: &[u8]) -> Result<Vec<i64>, Error> {
+    let mut reader = Reader::new(bytes);
+    let mut subjects: Vec<i64> = reader.rising()?.into_iter().map(u64::cast_signed).collect();
+    subjects.extend(reader.rising()?.into_iter().map(|number| -number.cast_signed()));
+    Ok(subjects)
+}
+
+async fn subjects_of(tx: &mut Tx, number: i64) -> Result<Vec<i64>, Error> {
+    let row = sql("SELECT subjects FROM image_contents WHERE number = $1").bind(number).optional(tx).await?;
+    row.map_or(Ok(Vec::new()), |row| subjects_read(&row.get::<Vec<u8>>("subjects")?))
+}
+
+/// Puts entries into the index, and gives back which subject has which image from then on.
+async fn index(tx: &mut Tx, entries: &[(i64, &Entry)]) -> Result<Vec<(i64, i64)>, Error> {
+    let components = components(tx, entries).await?;
+    let chains: BTreeSet<String> =
+        entries.iter().flat_map(|(_, entry)| places(entry)).map(|(_, chain)| chain).collect();
+    let chains = chains_numbered(tx, &chains).await?;
+    let spdx: BTreeSet<&str> =
+        entries.iter().flat_map(|(_, entry)| entry.licences.iter().map(String::as_str)).collect();
+    let licences = licences_numbered(tx, &spdx).await?;
+    let mut said: Said = BTreeMap::new();
+    let mut licensed: BTreeMap<(i64, i64), BTreeSet<i64>> = BTreeMap::new();
+    for (image, entry) in entries {
+        let component = *components.get(&entry.key.hash()).ok_or_else(|| damaged("component", "it has no number"))?;
+        let places =
+            places(entry).filter_map(|(layer, chain)| Some((layer, *chains.get(&hash(chain.as_bytes()))?))).collect();
+        said.entry(component).or_default().push((*image, Held::Component { evidence: entry.evidence, places }));
+        for licence in &entry.licences {
+            if let Some(licence) = licences.get(licence.as_str()) {
+                licensed.entry((-licence, *image)).or_default().insert(component);
+            }
+        }
+    }
+    for ((licence, image), ids) in licensed {
+        said.entry(licence).or_default().push((image, Held::Licensed(ids.into_iter().collect())));
+    }
+    let pairs = said.iter().flat_map(|(subject, images)| images.iter().map(|(image, _)| (*subject, *image))).collect();
+    post(tx, said).await?;
+    Ok(pairs)
+}
+
+fn places(entry: &Entry) -> impl Iterator<Item = (Option<u32>, String)> {
+    let text = |chain: &[String]| serde_json::to_string(chain).unwrap_or_default();
+    entry.places.iter().take(PLACES_KEPT).map(move |(layer, chain)| (*layer, text(chain)))
+}
+
+/// What stands for bytes in an index.
+pub(super) fn hash(bytes: &[u8]) -> Vec<u8> {
+    let digest = oci::Digest::sha256_of(bytes);
+    digest.as_bytes().get(..16).unwrap_or_default().to_vec()
+}
+
+/// The numbers of components, new ones for those that have none.
+async fn components(tx: &mut Tx, entries: &[(i64, &Entry)]) -> Result<HashMap<Vec<u8>, i64>, Error> {
+    let keys: BTreeMap<Vec<u8>, &Key> = entries.iter().map(|(_, entry)| (entry.key.hash(), &entry.key)).collect();
+    let hashes: Vec<Vec<u8>> = keys.keys().cloned().collect();
+    let mut numbers = numbered(
+        tx,
+        "SELECT hash, id FROM component WHERE hash IN \
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+        &hashes,
+    )
+    .await?;
+    let new: Vec<_> = keys.into_iter().filter(|(hash, _)| !numbers.contains_key(hash)).collect();
+    let first = numbers_take(tx, "component", new.len()).await?;
+    for (id, (hash, key)) in (first..).zip(new) {
+        key.insert(tx, id, &hash).await?;
+        numbers.insert(hash, id);
+    }
+    Ok(numbers)
+}
+
+async fn numbered(tx: &mut Tx, text: &'static str, hashes: &[Vec<u8>]) -> Result<HashMap<Vec<u8>, i64>, Error> {
+    let mut numbers = HashMap::with_capacity(hashes.len());
+    for chunk in hashes.chunks(SLOTS) {
+        let mut statement = sql(text);
+        for slot in 0..SLOTS {
+            statement = statement.bind(chunk.get(slot).or(chunk.last()).map_or(&[][..], Vec::as_slice));
+        }
+        for row in statement.all(tx).await? {
+            numbers.insert(row.get("hash")?, row.get("id")?);
+        }
+    }
+    Ok(numbers)
+}
+
+/// The numbers of chains, by their hashes.
+async fn chains_numbered(tx: &mut Tx, chains: &BTreeSet<String>) -> Result<HashMap<Vec<u8>, i64>, Error> {
+    let texts: BTreeMap<Vec<u8>, &String> = chains.iter().map(|chain| (hash(chain.as_bytes()), chain)).collect();
+    let hashes: Vec<Vec<u8>> = texts.keys().cloned().collect();
+    let mut numbers = numbered(
+        tx,
+        "SELECT hash, id FROM place WHERE hash IN \
+         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+        &hashes,
+    )
+    .await?;
+    let new: Vec<_> = texts.into_iter().filter(|(hash, _)| !numbers.contains_key(hash)).collect();
+    let first = numbers_take(tx, "place", new.len()).await?;
+    for (id, (hash, chain)) in (first..).zip(new) {
+        sql("INSERT INTO place (id, hash, chain) VALUES ($1, $2, $3)")
+            .bind(id)
+            .bind(hash.as_slice())
+            .bind(chain)
+            .execute(tx)
+            .await?;
+        numbers.insert(hash, id);
+    }
+    Ok(numbers)
+}
+
+async fn licences_numbered(tx: &mut Tx, spdx: &BTreeSet<&str>) -> Result<HashMap<String, i64>, Error> {
+    let texts: Vec<String> = spdx.iter().map(|text| (*text).to_owned()).collect();
+    let mut numbers = HashMap::new();
+    for chunk in texts.chunks(SLOTS) {
+        let statement = sql("SELECT spdx, id FROM licence WHERE spdx IN \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+        for row in slots(statement, chunk).all(tx).await? {
+            numbers.insert(row.get::<String>("spdx")?, row.get("id")?);
+        }
+    }
+    let new: Vec<&String> = texts.iter().filter(|text| !numbers.contains_key(*text)).collect();
+    let first = numbers_take(tx, "licence", new.len()).await?;
+    for (id, text) in (first..).zip(new) {
+        sql("INSERT INTO licence (id, spdx) VALUES ($1, $2)").bind(id).bind(text).execute(tx).await?;
+        numbers.insert(text.clone(), id);
+    }
+    Ok(numbers)
+}
+
+/// Writes rows of the index.
+async fn post(tx: &mut Tx, said: Said) -> Result<(), Error> {
+    let mut rows: BTreeMap<i64, BTreeMap<i64, Vec<(u16, Held)>>> = BTreeMap::new();
+    for (subject, images) in said {
+        for (image, held) in images {
+            let low = u16::try_from(image.rem_euclid(BUCKET)).map_err(|error| damaged("image", error))?;
+            let bucket = rows.entry(image.div_euclid(BUCKET)).or_default();
+            bucket.entry(subject).or_default().push((low, held));
+        }
+    }
+    for (bucket, subjects) in rows {
+        let numbers: Vec<i64> = subjects.keys().copied().collect();
+        let mut known: HashMap<i64, Vec<u8>> = HashMap::new();
+        for chunk in numbers.chunks(SLOTS) {
+            let statement = sql("SELECT subject, images FROM posting WHERE subject IN \
+                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+                 AND bucket = $21");
+            for row in slots_number(statement, chunk).bind(bucket).all(tx).await? {
+                known.insert(row.get("subject")?, row.get("images")?);
+            }
+        }
+        let mut written = Vec::with_capacity(subjects.len());
+        for (subject, images) in subjects {
+            let mut row = known.remove(&subject).unwrap_or_default();
+            for (image, held) in images {
+                let held = merged(subject, &row, image, held)?;
+                row = postings::put(subject, &row, image, Some(held))?;
+            }
+            written.push((subject, row));
+        }
+        for rows in written.chunks(ROWS) {
+            post_rows(tx, bucket, rows).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to be said of an image: components under a licence come in several transactions.
+fn merged(subject: i64, row: &[u8], image: u16, held: Held) -> Result<Held, Error> {
+    let Held::Licensed(new) = held else { return Ok(held) };
+    let known = postings::read(subject, row)?.into_iter().find(|(known, _)| *known == image);
+    let mut ids: BTreeSet<i64> = new.into_iter().collect();
+    if let Some((_, Held::Licensed(known))) = known {
+        ids.extend(known);
+    }
+    Ok(Held::Licensed(ids.into_iter().collect()))
+}
+
+async fn post_rows(tx: &mut Tx, bucket: i64, rows: &[(i64, Vec<u8>)]) -> Result<(), Error> {
+    if rows.len() == ROWS {
+        let mut statement = sql("INSERT INTO posting (subject, bucket, images) VALUES ($1, $2, $3), ($4, $5, $6), \
+             ($7, $8, $9), ($10, $11, $12), ($13, $14, $15), ($16, $17, $18), ($19, $20, $21), ($22, $23, $24) \
+             ON CONFLICT (subject, bucket) DO UPDATE SET images = excluded.images");
+        for (subject, row) in rows {
+            statement = statement.bind(*subject).bind(bucket).bind(row.as_slice());
+        }
+        statement.execute(tx).await?;
+        return Ok(());
+    }
+    for (subject, row) in rows {
+        sql("INSERT INTO posting (subject, bucket, images) VALUES ($1, $2, $3)
+             ON CONFLICT (subject, bucket) DO UPDATE SET images = excluded.images")
+        .bind(*subject)
+        .bind(bucket)
+        .bind(row.as_slice())
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn take_out(tx: &mut Tx, subject: i64, number: i64) -> Result<(), Error> {
+    let (bucket, low) = (number.div_euclid(BUCKET), number.rem_euclid(BUCKET));
+    let low = u16::try_from(low).map_err(|error| damaged("image", error))?;
+    let row = sql("SELECT images FROM posting WHERE subject = $1 AND bucket = $2").bind(subject).bind(bucket);
+    let Some(row) = row.optional(tx).await? else { return Ok(()) };
+    let row = postings::put(subject, &row.get::<Vec<u8>>("images")?, low, None)?;
+    if row.is_empty() {
+        sql("DELETE FROM posting WHERE subject = $1 AND bucket = $2").bind(subject).bind(bucket).execute(tx).await?;
+    } else {
+        post_rows(tx, bucket, &[(subject, row)]).await?;
+    }
+    Ok(())
+}
+
+/// The last transaction of an image: what it had before and has no longer goes from the index.
+async fn finish(tx: &mut Tx, kept: &Kept, subjects: &BTreeSet<i64>, now: Micros) -> Result<(), Error> {
+    for subject in subjects_of(tx, kept.number).await? {
+        if !subjects.contains(&subject) {
+            take_out(tx, subject, kept.number).await?;
+        }
+    }
+    sql("INSERT INTO image_contents (number, contents, subjects) VALUES ($1, $2, $3)
+         ON CONFLICT (number) DO UPDATE SET contents = excluded.contents, subjects = excluded.subjects")
+    .bind(kept.number)
+    .bind(kept.contents.as_slice())
+    .bind(subjects_write(subjects))
+    .execute(tx)
+    .await?;
+    sql("DELETE FROM image_layer WHERE image = $1").bind(kept.number).execute(tx).await?;
+    for (at, layer) in kept.layers.iter().enumerate() {
+        let position = i64::try_from(at).map_err(|error| damaged("position", error))?;
+        sql("INSERT INTO image_layer (image, position, digest, diff_id, is_last) VALUES ($1, $2, $3, $4, $5)")
+            .bind(kept.number)
+            .bind(position)
+            .bind(layer.digest.to_string())
+            .bind(layer.diff_id.to_string())
+            .bind(at + 1 == kept.layers.len())
+            .execute(tx)
+            .await?;
+    }
+    let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    sql("UPDATE image SET state = 'done', format = $1, at = $2, why = '', system = $3, unexamined = $4, components = $5, \
+         tries = 0 WHERE number = $6")
+    .bind(stored::FORMAT)
+    .bind(now)
+    .bind(kept.system.clone())
+    .bind(count(kept.unexamined))
+    .bind(count(kept.components))
+    .bind(kept.number)
+    .execute(tx)
+    .await?;
+    Ok(())
+}

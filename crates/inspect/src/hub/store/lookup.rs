@@ -1,0 +1,299 @@
+//! Looking things up in the index: which images have a component, or something under a licence.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use base::db::{Row, Tx, sql};
+use oci::{Digest, RepositoryName};
+
+use super::contents::hash;
+use super::images::{ImageRow, image};
+use super::postings::{self, BUCKET, Held};
+use super::{SLOTS, Store, damaged, digest, parsed, slots, slots_number};
+use crate::advisory::name::normalised;
+use crate::advisory::place::Platform;
+use crate::component::{Component, Ecosystem, Evidence, Source};
+use crate::hub::error::Error;
+use crate::hub::stored::ECOSYSTEMS;
+
+/// What tells components apart in the index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::hub) struct Key {
+    pub(in crate::hub) ecosystem: Ecosystem,
+    pub(in crate::hub) name: String,
+    pub(in crate::hub) version: String,
+    pub(in crate::hub) architecture: Option<String>,
+    pub(in crate::hub) source: Option<(String, String)>,
+    /// Whose package it is; none for what is the same everywhere.
+    pub(in crate::hub) platform: Option<Platform>,
+}
+
+impl Key {
+    /// Of a component of an image of that distribution.
+    pub(in crate::hub) fn of(component: &Component, platform: Option<&Platform>) -> Self {
+        let of_system = matches!(component.ecosystem, Ecosystem::Deb | Ecosystem::Rpm | Ecosystem::Apk);
+        Self {
+            ecosystem: component.ecosystem,
+            name: component.name.clone(),
+            version: component.version.clone(),
+            architecture: component.architecture.clone(),
+            source: component.source.as_ref().map(|source| (source.name.clone(), source.version.clone())),
+            platform: platform.filter(|_| of_system).cloned(),
+        }
+    }
+
+    /// As a component of which nothing else is known.
+    pub(in crate::hub) fn component(&self) -> Component {
+        let source = self.source.clone().map(|(name, version)| Source { name, version });
+        Component {
+            ecosystem: self.ecosystem,
+            name: self.name.clone(),
+            version: self.version.clone(),
+            architecture: self.architecture.clone(),
+            source,
+            licences: Vec::new(),
+            evidence: Evidence::Inferred,
+        }
+    }
+
+    fn platform_text(&self) -> String {
+        self.platform.as_ref().map(|platform| format!("{}:{}", platform.id, platform.release)).unwrap_or_default()
+    }
+
+    pub(super) fn hash(&self) -> Vec<u8> {
+        let (source, source_version) = self.source.as_ref().map_or(("", ""), |(name, version)| (name, version));
+        let architecture = self.architecture.as_deref().unwrap_or_default();
+        let parts = [
+            self.ecosystem.word(),
+            &self.name,
+            &self.version,
+            architecture,
+            source,
+            source_version,
+            &self.platform_text(),
+        ];
+        hash(parts.join("\0").as_bytes())
+    }
+
+    pub(super) async fn insert(&self, tx: &mut Tx, id: i64, hash: &[u8]) -> Result<(), Error> {
+        let name = normalised(self.ecosystem, &self.name);
+        let artifact = match self.ecosystem {
+            Ecosystem::Maven => name.rsplit_once(':').map_or("", |(_, artifact)| artifact),
+            _ => "",
+        };
+        let source = self.source.as_ref();
+        sql("INSERT INTO component (id, hash, ecosystem, name, version, architecture, source_name, source_version,
+             platform, name_key, artifact_key, source_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
+        .bind(id)
+        .bind(hash)
+        .bind(self.ecosystem.word())
+        .bind(&self.name)
+        .bind(&self.version)
+        .bind(self.architecture.clone())
+        .bind(source.map(|(name, _)| name.clone()))
+        .bind(source.map(|(_, version)| version.clone()))
+        .bind(self.platform_text())
+        .bind(&*name)
+        .bind(artifact)
+        .bind(source.map_or("", |(name, _)| name))
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}
+
+pub(super) fn key(row: &Row) -> Result<Key, Error> {
+    let word: String = row.get("ecosystem")?;
+    let ecosystem = ECOSYSTEMS.into_iter().find(|known| known.word() == word);
+    let platform: String = row.get("platform")?;
+    let source: Option<String> = row.get("source_name")?;
+    let source_version: Option<String> = row.get("source_version")?;
+    Ok(Key {
+        ecosystem: ecosystem.ok_or_else(|| damaged("ecosystem", word))?,
+        name: row.get("name")?,
+        version: row.get("version")?,
+        architecture: row.get("architecture")?,
+        source: source.zip(source_version),
+        platform: platform.split_once(':').map(|(id, release)| Platform {
+            id: id.to_owned(),
+            release: release.to_owned(),
+            channel: None,
+        }),
+    })
+}
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub(in crate::hub) enum Seek {
+    /// A component by name.
+    Name { ecosystem: Option<Ecosystem>, name: String, version: Option<String> },
+    /// Components by number.
+    Components(Vec<i64>),
+    /// Something under a licence, by its number.
+    Licence(i64),
+}
+
+/// An image that has what is looked for.
+#[derive(Clone, Debug, Default)]
+pub(in crate::hub) struct Holder {
+    /// Components by number.
+    pub(in crate::hub) components: BTreeMap<i64, Option<Held>>,
+}
+
+/// The forms in which a name may be kept.
+fn forms(ecosystem: Option<Ecosystem>, name: &str) -> Vec<String> {
+    match ecosystem {
+        Some(ecosystem) => vec![normalised(ecosystem, name).into_owned()],
+        None => [Ecosystem::Npm, Ecosystem::PyPi, Ecosystem::Cargo, Ecosystem::NuGet]
+            .into_iter()
+            .map(|ecosystem| normalised(ecosystem, name).into_owned())
+            .collect(),
+    }
+}
+
+impl Store {
+    /// Which images have what is looked for, by number.
+    pub(in crate::hub) async fn holders(&self, seek: &Seek) -> Result<BTreeMap<i64, Holder>, Error> {
+        let mut rows = Vec::new();
+        match seek {
+            Seek::Name { ecosystem, name, version } => {
+                let forms = forms(*ecosystem, name);
+                let form = |at: usize| forms.get(at).or(forms.last()).map_or("", String::as_str);
+                let version = version.as_deref().unwrap_or_default();
+                let ecosystem = ecosystem.map_or("", Ecosystem::word);
+                let statement = sql("SELECT p.subject AS subject, p.bucket AS bucket, p.images AS images \
+                     FROM component c JOIN posting p ON p.subject = c.id \
+                     WHERE (c.name_key IN ($1, $2, $3, $4) OR (c.artifact_key <> '' AND c.artifact_key = $5)) \
+                     AND ($6 = '' OR c.ecosystem = $6) AND ($7 = '' OR c.version = $7)");
+                let statement = statement.bind(form(0)).bind(form(1)).bind(form(2)).bind(form(3)).bind(name);
+                rows = statement.bind(ecosystem).bind(version).all(&self.db).await?;
+            }
+            Seek::Components(components) => {
+                for chunk in components.chunks(SLOTS) {
+                    let statement = sql("SELECT subject, bucket, images FROM posting WHERE subject IN \
+                         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+                    rows.extend(slots_number(statement, chunk).all(&self.db).await?);
+                }
+            }
+            Seek::Licence(licence) => {
+                let statement = sql("SELECT subject, bucket, images FROM posting WHERE subject = $1");
+                rows = statement.bind(-licence).all(&self.db).await?;
+            }
+        }
+        let mut holders: BTreeMap<i64, Holder> = BTreeMap::new();
+        for row in rows {
+            let (subject, bucket): (i64, i64) = (row.get("subject")?, row.get("bucket")?);
+            for (low, held) in postings::read(subject, &row.get::<Vec<u8>>("images")?)? {
+                let holder = holders.entry(bucket * BUCKET + i64::from(low)).or_default();
+                match held {
+                    Held::Component { .. } => drop(holder.components.insert(subject, Some(held))),
+                    Held::Licensed(ids) => holder.components.extend(ids.into_iter().map(|id| (id, None))),
+                }
+            }
+        }
+        Ok(holders)
+    }
+
+    /// The number of a licence.
+    pub(in crate::hub) async fn licence(&self, spdx: &str) -> Result<Option<i64>, Error> {
+        let row = sql("SELECT id FROM licence WHERE spdx = $1").bind(spdx).optional(&self.db).await?;
+        Ok(row.map(|row| row.get("id")).transpose()?)
+    }
+
+    /// Components by number.
+    pub(in crate::hub) async fn keys(&self, ids: &[i64]) -> Result<HashMap<i64, Key>, Error> {
+        let mut keys = HashMap::with_capacity(ids.len());
+        for chunk in ids.chunks(SLOTS) {
+            let statement =
+                sql("SELECT id, ecosystem, name, version, architecture, source_name, source_version, platform \
+                 FROM component WHERE id IN \
+                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+            for row in slots_number(statement, chunk).all(&self.db).await? {
+                keys.insert(row.get("id")?, key(&row)?);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Chains of paths by number.
+    pub(in crate::hub) async fn chains(&self, ids: &[i64]) -> Result<HashMap<i64, Vec<String>>, Error> {
+        let mut chains = HashMap::with_capacity(ids.len());
+        for chunk in ids.chunks(SLOTS) {
+            let statement = sql("SELECT id, chain FROM place WHERE id IN \
+                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+            for row in slots_number(statement, chunk).all(&self.db).await? {
+                let chain: String = row.get("chain")?;
+                let chain = serde_json::from_str(&chain).map_err(|error| damaged("chain", error))?;
+                chains.insert(row.get("id")?, chain);
+            }
+        }
+        Ok(chains)
+    }
+
+    /// Images by number, without those that are not there.
+    pub(in crate::hub) async fn images(&self, numbers: &[i64]) -> Result<HashMap<i64, ImageRow>, Error> {
+        let mut images = HashMap::with_capacity(numbers.len());
+        for chunk in numbers.chunks(SLOTS) {
+            let statement = sql("SELECT number, digest, state, at, why, system, unexamined, components FROM image \
+                 WHERE number IN \
+                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+            for row in slots_number(statement, chunk).all(&self.db).await? {
+                images.insert(row.get("number")?, image(&row)?);
+            }
+        }
+        Ok(images)
+    }
+
+    /// The first repository by name of each of these images.
+    pub(in crate::hub) async fn repositories(
+        &self,
+        digests: &[Digest],
+    ) -> Result<HashMap<Digest, RepositoryName>, Error> {
+        let mut repositories = HashMap::with_capacity(digests.len());
+        let texts: Vec<String> = digests.iter().map(ToString::to_string).collect();
+        for chunk in texts.chunks(SLOTS) {
+            let statement = sql("SELECT digest, MIN(repository) AS repository FROM image_repository WHERE digest IN \
+                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+                 GROUP BY digest");
+            for row in slots(statement, chunk).all(&self.db).await? {
+                repositories.insert(digest(&row, "digest")?, parsed(&row, "repository")?);
+            }
+        }
+        Ok(repositories)
+    }
+
+    /// What is said of components in images, each by the numbers of image and component.
+    pub(in crate::hub) async fn held(&self, pairs: &[(i64, i64)]) -> Result<HashMap<(i64, i64), Held>, Error> {
+        let mut buckets: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+        for (image, component) in pairs {
+            buckets.entry(image.div_euclid(BUCKET)).or_default().push(*component);
+        }
+        let wanted: HashSet<(i64, i64)> = pairs.iter().copied().collect();
+        let mut held = HashMap::with_capacity(pairs.len());
+        for (bucket, mut components) in buckets {
+            components.sort_unstable();
+            components.dedup();
+            for chunk in components.chunks(SLOTS) {
+                let statement = sql("SELECT subject, images FROM posting WHERE subject IN \
+                     ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+                     AND bucket = $21");
+                for row in slots_number(statement, chunk).bind(bucket).all(&self.db).await? {
+                    let subject: i64 = row.get("subject")?;
+                    for (low, said) in postings::read(subject, &row.get::<Vec<u8>>("images")?)? {
+                        let image = bucket * BUCKET + i64::from(low);
+                        if wanted.contains(&(image, subject)) {
+                            held.insert((image, subject), said);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// How many images were not read, or not all of them.
+    pub(in crate::hub) async fn images_incomplete(&self) -> Result<u64, Error> {
+        let row = sql("SELECT CAST(COUNT(*) AS BIGINT) AS count FROM image \
+             WHERE state IN ('waiting', 'failed') OR unexamined > 0");
+        Ok(row.one(&self.db).await?.get("count")?)
+    }
+}
