@@ -191,6 +191,9 @@ pub struct Finding {
     pub lifted: bool,
     /// When it was first matched here with any image.
     pub first_seen: Micros,
+    /// Where the component lies: the first places.
+    #[serde(default)]
+    pub places: Vec<Place>,
 }
 
 /// Something that was not examined.
@@ -341,6 +344,9 @@ pub struct Where {
     pub fixes: Vec<Fix>,
     /// What runs and cannot be answered for, up to a bound.
     pub not_examined: Vec<NotExamined>,
+    /// Images that were not examined, or not all of them: they may have it and not be named.
+    #[serde(default)]
+    pub images_incomplete: u64,
 }
 
 /// An advisory, in short.
@@ -449,6 +455,25 @@ pub struct InsideFilter {
     /// Which a layer brought, from the lowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<u32>,
+    /// Of an ecosystem: `deb`, `maven`, `npm` …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecosystem: Option<String>,
+    /// Under a licence, as [`Component::licences`] writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+}
+
+/// What is in an image, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Components, by ecosystem.
+    pub ecosystems: BTreeMap<String, u64>,
+    /// Components that each layer brought, from the lowest.
+    pub layers: Vec<u64>,
+    /// Licences, as [`Component::licences`] writes them, by how many components have each.
+    pub licences: BTreeMap<String, u64>,
+    /// Components that state no licence.
+    pub unlicensed: u64,
 }
 
 /// Inspection, as the command line, pages and gates see it. A digest is that of an image's manifest, of one platform.
@@ -456,6 +481,8 @@ pub struct InsideFilter {
 pub trait Inspect: Send + Sync {
     /// How an image stands. Fails when the hub has none such.
     async fn inside(&self, digest: &Digest) -> Result<Inside>;
+    /// What is in it, counted.
+    async fn inventory(&self, digest: &Digest) -> Result<Inventory>;
     /// What is in it, by ecosystem, name and version.
     async fn components(&self, digest: &Digest, filter: &InsideFilter, page: &PageRequest) -> Result<Page<Component>>;
     /// What is wrong with it, the worst first.
