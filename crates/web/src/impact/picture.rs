@@ -13,7 +13,9 @@ use crate::words::{count, counted, plain};
 /// Boxes of a column; what is more stands in the last.
 const BOXES_MAX: usize = 12;
 /// Hosts that are named in a box that stands for many.
-const HOSTS_NAMED_MAX: usize = 3;
+const HOSTS_NAMED_MAX: usize = 2;
+/// More lines than this are drawn faintly.
+const LINES_CLEAR_MAX: usize = 100;
 /// Environments that the text names.
 const ENVIRONMENTS_NAMED_MAX: usize = 12;
 
@@ -165,8 +167,12 @@ impl Graph {
             *until = exposure.to.max(*until);
             hosts.extend(exposure.hosts.iter().map(|host| host.as_str()));
         }
-        for (environment, (until, hosts)) in all {
-            let Some(&from) = known.0.get(&(ENVIRONMENT, environment.to_owned())) else { continue };
+        let at = |name: &str| known.0.get(&(ENVIRONMENT, name.to_owned())).copied();
+        let mut all: Vec<_> = all.into_iter().filter_map(|(name, there)| Some((at(name)?, name, there))).collect();
+        all.sort_by_key(|(at, ..)| *at);
+        let groups = all.iter().filter(|(.., (_, hosts))| !hosts.is_empty()).count();
+        let (mut grouped, mut rest) = (0, BTreeSet::new());
+        for (from, environment, (until, hosts)) in all {
             let number = counted(hosts.len() as u64, "host", "hosts");
             if let Some(node) = self.columns.get_mut(ENVIRONMENT).and_then(|nodes| nodes.get_mut(from)) {
                 node.second = match (node.state, until) {
@@ -174,13 +180,25 @@ impl Graph {
                     _ => format!("on {number}"),
                 };
             }
-            if !are_named && !hosts.is_empty() {
+            if are_named || hosts.is_empty() {
+                continue;
+            }
+            grouped += 1;
+            let (key, node) = if groups > BOXES_MAX && grouped >= BOXES_MAX {
+                rest.extend(hosts);
+                let others = format!("in {} more environments", count(groups + 1 - BOXES_MAX));
+                // No environment has an empty name.
+                ("", Node { is_rest: true, ..Node::new("", others, State::Now) })
+            } else {
                 let named: Vec<&str> = hosts.iter().take(HOSTS_NAMED_MAX).copied().collect();
                 let more = if hosts.len() > HOSTS_NAMED_MAX { " …" } else { "" };
-                let node = Node::new(number, format!("{}{more}", named.join(", ")), State::Now);
-                let to = self.node(known, HOST, environment, node);
-                self.line(ENVIRONMENT, from, to, State::Now);
-            }
+                (environment, Node::new(number, format!("{}{more}", named.join(", ")), State::Now))
+            };
+            let to = self.node(known, HOST, key, node);
+            self.line(ENVIRONMENT, from, to, State::Now);
+        }
+        if let Some(node) = self.columns.get_mut(HOST).and_then(|nodes| nodes.iter_mut().find(|node| node.is_rest)) {
+            node.first = counted(rest.len() as u64, "host", "hosts");
         }
     }
 
@@ -286,10 +304,8 @@ pub(super) fn text(found: &Where) -> String {
     }
     if !found.not_examined.is_empty() {
         let number = found.not_examined.len() as u64;
-        text.push_str(&format!(
-            " {} of images that were not examined.",
-            counted(number, "container runs", "containers run")
-        ));
+        let run = counted(number, "container runs an image that was", "containers run images that were");
+        text.push_str(&format!(" {run} not examined."));
     }
     text
 }
@@ -310,7 +326,7 @@ pub(super) fn picture(found: &Where, is_bad: bool) -> Markup {
     html! {
         figure.impact {
             div.scroll role="region" aria-label="Picture of the impact" tabindex="0" {
-                svg.bad[is_bad] role="img" aria-labelledby="impact-title impact-text" width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } {
+                svg.bad[is_bad].dense[graph.lines.len() > LINES_CLEAR_MAX] role="img" aria-labelledby="impact-title impact-text" width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } {
                     title #impact-title { "From component to host" }
                     desc #impact-text { (text(found)) }
                     @for (column, head) in HEADS.iter().enumerate() { text.head x=(left(column)) y="16" { (head) } }

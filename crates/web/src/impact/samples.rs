@@ -235,8 +235,14 @@ fn a_picture_of_hundreds_of_hosts_is_small_and_says_how_many_there_are() {
     let picture = html.split("<svg").skip(1).take_while(|part| !part.contains("figcaption")).count();
     // Five columns of a dozen, and what was not examined.
     assert!(picture <= 5 * 12 + 2, "{picture} boxes");
-    assert!(html.contains("89 more") && html.contains("1,989 more") && html.contains("9 more"), "grouped and counted");
-    assert!(html.contains("900 containers") && html.contains("of 2,345 images"), "what is left out is said");
+    assert!(
+        html.contains("89 more") && html.contains("1,989 more") && html.contains("in 9 more environments"),
+        "grouped and counted"
+    );
+    assert!(
+        html.contains("900 containers") && html.contains("900 hosts") && html.contains("of 2,345 images"),
+        "what is left out is said"
+    );
     assert!(html.contains("env0 on 100 hosts"), "the text alternative counts the hosts");
     assert!(html.len() < 4 << 20, "{} bytes", html.len());
     assert!(html.contains(r#"href="/where?q=CVE-2021-44228&amp;after=next%20%3C%26%3E""#), "the next page follows");

@@ -9,7 +9,7 @@ use base::page::PageRequest;
 use maud::{Markup, html};
 use oci::{Digest, ManifestReference};
 
-use super::{crumbs, findings, image_path, standing};
+use super::{View, crumbs, findings, image_path, standing, views};
 use crate::Pages;
 use crate::images::{Asked, detail, path, with_query};
 use crate::words::{and_more, count, digest, plain, word};
@@ -41,7 +41,7 @@ pub(super) async fn main(pages: &Pages, asked: &Asked, first: &Image, with: &str
     Ok(html! {
         (crumbs(asked, first))
         h1 { "Difference" }
-        p { a href={ (here) "/inside" } { "What is inside" } }
+        (views(&here, View::Difference))
         (body)
     })
 }

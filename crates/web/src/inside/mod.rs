@@ -156,14 +156,21 @@ impl Subject<'_> {
         html! {
             (crumbs(self.asked, self.image))
             h1 { (title) }
-            nav.views aria-label="About this image" {
-                @for (one, address, title) in View::INSIDE {
-                    @if one == view { strong aria-current="page" { (title) } }
-                    @else { a href={ (here) "/" (address) } { (title) } }
-                }
-            }
+            (views(&here, view))
             (standing::note(self.inside, &here, self.now))
             (body)
+        }
+    }
+}
+
+/// The way to the other pages about an image.
+fn views(here: &str, view: View) -> Markup {
+    html! {
+        nav.views aria-label="About this image" {
+            @for (one, address, title) in View::INSIDE {
+                @if one == view { strong aria-current="page" { (title) } }
+                @else { a href={ (here) "/" (address) } { (title) } }
+            }
         }
     }
 }
