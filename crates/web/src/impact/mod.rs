@@ -16,7 +16,7 @@ use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use crate::images::{Queried, query, request};
+use crate::images::{Queried, query, request, with_query};
 use crate::inside::standing;
 use crate::words::plain;
 use crate::{Pages, error_page, layout};
@@ -80,11 +80,15 @@ fn main(query: &WhereQuery, found: Option<(&Sought, &Where)>, advisories: &Advis
             None => {
                 p { "Which images, releases, environments and hosts have a component, are spoken of by an advisory, or have something under a licence:" }
                 ul {
-                    li { code { "log4j-core@2.14.1" } ", " code { "maven/org.apache.logging.log4j:log4j-core" } ": a component, of a version or of all" }
-                    li { code { "CVE-2021-44228" } ": what an advisory speaks of, by any of its names" }
-                    li { code { "GPL-3.0-only" } " as a licence: whatever is under it" }
+                    li { (example("log4j-core@2.14.1", "")) ", " (example("maven/org.apache.logging.log4j:log4j-core", "")) ": a component, of a version or of all" }
+                    li { (example("CVE-2021-44228", "")) ": what an advisory speaks of, by any of its names" }
+                    li { (example("GPL-3.0-only", "licence")) " as a licence: whatever is under it" }
                 }
             }
         }
     }
+}
+
+fn example(text: &str, kind: &str) -> Markup {
+    html! { a href=(with_query("/where", &[("q", text), ("kind", kind)])) { code { (text) } } }
 }

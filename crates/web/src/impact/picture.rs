@@ -348,7 +348,10 @@ pub(super) fn picture(found: &Where, is_bad: bool) -> Markup {
                     }
                 }
             }
-            figcaption.small { (text(found)) }
+            figcaption.small {
+                (text(found))
+                @if graph.lines.values().any(|state| *state == State::Past) { " Dashed is what was so and is no more." }
+            }
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::words::{and_more, date, plain};
 const NAMED_MAX: usize = 8;
 /// The longest name that is shown whole, in characters.
 const NAME_CHARS_MAX: usize = 120;
+/// The longest range of versions that is shown whole, in characters.
+const RANGE_CHARS_MAX: usize = 200;
 /// The longest sentence that is shown whole, in characters.
 const SENTENCE_CHARS_MAX: usize = 600;
 
@@ -68,7 +70,7 @@ fn row(finding: &Finding, here: &str) -> Markup {
                 @if let Some(summary) = &finding.summary { div.sentence { (plain(summary, SENTENCE_CHARS_MAX)) } }
             }
             td role="cell" data-label="Component" { a href=(component) { (plain(&finding.component, NAME_CHARS_MAX)) } }
-            td role="cell" data-label="Affected" { span { (plain(&finding.range, SENTENCE_CHARS_MAX)) } }
+            td role="cell" data-label="Affected" { span { (plain(&finding.range, RANGE_CHARS_MAX)) } }
             td role="cell" data-label="Fixed in" {
                 @if finding.fixed_in.is_empty() { span.none { "no version yet" } }
                 @else { span { (names(&finding.fixed_in)) } }

@@ -10,7 +10,7 @@ const PLACES_OPEN_MAX: usize = 2;
 /// Places that are named at all; the others are counted.
 const PLACES_NAMED_MAX: usize = 30;
 /// Files within files that are named; those between are left out.
-const CHAIN_MAX: usize = 12;
+const CHAIN_MAX: usize = 8;
 /// The longest path that is shown whole, in characters.
 const PATH_CHARS_MAX: usize = 160;
 
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(files, ["f0", "f1", "f2"]);
         let html = chain(&place(5_000), None).into_string();
         assert_eq!(html.matches("<code>").count(), CHAIN_MAX);
-        assert!(html.contains("and 4,988 more") && html.contains("f4999"), "{html}");
+        assert!(html.contains("and 4,992 more") && html.contains("f4999"), "{html}");
         let many: Vec<Place> = (0..5_000).map(|_| place(1)).collect();
         let html = places(&many, None).into_string();
         assert_eq!(html.matches("<li>").count(), PLACES_OPEN_MAX + PLACES_NAMED_MAX);
