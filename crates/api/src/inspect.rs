@@ -255,8 +255,11 @@ pub struct WhereImage {
     pub digest: Digest,
     /// Tags that lead there, or to an index of it.
     pub tags: Vec<String>,
-    /// The components that it is about.
+    /// The components that it is about: the first of them.
     pub components: Vec<WhereComponent>,
+    /// How many of them there are.
+    #[serde(default)]
+    pub components_count: u64,
     /// Whether parts of the image were not examined.
     pub complete: bool,
     /// Releases of it.
@@ -382,10 +385,6 @@ pub struct ImageDifference {
     pub findings_gone: Vec<Finding>,
     /// What differs in the configuration: the key, what it was, what it is.
     pub configuration: Vec<ConfigurationDifference>,
-    /// Files that came, went or changed, by path; up to a bound.
-    pub files: Vec<FileDifference>,
-    /// Whether there are more.
-    pub files_truncated: bool,
 }
 
 /// A component that differs. None stands for "not there".
@@ -412,27 +411,6 @@ pub struct ConfigurationDifference {
     /// What it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-}
-
-/// A file that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileDifference {
-    /// Its path.
-    pub path: String,
-    /// What became of it.
-    pub change: FileChange,
-}
-
-/// What became of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileChange {
-    /// It came.
-    Added,
-    /// It went.
-    Removed,
-    /// It is another.
-    Changed,
 }
 
 /// What gates and pages ask of an image, signed and attached to its digest.
@@ -491,8 +469,6 @@ pub trait Inspect: Send + Sync {
     async fn unexamined(&self, digest: &Digest, page: &PageRequest) -> Result<Page<Unexamined>>;
     /// All of it as a document. Identical input gives identical bytes.
     async fn document(&self, digest: &Digest, format: DocumentFormat) -> Result<Bytes>;
-    /// What gates ask, signed.
-    async fn evidence(&self, digest: &Digest) -> Result<ContentsEvidence>;
     /// How the second image differs from the first.
     async fn difference(&self, first: &Digest, second: &Digest) -> Result<ImageDifference>;
     /// Which images, releases, environments and hosts have what is sought; with `history` also those that had it.

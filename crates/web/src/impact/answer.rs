@@ -244,7 +244,15 @@ fn image_row(image: &WhereImage, is_advisory: bool) -> Markup {
                 @if !image.complete { div { span.tag.busy { "not all of it examined" } } }
             }
             td role="cell" data-label="Along which path" {
-                div { (folded(image.components.iter().take(OPEN_MAX + NAMED_MAX + 1).map(|one| component(one, &here, is_advisory)).collect())) }
+                div {
+                    (folded(image.components.iter().map(|one| component(one, &here, is_advisory)).collect()))
+                    @if image.components_count > image.components.len() as u64 {
+                        p.small {
+                            (counted(image.components_count - image.components.len() as u64, "more component of it is", "more components of it are"))
+                            " not listed."
+                        }
+                    }
+                }
             }
             td role="cell" data-label="Releases" {
                 @if image.releases.is_empty() { span.none { "none" } }

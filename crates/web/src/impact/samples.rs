@@ -45,6 +45,7 @@ fn image(seed: u32, repository: &str, components: Vec<WhereComponent>, releases:
         repository: repository.parse().unwrap(),
         digest: Digest::sha256_of(&seed.to_be_bytes()),
         tags: vec![format!("1.{seed}")],
+        components_count: components.len() as u64 + u64::from(seed == 2),
         components,
         complete: !seed.is_multiple_of(3),
         releases,

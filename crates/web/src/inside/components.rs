@@ -1,5 +1,7 @@
 //! Components: which layer brought how many, a tree by ecosystem, and a list to search.
 
+use std::collections::BTreeMap;
+
 use api::Page;
 use api::images::Layer;
 use api::inspect::{Component, Inside, InsideFilter, Inventory};
@@ -14,7 +16,9 @@ use crate::words::{and_more, counted, plain, size_words};
 /// Ecosystems in the tree and in the form.
 const ECOSYSTEMS_MAX: usize = 24;
 /// Components of an ecosystem in the tree; the list has all.
-const BRANCH_ITEMS: u32 = 12;
+const BRANCH_ITEMS: usize = 12;
+/// Components that the tree is made of; ecosystems behind them are named without any.
+const TREE_ITEMS_MAX: u32 = 1_000;
 /// Licences of a component that are named.
 const LICENCES_MAX: usize = 6;
 /// The longest name that is shown whole, in characters.
@@ -27,23 +31,32 @@ pub(super) async fn body(pages: &Pages, subject: &Subject<'_>, query: &ViewQuery
     let inventory = pages.inspect.inventory(digest).await?;
     let page = pages.inspect.components(digest, &filter, &request(query.after.clone())?).await?;
     let is_first = filter == InsideFilter::default() && query.after.is_none();
-    let mut branches = Vec::new();
+    // One question for all branches: each costs the hub as much as the page.
+    let mut leaves = BTreeMap::<String, Vec<Component>>::new();
     if is_first {
-        for (ecosystem, number) in inventory.ecosystems.iter().take(ECOSYSTEMS_MAX) {
-            let filter = InsideFilter { ecosystem: Some(ecosystem.clone()), ..InsideFilter::default() };
-            let first = PageRequest { limit: BRANCH_ITEMS, after: None };
-            let items = pages.inspect.components(digest, &filter, &first).await?.items;
-            branches.push(Branch { ecosystem, number: *number, items });
+        let first = PageRequest { limit: TREE_ITEMS_MAX, after: None };
+        for component in pages.inspect.components(digest, &filter, &first).await?.items {
+            let branch = leaves.entry(component.ecosystem.clone()).or_default();
+            if branch.len() < BRANCH_ITEMS {
+                branch.push(component);
+            }
         }
     }
+    let branch = |(ecosystem, number): (_, &u64)| Branch {
+        ecosystem,
+        number: *number,
+        items: leaves.get(ecosystem).map(Vec::as_slice).unwrap_or_default(),
+    };
+    let shown = if is_first { ECOSYSTEMS_MAX } else { 0 };
+    let branches: Vec<_> = inventory.ecosystems.iter().take(shown).map(branch).collect();
     Ok(render(subject, &inventory, &branches, query, &filter, &page))
 }
 
 /// An ecosystem's first components.
-pub(super) struct Branch<'a> {
-    pub(super) ecosystem: &'a str,
-    pub(super) number: u64,
-    pub(super) items: Vec<Component>,
+struct Branch<'a> {
+    ecosystem: &'a String,
+    number: u64,
+    items: &'a [Component],
 }
 
 fn render(
@@ -111,7 +124,7 @@ fn tree(branches: &[Branch<'_>], inventory: &Inventory, here: &str) -> Markup {
                         details open[branches.len() == 1] {
                             summary { (plain(branch.ecosystem, NAME_CHARS_MAX)) " " span.small { (counted(branch.number, "component", "components")) } }
                             ul {
-                                @for component in &branch.items {
+                                @for component in branch.items {
                                     li {
                                         (plain(&component.name, NAME_CHARS_MAX)) " " span.small { (plain(&component.version, NAME_CHARS_MAX)) }
                                         @if let Some(worst) = component.worst { " " (standing::severity(worst)) }

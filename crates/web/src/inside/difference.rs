@@ -1,9 +1,7 @@
-//! How two images differ: components, findings, configuration, files.
+//! How two images differ: components, findings, configuration.
 
 use api::images::{Image, ImageAddress, ManifestKind, TagOrder};
-use api::inspect::{
-    ComponentDifference, ConfigurationDifference, Examination, FileChange, FileDifference, ImageDifference, Inside,
-};
+use api::inspect::{ComponentDifference, ConfigurationDifference, Examination, ImageDifference, Inside};
 use api::{Micros, Problem};
 use base::page::PageRequest;
 use maud::{Markup, html};
@@ -12,7 +10,7 @@ use oci::{Digest, ManifestReference};
 use super::{View, crumbs, findings, image_path, standing, views};
 use crate::Pages;
 use crate::images::{Asked, detail, path, with_query};
-use crate::words::{and_more, count, digest, plain, word};
+use crate::words::{and_more, count, digest, plain};
 
 /// Rows of each part that are listed.
 const ROWS_MAX: usize = 500;
@@ -151,11 +149,6 @@ fn parts(first: &Image, second: &Image, before: &Inside, after: &Inside, differe
             h2 #configuration { "Configuration" (number(difference.configuration.len())) }
             @if difference.configuration.is_empty() { p.none { "None." } } @else { (configuration(&difference.configuration)) }
         }
-        section aria-labelledby="files" {
-            h2 #files { "Files" (number(difference.files.len())) @if difference.files_truncated { " or more" } }
-            @if difference.files.is_empty() { p.none { (none) } } @else { (files(&difference.files)) }
-            @if difference.files_truncated { p.small { "There are more files that differ." } }
-        }
     }
 }
 
@@ -212,28 +205,5 @@ fn configuration(parts: &[ConfigurationDifference]) -> Markup {
     html! {
         (before_after("configuration", "Setting", &rows))
         @if parts.len() > ROWS_MAX { p.small { (and_more(parts.len() - ROWS_MAX)) } }
-    }
-}
-
-fn files(files: &[FileDifference]) -> Markup {
-    html! {
-        table.list role="table" aria-labelledby="files" {
-            thead role="rowgroup" { tr role="row" {
-                th role="columnheader" scope="col" { "File" }
-                th role="columnheader" scope="col" { "Change" }
-            } }
-            tbody role="rowgroup" {
-                @for file in files.iter().take(ROWS_MAX) {
-                    tr role="row" {
-                        th role="rowheader" scope="row" { code { (plain(&file.path, TEXT_CHARS_MAX)) } }
-                        td role="cell" data-label="Change" {
-                            @let class = match file.change { FileChange::Added => "tag good", FileChange::Removed => "tag bad", FileChange::Changed => "tag busy" };
-                            span class=(class) { (word(&file.change)) }
-                        }
-                    }
-                }
-            }
-        }
-        @if files.len() > ROWS_MAX { p.small { (and_more(files.len() - ROWS_MAX)) } }
     }
 }

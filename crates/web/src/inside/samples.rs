@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use api::inspect::{
-    Advisories, Base, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
-    Evidence, Examination, FileChange, FileDifference, Finding, ImageDifference, Inside, InsideFilter, Inspect,
-    Inventory, Place, Severity, Sought, Unexamined, Where,
+    Advisories, Base, Component, ComponentDifference, ConfigurationDifference, DocumentFormat, Evidence, Examination,
+    Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Severity, Sought, Unexamined, Where,
 };
-use api::{Micros, Page, Problem, Result};
+use api::{Micros, Page, Result};
 use async_trait::async_trait;
 use axum::body::Bytes;
 use base::page::PageRequest;
@@ -193,7 +192,6 @@ fn difference() -> ImageDifference {
         before: texts(before),
         after: texts(after),
     };
-    let file = |path: &str, change| FileDifference { path: path.to_owned(), change };
     ImageDifference {
         components: vec![
             component("org.apache.logging.log4j:log4j-core", &["2.14.1", "2.13.0"], &["2.17.1"]),
@@ -207,12 +205,6 @@ fn difference() -> ImageDifference {
             before: Some("/usr/bin".to_owned()),
             after: None,
         }],
-        files: vec![
-            file("opt/app.jar", FileChange::Changed),
-            file("opt/new.jar", FileChange::Added),
-            file("opt/old.jar", FileChange::Removed),
-        ],
-        files_truncated: true,
     }
 }
 
@@ -260,8 +252,6 @@ impl Fixed {
                 findings_new: Vec::new(),
                 findings_gone: Vec::new(),
                 configuration: Vec::new(),
-                files: Vec::new(),
-                files_truncated: false,
             },
             changes: watch::Sender::new(0),
         }
@@ -299,8 +289,6 @@ impl Fixed {
             findings_new: vec![finding.clone()],
             findings_gone: vec![finding.clone()],
             configuration: vec![ConfigurationDifference { key: evil(), before: Some(evil()), after: Some(evil()) }],
-            files: vec![FileDifference { path: evil(), change: FileChange::Added }],
-            files_truncated: false,
         };
         Self {
             inside: Mutex::new(Inside { operating_system: Some(evil()), ..inside() }),
@@ -318,7 +306,7 @@ impl Fixed {
         let long = "long/".repeat(200);
         let chain = |length: usize| vec![long.clone(); length];
         let mut component = log4j();
-        component.places = vec![Place { layer: Some(7), chain: chain(20) }; 60];
+        component.places = vec![Place { layer: Some(7), chain: chain(10) }; 40];
         component.licences = (0..200).map(|number| format!("LicenseRef-{number}")).collect();
         let names = component.licences.clone();
         let range = long.clone();
@@ -340,8 +328,6 @@ impl Fixed {
             findings_new: vec![brief.clone(); 2_000],
             findings_gone: vec![brief; 2_000],
             configuration: Vec::new(),
-            files: vec![FileDifference { path: long.clone(), change: FileChange::Added }; 2_000],
-            files_truncated: true,
         };
         let numbers = |word: &str| (0..2_000).map(|number| (format!("{word}-{number}"), 1)).collect();
         let inventory = Inventory {
@@ -398,9 +384,6 @@ impl Inspect for Fixed {
     }
     async fn document(&self, _: &Digest, format: DocumentFormat) -> Result<Bytes> {
         Ok(serde_json::to_vec(&format).unwrap().into())
-    }
-    async fn evidence(&self, _: &Digest) -> Result<ContentsEvidence> {
-        Err(Problem::new(501, "not-here", "Pages ask for no evidence"))
     }
     async fn difference(&self, _: &Digest, _: &Digest) -> Result<ImageDifference> {
         Ok(self.difference.clone())
