@@ -25,6 +25,7 @@ const TEXT_CHARS_MAX: usize = 300;
 /// The page's own part.
 pub(super) fn body(query: &WhereQuery, sought: &Sought, found: &Where, advisories: &Advisories, now: Micros) -> Markup {
     let is_advisory = matches!(sought, Sought::Advisory { .. });
+    let is_licence = matches!(sought, Sought::Licence { .. });
     let images = &found.images;
     html! {
         @if let Some(advisory) = &found.advisory { (advisory_facts(advisory, now)) }
@@ -37,7 +38,9 @@ pub(super) fn body(query: &WhereQuery, sought: &Sought, found: &Where, advisorie
         @if images.items.is_empty() {
             @if query.after.is_some() { p { "No more images. " a href=(address(query, None)) { "First page" } } }
             @else if found.advisory.is_some() || !is_advisory {
-                p { (if found.images_incomplete == 0 && found.not_examined.is_empty() { "No image has it." } else { "No image has it in what was examined." })
+                @let is_whole = found.images_incomplete == 0 && found.not_examined.is_empty();
+                p { "No image " (if is_licence { "names this SPDX identifier" } else { "has it" }) (if is_whole { "." } else { " in what was examined." })
+                    @if is_licence { " Licences stated in other words are listed with their image only." }
                     @if !query.has_history() { " " a href=(with_query("/where", &[("q", &query.q), ("kind", &query.kind), ("history", "1")])) { "Has any had it?" } } }
             }
         } @else {

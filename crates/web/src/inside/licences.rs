@@ -10,6 +10,8 @@ use crate::words::{and_more, counted, plain};
 
 /// Licences that are listed; a package may state anything.
 const LISTED_MAX: usize = 500;
+/// Identifiers of an expression that can be followed.
+const IDENTIFIERS_MAX: usize = 8;
 /// The longest licence that is shown whole, in characters.
 const NAME_CHARS_MAX: usize = 200;
 
@@ -43,7 +45,7 @@ fn table(inventory: &Inventory, here: &str) -> Markup {
                 @for (licence, number) in licences.iter().take(LISTED_MAX) {
                     tr role="row" {
                         th role="rowheader" scope="row" { (plain(licence, NAME_CHARS_MAX)) }
-                        td role="cell" data-label="Elsewhere" { a href=(with_query("/where", &[("q", licence), ("kind", "licence")])) { "where" } }
+                        td role="cell" data-label="Elsewhere" { div { (elsewhere(licence)) } }
                         td.number role="cell" data-label="Components" {
                             a href=(with_query(&format!("{here}/inside"), &[("licence", licence)])) { (counted(*number, "component", "components")) }
                         }
@@ -52,5 +54,59 @@ fn table(inventory: &Inventory, here: &str) -> Markup {
             }
         }
         @if licences.len() > LISTED_MAX { p.small { (and_more(licences.len() - LISTED_MAX)) } }
+    }
+}
+
+/// Images are found by a licence's identifier, not by a whole expression.
+fn elsewhere(licence: &str) -> Markup {
+    html! {
+        @match identifiers(licence) {
+            Some(identifiers) => @for (at, id) in identifiers.into_iter().enumerate() {
+                @if at > 0 { ", " }
+                a href=(with_query("/where", &[("q", id), ("kind", "licence")])) { "where " (plain(id, NAME_CHARS_MAX)) }
+            },
+            None => span.none { "no SPDX expression" },
+        }
+    }
+}
+
+/// The licences that an expression names; none where it is no expression.
+fn identifiers(expression: &str) -> Option<Vec<&str>> {
+    let is_identifier = |word: &str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+:".contains(&byte));
+    let mut identifiers = Vec::new();
+    let mut before = "AND";
+    for word in expression.split(['(', ')', ' ']).filter(|word| !word.is_empty()) {
+        let is_operator = matches!(word, "AND" | "OR" | "WITH");
+        // Operators stand between names, and what follows WITH is an exception to the licence before it.
+        if is_operator == matches!(before, "AND" | "OR" | "WITH") || !is_identifier(word) {
+            return None;
+        }
+        if !is_operator && before != "WITH" && !identifiers.contains(&word) && identifiers.len() < IDENTIFIERS_MAX {
+            identifiers.push(word);
+        }
+        before = word;
+    }
+    (!identifiers.is_empty() && !matches!(before, "AND" | "OR" | "WITH")).then_some(identifiers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn licences_are_looked_for_by_their_identifiers() {
+        for (expression, named) in [
+            ("MIT", Some(vec!["MIT"])),
+            ("(MIT OR Apache-2.0) AND MIT", Some(vec!["MIT", "Apache-2.0"])),
+            ("GPL-3.0-or-later WITH GCC-exception-3.1", Some(vec!["GPL-3.0-or-later"])),
+            ("LicenseRef-a:b", Some(vec!["LicenseRef-a:b"])),
+            ("see the file COPYING", None),
+            ("MIT OR", None),
+            ("OR", None),
+            ("<b>", None),
+            ("", None),
+        ] {
+            assert_eq!(identifiers(expression), named, "{expression}");
+        }
     }
 }

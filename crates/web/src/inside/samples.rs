@@ -258,7 +258,7 @@ impl Fixed {
     }
 
     /// Whatever a stranger writes is markup.
-    pub(crate) fn hostile() -> Self {
+    fn hostile() -> Self {
         let evil = || MARKUP.to_owned();
         let component = Component {
             id: evil(),
@@ -302,7 +302,7 @@ impl Fixed {
     }
 
     /// More of everything than a page can hold.
-    pub(crate) fn enormous() -> Self {
+    fn enormous() -> Self {
         let long = "long/".repeat(200);
         let chain = |length: usize| vec![long.clone(); length];
         let mut component = log4j();
