@@ -69,7 +69,8 @@ function become(old, fresh) {
   }
   while (place) {
     const next = place.nextSibling;
-    place.remove();
+    // What this script has put there is not the hub's to take away.
+    if (!(place.dataset && "own" in place.dataset)) place.remove();
     place = next;
   }
 }
@@ -88,6 +89,7 @@ function follow() {
     become(main, fresh);
     signSet("good", "live");
     clockRead();
+    copyButtonsAdd();
     timesRefresh();
   });
 }
@@ -99,9 +101,16 @@ async function copy(element) {
   if (!document.execCommand("copy")) throw new Error("not copied");
 }
 
-for (const command of document.querySelectorAll("pre.command")) {
+function copyButtonsAdd() {
+  for (const command of document.querySelectorAll("pre.command")) {
+    if (!command.querySelector("button")) copyButtonAdd(command);
+  }
+}
+
+function copyButtonAdd(command) {
   const button = document.createElement("button");
   button.type = "button";
+  button.dataset.own = "";
   button.textContent = "Copy";
   button.setAttribute("aria-label", `Copy: ${command.textContent.split(" ", 2).join(" ")}`);
   button.addEventListener("click", () => {
@@ -115,6 +124,7 @@ for (const command of document.querySelectorAll("pre.command")) {
 }
 
 clockRead();
+copyButtonsAdd();
 if (live) {
   signSet("busy", "connecting");
   follow();

@@ -28,7 +28,7 @@ pub(crate) fn page(title: &str, live: Option<&str>, main: &Markup) -> Page {
             body data-live=[live] {
                 header {
                     a.brand href="/" { img src="/assets/longshore.svg" alt="" width="28" height="28"; "Longshore" }
-                    nav aria-label="Parts" { a href="/" { "Overview" } a href="/images" { "Images" } a href="/fanout" { "On their way" } }
+                    nav aria-label="Parts" { a href="/" { "Overview" } a href="/images" { "Images" } a href="/where" { "Where" } a href="/fanout" { "On their way" } }
                     @if live.is_some() {
                         span #live.live role="status" { "not live: reload to see what is new" }
                     }

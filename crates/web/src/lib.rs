@@ -10,6 +10,8 @@ mod error_page;
 mod fanout;
 mod hosts;
 mod images;
+mod impact;
+mod inside;
 mod instances;
 mod layout;
 mod live;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use api::delivery::{Delivery, Overview};
 use api::fanout::Fanout;
 use api::images::Images;
+use api::inspect::Inspect;
 use axum::Router;
 use axum::extract::State;
 use axum::middleware::map_response;
@@ -38,6 +41,7 @@ use tokio::sync::Mutex;
 pub struct Pages {
     delivery: Arc<dyn Delivery>,
     images: Arc<dyn Images>,
+    inspect: Arc<dyn Inspect>,
     fanout: Arc<dyn Fanout>,
     shutdown: Shutdown,
     rendered: Arc<Mutex<Option<Rendered>>>,
@@ -56,18 +60,20 @@ impl Pages {
     pub fn new(
         delivery: Arc<dyn Delivery>,
         images: Arc<dyn Images>,
+        inspect: Arc<dyn Inspect>,
         fanout: Arc<dyn Fanout>,
         shutdown: Shutdown,
     ) -> Self {
-        Self { delivery, images, fanout, shutdown, rendered: Arc::default(), fanout_rendered: Arc::default() }
+        Self { delivery, images, inspect, fanout, shutdown, rendered: Arc::default(), fanout_rendered: Arc::default() }
     }
 
-    /// `/`, `/images`, `/fanout` and what belongs to them; unknown paths get a page that offers a way out.
+    /// `/`, `/images`, `/where`, `/fanout` and what belongs to them; unknown paths get a page that offers a way out.
     pub fn router(self) -> Router {
         Router::new()
             .route("/", get(overview_page))
             .route("/live", get(live::overview_events))
             .merge(images::router())
+            .merge(impact::router())
             .merge(fanout::router())
             .merge(assets::router())
             .fallback(error_page::not_found)
@@ -150,8 +156,9 @@ mod tests {
     fn pages(overview: api::Result<api::delivery::Overview>) -> (Arc<OverviewOnly>, Shutdown, Router) {
         let (delivery, shutdown) = (Arc::new(OverviewOnly::new(overview)), Shutdown::new());
         let images = Arc::new(images::samples::Fixed);
+        let inspect = Arc::new(inside::samples::Fixed::default());
         let fanout = Arc::new(fanout::tests::Two::default());
-        let router = Pages::new(delivery.clone(), images, fanout, shutdown.clone()).router();
+        let router = Pages::new(delivery.clone(), images, inspect, fanout, shutdown.clone()).router();
         (delivery, shutdown, router)
     }
 
@@ -199,6 +206,29 @@ mod tests {
             (&router, "GET", "/images/none", 404),
             (&router, "GET", "/images/No%0dWay", 404),
             (&router, "GET", "/images/team/vote@sha256:1", 404),
+            (&router, "GET", "/images/team/vote:1/inside", 200),
+            (&router, "GET", "/images/team/vote:1/inside?search=%3Cb%3E&layer=2&ecosystem=&after=x", 200),
+            (&router, "GET", "/images/team/vote:1/inside?layer=0", 400),
+            (&router, "GET", &format!("/images/team/vote:1/inside?search={}", "x".repeat(1_100)), 400),
+            (&router, "GET", "/images/team/vote:1/findings", 200),
+            (&router, "GET", "/images/team/vote:1/unexamined", 200),
+            (&router, "GET", "/images/team/vote:1/licences", 200),
+            (&router, "GET", "/images/team/vote:1/difference", 200),
+            (&router, "GET", "/images/team/vote:1/difference?with=1", 200),
+            (&router, "GET", "/images/team/vote:1/difference?with=team/vote:multi", 200),
+            (&router, "GET", "/images/team/vote:1/difference?with=2", 404),
+            (&router, "GET", "/images/team/vote:1/difference?with=..%2F", 400),
+            (&router, "GET", "/images/team/vote:multi/inside", 200),
+            (&router, "GET", "/images/team/vote:1/live", 200),
+            (&router, "GET", "/images/team/vote:1/findings/live", 200),
+            (&router, "GET", "/images/team/vote:1/document?format=spdx", 200),
+            (&router, "GET", "/images/team/vote:1/document?format=odd", 400),
+            (&router, "GET", "/images/team/vote:1/odd", 404),
+            (&router, "GET", "/images/team/vote/inside", 404),
+            (&router, "GET", "/where", 200),
+            (&router, "GET", "/where?q=log4j-core%402.14.1&history=1", 200),
+            (&router, "GET", "/where?q=CVE-2021-44228", 200),
+            (&router, "GET", "/where?q=a&kind=odd", 400),
             (&router, "GET", "/fanout", 200),
             (&router, "GET", "/fanout/live", 200),
             (&router, "GET", "/fanout?after=1sha256:ab", 200),
@@ -254,6 +284,53 @@ mod tests {
         assert_eq!((name.as_str(), data.as_str()), ("problem", "The database does not answer"));
         shutdown.begin();
         assert_eq!(next_event(&mut body).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_waits_is_followed_until_it_was_examined() {
+        let inspect = Arc::new(inside::samples::Fixed::default());
+        let done = inspect.inside.lock().unwrap().examination.clone();
+        inspect.change(api::inspect::Examination::Waiting);
+        let delivery = Arc::new(OverviewOnly::new(Ok(samples::nothing_yet())));
+        let fanout = Arc::new(fanout::tests::Two::default());
+        let images = Arc::new(images::samples::Fixed);
+        let router = Pages::new(delivery, images, inspect.clone(), fanout, Shutdown::new()).router();
+        for (page, events) in [
+            ("/images/team/vote:1", "/images/team/vote:1/live"),
+            ("/images/team/vote:multi", "/images/team/vote:multi/live"),
+            ("/images/team/vote:1/inside", "/images/team/vote:1/inside/live"),
+        ] {
+            let html = text(ask(&router, "GET", page).await).await;
+            assert!(html.contains(&format!(r#"data-live="{events}""#)), "{page}: {html}");
+        }
+        let mut body = ask(&router, "GET", "/images/team/vote:1/inside/live").await.into_body();
+        let (_, data) = next_event(&mut body).await.unwrap();
+        assert!(data.contains("waiting") && !data.contains("log4j-core"), "{data}");
+        inspect.change(done);
+        let (_, data) = next_event(&mut body).await.unwrap();
+        assert!(data.contains("log4j-core"), "{data}");
+        let html = text(ask(&router, "GET", "/images/team/vote:1/inside").await).await;
+        assert!(!html.contains("data-live"), "what was examined stays: {html}");
+    }
+
+    #[tokio::test]
+    async fn documents_are_files_with_a_name_and_a_type_of_their_own() {
+        let (_, _, router) = pages(Ok(samples::nothing_yet()));
+        for (format, media_type, ending) in [
+            ("json", "application/json", ".json"),
+            ("cyclonedx", "application/vnd.cyclonedx+json; version=1.6", ".cdx.json"),
+            ("spdx", "application/spdx+json", ".spdx.json"),
+            ("sarif", "application/sarif+json", ".sarif"),
+        ] {
+            let response = ask(&router, "GET", &format!("/images/team/vote:1/document?format={format}")).await;
+            assert_eq!(response.headers()["content-type"], media_type);
+            let name = response.headers()["content-disposition"].to_str().unwrap().to_owned();
+            assert!(
+                name.starts_with("attachment; filename=\"vote-") && name.ends_with(&format!("{ending}\"")),
+                "{name}"
+            );
+            assert_eq!(text(response).await, format!("\"{format}\""));
+        }
     }
 
     #[tokio::test]

@@ -31,15 +31,18 @@ pub(crate) async fn fanout_events(State(pages): State<Pages>) -> Sse<impl Stream
     events(pages, changes, |pages| async move { pages.fanout_main().await }.boxed())
 }
 
-type Make = fn(Pages) -> BoxFuture<'static, api::Result<Arc<str>>>;
-
-fn events(
+/// Events for a page that is made so, after each of these changes.
+pub(crate) fn events<M>(
     pages: Pages,
     changes: watch::Receiver<u64>,
-    make: Make,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    make: M,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<M>>
+where
+    M: Fn(Pages) -> BoxFuture<'static, api::Result<Arc<str>>> + Send + Sync + 'static,
+{
     let stop = pages.shutdown.token();
-    let events = futures::stream::unfold((pages, changes, true), move |(pages, mut changes, first)| async move {
+    let state = (pages, changes, make, true);
+    let events = futures::stream::unfold(state, |(pages, mut changes, make, first)| async move {
         if !first {
             tokio::time::sleep(EVENT_INTERVAL_MIN).await;
             if let Ok(Err(_)) = tokio::time::timeout(EVENT_INTERVAL_MAX, changes.changed()).await {
@@ -55,7 +58,7 @@ fn events(
                 Event::default().event("problem").data(problem.title.replace(['\r', '\n'], " "))
             }
         };
-        Some((Ok(event.retry(RETRY)), (pages, changes, false)))
+        Some((Ok(event.retry(RETRY)), (pages, changes, make, false)))
     });
     Sse::new(events.take_until(stop.cancelled_owned())).keep_alive(KeepAlive::default())
 }

@@ -49,6 +49,51 @@ pub(crate) fn count(number: usize) -> String {
     text
 }
 
+/// A number and what it counts: `1 layer`, `5,000 layers`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    let word = if number == 1 { one } else { many };
+    format!("{} {word}", count(usize::try_from(number).unwrap_or(usize::MAX)))
+}
+
+/// What a stranger wrote, on one line and up to so many characters: the beginning and the end of what is longer. What
+/// nobody would see, or what turns the text around, is spelt out.
+pub(crate) fn plain(text: &str, chars_max: usize) -> String {
+    let length = text.chars().take(PLAIN_CHARS_MAX + 1).count();
+    let (head, tail) = if length > chars_max { (chars_max * 2 / 3, chars_max / 3) } else { (length, 0) };
+    let mut plain = String::with_capacity(text.len().min(chars_max * 4));
+    let spell = |plain: &mut String, letter: char| {
+        if is_unseen(letter) { plain.extend(letter.escape_unicode()) } else { plain.push(letter) }
+    };
+    text.chars().take(head).for_each(|letter| spell(&mut plain, letter));
+    if length > chars_max {
+        plain.push('…');
+        let end: Vec<char> = text.chars().rev().take(tail).collect();
+        end.into_iter().rev().for_each(|letter| spell(&mut plain, letter));
+    }
+    plain
+}
+
+/// More characters than this are not counted.
+const PLAIN_CHARS_MAX: usize = 100_000;
+
+/// Control characters, what joins or separates without width, and what changes the direction of reading.
+fn is_unseen(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}')
+        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(letter, '\u{e0000}'..='\u{e007f}')
+}
+
+/// A moment by the calendar, in UTC: `2026-09-21 14:13`.
+pub(crate) fn date(at: Micros) -> Markup {
+    let text = at.to_string();
+    let words = match (text.get(..10), text.get(11..16)) {
+        (Some(day), Some(minute)) => format!("{day} {minute}"),
+        _ => text.clone(),
+    };
+    html! { time datetime=(text) title="UTC" { (words) } }
+}
+
 /// Bytes as people compare them, in powers of 1,000 like most registries: `512 B`, `48.1 MB`.
 pub(crate) fn size_words(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
@@ -90,5 +135,17 @@ mod tests {
         let sizes = [0, 999, 1_000, 999_949, 999_950, 48_123_456, u64::MAX].map(size_words);
         assert_eq!(sizes, ["0 B", "999 B", "1.0 kB", "999.9 kB", "1.0 MB", "48.1 MB", "18.4 EB"]);
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        let layers = [0, 1, 5_000].map(|number| counted(number, "layer", "layers"));
+        assert_eq!(layers, ["0 layers", "1 layer", "5,000 layers"]);
+        assert!(date(Micros(1_790_000_000_000_000)).0.ends_with(">2026-09-21 14:13</time>"));
+    }
+
+    #[test]
+    fn what_nobody_would_see_is_spelt_out_and_what_is_long_keeps_both_ends() {
+        assert_eq!(plain("a/b ü 漢", 10), "a/b ü 漢");
+        assert_eq!(plain("exe\u{202e}gpj\n\u{200b}\u{1b}[31m", 40), "exe\\u{202e}gpj\\u{a}\\u{200b}\\u{1b}[31m");
+        assert_eq!(plain("0123456789", 6), "0123…89");
+        let long = plain(&"é".repeat(1_000_000), 90);
+        assert_eq!((long.chars().count(), plain("", 5)), (91, String::new()));
     }
 }

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use oci::{ImageConfig, ManifestReference};
 
 use super::{commands, kind_tag, path};
+use crate::inside::standing::Standing;
 use crate::words::{and_more, count, digest, since, size_words, word};
 
 /// Beyond so many layers, children or referrers the rest is folded away.
@@ -16,7 +17,13 @@ const ROWS_OPEN_MAX: usize = 60;
 const TAGS_NAMED_MAX: usize = 12;
 
 /// The page's `<main>`.
-pub(crate) fn main(image: &Image, reference: &ManifestReference, registry: &str, now: Micros) -> Markup {
+pub(crate) fn main(
+    image: &Image,
+    reference: &ManifestReference,
+    standing: &Standing,
+    registry: &str,
+    now: Micros,
+) -> Markup {
     html! {
         p.crumbs { a href="/images" { "Images" } " / " a href=(path(&image.repository)) { (image.repository) } " /" }
         h1 {
@@ -26,6 +33,7 @@ pub(crate) fn main(image: &Image, reference: &ManifestReference, registry: &str,
             }
         }
         (facts(image, now))
+        (standing.section(image, now))
         (get(image, registry))
         @if !image.children.is_empty() || image.kind == ManifestKind::Index { (children(image)) }
         @if let Some(configuration) = &image.configuration { (configuration_section(configuration)) }
@@ -96,14 +104,14 @@ fn children(image: &Image) -> Markup {
             h2 #platforms { "Platforms" }
             @if image.children.is_empty() { p.none { "This index names nothing." } }
             @else {
-                (table("platforms", &["Platform", "Digest"], Some("Size"), image.children.iter().map(row).collect()))
+                (table("platforms", &["Platform", "Digest"], &["Size"], image.children.iter().map(row).collect()))
             }
         }
     }
 }
 
 /// What one of an index's manifests is for. BuildKit files attestations under a platform that is none.
-fn platform(child: &Child) -> String {
+pub(crate) fn platform(child: &Child) -> String {
     match (child.annotations.get("vnd.docker.reference.type"), &child.platform) {
         (Some(kind), _) => kind.replace('-', " "),
         (None, Some(platform)) => platform.clone(),
@@ -185,7 +193,7 @@ fn layers(image: &Image) -> Markup {
         section aria-labelledby="layers" {
             h2 #layers { (rest) }
             @if image.layers.is_empty() { p.none { "None." } }
-            @else { (table("layers", &[first, "Digest"], Some("Size"), image.layers.iter().enumerate().map(row).collect())) }
+            @else { (table("layers", &[first, "Digest"], &["Size"], image.layers.iter().enumerate().map(row).collect())) }
         }
     }
 }
@@ -220,7 +228,7 @@ fn referrers(image: &Image, now: Micros) -> Markup {
             @if image.referrers.is_empty() { p.none { "No signature, attestation or SBOM." } }
             @else {
                 p.small { "By type. Nothing here was verified." }
-                (table("referrers", &["What", "Type", "Pushed"], None, image.referrers.iter().map(row).collect()))
+                (table("referrers", &["What", "Type", "Pushed"], &[], image.referrers.iter().map(row).collect()))
             }
         }
     }
@@ -237,13 +245,13 @@ fn pins(image: &Image) -> Markup {
 }
 
 /// A table with the first rows open and the rest behind a line that says how many there are.
-fn table(label: &str, heads: &[&str], number: Option<&str>, rows: Vec<Markup>) -> Markup {
+pub(crate) fn table(label: &str, heads: &[&str], numbers: &[&str], rows: Vec<Markup>) -> Markup {
     let part = |rows: &[Markup]| {
         html! {
             table.list role="table" aria-labelledby=(label) {
                 thead role="rowgroup" { tr role="row" {
                     @for head in heads { th role="columnheader" scope="col" { (head) } }
-                    @if let Some(head) = number { th.number role="columnheader" scope="col" { (head) } }
+                    @for head in numbers { th.number role="columnheader" scope="col" { (head) } }
                 } }
                 tbody role="rowgroup" { @for row in rows { (row) } }
             }

@@ -14,6 +14,8 @@ use oci::{Digest, ManifestReference, RepositoryName, Tag, media};
 use serde_json::json;
 
 use super::{detail, repositories, tags};
+use crate::inside::samples::inside;
+use crate::inside::standing::Standing;
 
 const NOW: Micros = Micros(1_790_000_000_000_000);
 const REGISTRY: &str = "127.0.0.1:5000";
@@ -22,8 +24,18 @@ const MARKUP: &str = "</code><script>window.owned = 1</script>&amp;<img src=x on
 /// Every sample's `<main>` with its name.
 pub(crate) fn all() -> Vec<(&'static str, Markup)> {
     let nothing = Page { items: Vec::new(), next: None };
-    let shown = |image: &Image| detail::main(image, &ManifestReference::Tag(tag("1.2")), REGISTRY, NOW);
-    let by_digest = |image: &Image| detail::main(image, &ManifestReference::Digest(image.digest), REGISTRY, NOW);
+    let standing = |image: &Image| match image.kind {
+        ManifestKind::Artifact => Standing::Artifact,
+        ManifestKind::Image => Standing::Image(Box::new(Ok(inside()))),
+        ManifestKind::Index => {
+            let child = |at: usize, inside| (image.children[at].clone(), inside);
+            Standing::Index { platforms: vec![child(0, Ok(inside())), child(1, Err(unknown()))], more: 3 }
+        }
+    };
+    let shown =
+        |image: &Image| detail::main(image, &ManifestReference::Tag(tag("1.2")), &standing(image), REGISTRY, NOW);
+    let by_digest =
+        |image: &Image| detail::main(image, &ManifestReference::Digest(image.digest), &standing(image), REGISTRY, NOW);
     vec![
         ("repositories", repositories::main("", &some_repositories(), REGISTRY, NOW)),
         ("repositories_none", repositories::main("", &nothing, REGISTRY, NOW)),
@@ -215,7 +227,7 @@ fn many_layers() -> Image {
     }
 }
 
-/// A registry in which there is `team/vote:1` and nothing else to see in full.
+/// A registry in which there are `team/vote:1`, `multi` and `chart-1`, and nothing else to see in full.
 pub(crate) struct Fixed;
 
 #[async_trait]
@@ -228,7 +240,13 @@ impl Images for Fixed {
         if page.repository.name == *repository { Ok(page) } else { Err(unknown()) }
     }
     async fn image(&self, _: &RepositoryName, reference: &ManifestReference) -> Result<Image> {
-        if reference.to_string() == "1" { Ok(image()) } else { Err(unknown()) }
+        match reference.to_string().as_str() {
+            "1" => Ok(image()),
+            "multi" => Ok(index()),
+            "chart-1" => Ok(chart()),
+            text if text == image().digest.to_string() => Ok(image()),
+            _ => Err(unknown()),
+        }
     }
 }
 
