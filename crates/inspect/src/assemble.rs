@@ -353,7 +353,7 @@ fn operating_system(visible: &[(usize, &Examined)]) -> Option<OperatingSystem> {
 
 /// Whoever has a layer has what lies in it, whatever a later one hides. What has the form of a secret and no more, as
 /// examples and tests are full of, is left out.
-fn secrets(layers: &[Layer], is_visible: impl Fn(usize, &[u8]) -> bool) -> Vec<Secret> {
+fn secrets(layers: &[&Layer], is_visible: impl Fn(usize, &[u8]) -> bool) -> Vec<Secret> {
     let mut all = Vec::new();
     for (at, layer) in layers.iter().enumerate() {
         for file in &layer.report.files {

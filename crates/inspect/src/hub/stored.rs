@@ -59,7 +59,9 @@ pub(super) fn read(kept: &Kept) -> Result<Layer, Damaged> {
 
 fn examined(writer: &mut Writer, file: &Examined) {
     writer.each(&file.chain, |writer, path| writer.bytes(path));
-    writer.each(&file.facts, fact);
+    // Secrets are not looked for here.
+    let facts: Vec<&Fact> = file.facts.iter().filter(|fact| !matches!(fact, Fact::Secret(_))).collect();
+    writer.each(&facts, |writer, one| fact(writer, one));
 }
 
 fn examined_read(reader: &mut Reader<'_>) -> Result<Examined, Damaged> {
@@ -105,6 +107,16 @@ fn fact(writer: &mut Writer, fact: &Fact) {
             writer.byte(5);
             writer.text(why);
         }
+        Fact::SameLicences { package, of } => {
+            writer.byte(6);
+            writer.text(package);
+            writer.text(of);
+        }
+        Fact::BuildId(digits) => {
+            writer.byte(7);
+            writer.text(digits);
+        }
+        Fact::Secret(_) => {}
     }
 }
 
@@ -126,6 +138,8 @@ fn fact_read(reader: &mut Reader<'_>) -> Result<Fact, Damaged> {
             module: reader.text_option()?,
         },
         5 => Fact::Unexamined(reader.text()?),
+        6 => Fact::SameLicences { package: reader.text()?, of: reader.text()? },
+        7 => Fact::BuildId(reader.text()?),
         _ => return Err(Damaged("it says something that is not known")),
     })
 }
@@ -224,6 +238,8 @@ mod tests {
             Fact::Licence { package: package.clone(), licences: vec!["MIT".to_owned()] },
             Fact::Origin { package, vendor: None, module: Some("m".to_owned()) },
             Fact::Unexamined("it is encrypted".to_owned()),
+            Fact::SameLicences { package: "a".to_owned(), of: "b".to_owned() },
+            Fact::BuildId("00ff".to_owned()),
         ];
         let files = vec![Examined { chain: vec![b"a/\xff".to_vec(), b"b".to_vec()], facts }];
         let mut tree = TreeBuilder::new(PathKey::random());

@@ -130,8 +130,14 @@ fn main_routes(hub: &Hub, shutdown: &Shutdown) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(base::metrics::answer))
         .merge(
-            web::Pages::new(hub.delivery.clone(), hub.registry.clone(), Arc::new(hub.fanout.clone()), shutdown.clone())
-                .router(),
+            web::Pages::new(
+                hub.delivery.clone(),
+                hub.registry.clone(),
+                hub.inspect.clone(),
+                Arc::new(hub.fanout.clone()),
+                shutdown.clone(),
+            )
+            .router(),
         )
         .layer(from_fn(route_named))
 }
