@@ -331,6 +331,11 @@ impl HubClient {
         self.get("advisories", &()).await
     }
 
+    /// Takes in a file of advisories in the place of the one before.
+    pub async fn advisories_take(&self, file: Vec<u8>) -> Result<Advisories> {
+        self.answer(self.request(Method::PUT, "advisories").body(file)).await
+    }
+
     /// All that the overview page shows.
     pub async fn overview(&self) -> Result<Overview> {
         self.get("overview", &()).await

@@ -475,6 +475,8 @@ pub trait Inspect: Send + Sync {
     async fn find(&self, sought: &Sought, history: bool, page: &PageRequest) -> Result<Where>;
     /// What is known of what is wrong with components.
     async fn advisories(&self) -> Result<Advisories>;
+    /// Takes in a file of advisories, as `longshore advisories update` writes it, in the place of the one before.
+    async fn advisories_take(&self, file: Bytes) -> Result<Advisories>;
     /// Counts changes of what pages show; wait on it rather than asking again and again.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 }

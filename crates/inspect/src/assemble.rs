@@ -6,11 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::archive::escaped;
 use crate::component::{Component, Ecosystem, Evidence};
-use crate::document::{Found, Licence, OperatingSystem, Place, Unexamined};
+use crate::document::{Found, Licence, OperatingSystem, Place, Secret, Unexamined};
 use crate::layers;
 use crate::licence::Expression;
 use crate::os_release::{self, OsRelease};
 use crate::path;
+use crate::secret::Confidence;
 use crate::walk::{Examined, Fact, Layer, Package, owned_hash};
 
 /// What an image holds.
@@ -20,6 +21,8 @@ pub struct Assembled {
     pub operating_system: Option<OperatingSystem>,
     /// The components, by ecosystem, name and version.
     pub components: Vec<Found>,
+    /// Keys and tokens, also those in files that an upper layer hides.
+    pub secrets: Vec<Secret>,
     /// What was not examined.
     pub unexamined: Vec<Unexamined>,
     /// Files that were looked at in all layers.
@@ -81,6 +84,7 @@ fn assemble_all(layers: &[&Layer]) -> Assembled {
     image.take_others(&visible, &owners);
     Assembled {
         operating_system: operating_system(&visible),
+        secrets: secrets(layers, is_visible),
         unexamined: unexamined(&visible),
         files_count: layers.iter().map(|layer| layer.report.files_count).sum(),
         components: image.finish(),
@@ -282,6 +286,30 @@ fn operating_system(visible: &[(usize, &Examined)]) -> Option<OperatingSystem> {
         version: system.version_id.clone().unwrap_or_default(),
         name: system.pretty_name.clone().unwrap_or_else(|| system.id.clone()),
     })
+}
+
+/// Whoever has a layer has what lies in it, whatever a later one hides. What has the form of a secret and no more, as
+/// examples and tests are full of, is left out.
+fn secrets(layers: &[&Layer], is_visible: impl Fn(usize, &[u8]) -> bool) -> Vec<Secret> {
+    let mut all = Vec::new();
+    for (at, layer) in layers.iter().enumerate() {
+        for file in &layer.report.files {
+            let found = file.facts.iter().filter_map(|fact| match fact {
+                Fact::Secret(secret) if secret.confidence > Confidence::Low => Some(secret),
+                _ => None,
+            });
+            all.extend(found.map(|secret| Secret {
+                rule: secret.rule.name().to_owned(),
+                place: Place { layer: Some(at), chain: chain(file) },
+                line: Some(secret.line),
+                redacted: secret.excerpt.clone(),
+                deleted: file.chain.first().is_some_and(|path| !is_visible(at, path)),
+            }));
+        }
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn unexamined(visible: &[(usize, &Examined)]) -> Vec<Unexamined> {

@@ -8,6 +8,7 @@ pub mod component;
 pub mod content;
 pub mod document;
 pub mod executable;
+pub mod finding;
 pub mod hub;
 pub mod image;
 pub mod layers;

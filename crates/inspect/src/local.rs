@@ -11,6 +11,7 @@ use crate::assemble::{Assembled, assemble};
 use crate::content::Content;
 use crate::document::{self, Contents, Tool};
 use crate::image::{self, Image, ImageError, Place};
+use crate::secret::Scanner;
 use crate::walk::{self, Layer, Walk};
 
 /// Threads that read layers at most. Each may hold a decompressor's window.
@@ -25,19 +26,32 @@ const FOLDERS_MAX: usize = 256;
 /// There is nothing, it cannot be read, or is an image that is broken. What can be read only in part is told in what is
 /// given back.
 pub fn inspect(path: &Path, platform: Option<&oci::Platform>, folder: &Path) -> Result<Vec<Contents>, ImageError> {
+    inspect_seeking(path, platform, folder, None)
+}
+
+/// The same, looking for secrets where there is a scanner.
+///
+/// # Errors
+/// As with [`inspect`].
+pub fn inspect_seeking(
+    path: &Path,
+    platform: Option<&oci::Platform>,
+    folder: &Path,
+    scanner: Option<&Scanner>,
+) -> Result<Vec<Contents>, ImageError> {
     let name = path.to_string_lossy().into_owned();
     match image::open(path, platform)? {
-        Place::Images(images) => Ok(images.into_iter().map(|image| of_image(&name, image, folder)).collect()),
+        Place::Images(images) => Ok(images.into_iter().map(|image| of_image(&name, image, folder, scanner)).collect()),
         Place::Folder => {
             let budget = Budget::new(Limits::default(), u64::MAX);
-            let mut walk = Walk::new(&budget, folder);
+            let mut walk = Walk::new(&budget, folder).seeking(scanner);
             of_folder(&mut walk, path, &mut Vec::new(), 0);
             Ok(vec![of_one(name, walk)])
         }
         Place::File(file) => {
             let length = file.metadata().map_err(ImageError::Read)?.len();
             let budget = Budget::new(Limits::default(), length);
-            let mut walk = Walk::new(&budget, folder);
+            let mut walk = Walk::new(&budget, folder).seeking(scanner);
             walk.file(path.file_name().unwrap_or(path.as_os_str()).as_bytes(), Content::file(&file, 0, length));
             Ok(vec![of_one(name, walk)])
         }
@@ -45,7 +59,7 @@ pub fn inspect(path: &Path, platform: Option<&oci::Platform>, folder: &Path) -> 
 }
 
 /// The layers are read side by side, the largest first.
-fn of_image(path: &str, image: Image, folder: &Path) -> Contents {
+fn of_image(path: &str, image: Image, folder: &Path, scanner: Option<&Scanner>) -> Contents {
     let size = |at: usize| image.layers.get(at).and_then(|layer| layer.blob.as_ref().ok()).map_or(0, image::Blob::len);
     let mut order: Vec<usize> = (0..image.layers.len()).collect();
     order.sort_by_key(|at| size(*at));
@@ -54,7 +68,7 @@ fn of_image(path: &str, image: Image, folder: &Path) -> Contents {
     let work = || {
         loop {
             let Some(at) = next.lock().ok().and_then(|mut order| order.pop()) else { return };
-            let read = image.layers.get(at).map(|layer| read(layer, folder));
+            let read = image.layers.get(at).map(|layer| read(layer, folder, scanner));
             if let (Some(read), Ok(mut done)) = (read, done.lock()) {
                 done.insert(at, read);
             }
@@ -70,9 +84,9 @@ fn of_image(path: &str, image: Image, folder: &Path) -> Contents {
     contents(described(path, &image), assemble(&layers))
 }
 
-fn read(layer: &image::Layer, folder: &Path) -> Layer {
+fn read(layer: &image::Layer, folder: &Path, scanner: Option<&Scanner>) -> Layer {
     match &layer.blob {
-        Ok(blob) => walk::layer(blob.content(), folder, Limits::default()),
+        Ok(blob) => walk::layer_seeking(blob.content(), folder, Limits::default(), scanner),
         Err(why) => Layer::unread(why),
     }
 }
@@ -144,6 +158,7 @@ fn of_one(name: String, walk: Walk<'_>) -> Contents {
         component.places.iter_mut().for_each(|place| place.layer = None);
     }
     assembled.unexamined.iter_mut().for_each(|unexamined| unexamined.place.layer = None);
+    assembled.secrets.iter_mut().for_each(|secret| secret.place.layer = None);
     contents(document::Image { name, ..document::Image::default() }, assembled)
 }
 
@@ -155,7 +170,8 @@ pub(crate) fn contents(image: document::Image, assembled: Assembled) -> Contents
         operating_system: assembled.operating_system,
         components: assembled.components,
         findings: Vec::new(),
-        secrets: Vec::new(),
+        matched: None,
+        secrets: assembled.secrets,
         unexamined: assembled.unexamined,
     }
 }

@@ -55,6 +55,23 @@ impl Aliases {
         same().try_for_each(|alias| self.join(id, alias))
     }
 
+    /// The vulnerabilities that an advisory is about each, where it is the same as none of them: those of a
+    /// distribution's notice, which may bring fixes for any number. Empty where the advisory is the vulnerability itself.
+    pub fn subjects(advisory: &Advisory) -> Vec<&str> {
+        if advisory.upstream.len() > 1 {
+            return distinct(advisory.upstream.iter());
+        }
+        let cves = distinct(advisory.aliases.iter().chain(&advisory.upstream).filter(|id| is_cve(id)));
+        if cves.len() > 1 {
+            return cves;
+        }
+        // Distributions with RPM state what their notices fix as related.
+        if advisory.aliases.is_empty() && advisory.upstream.is_empty() && is_notice(&advisory.id) {
+            return distinct(advisory.related.iter().filter(|id| is_cve(id)));
+        }
+        Vec::new()
+    }
+
     /// Joins two identifiers, and all that each is joined with.
     ///
     /// # Errors
@@ -139,6 +156,22 @@ impl Aliases {
 
 fn is_cve(id: &str) -> bool {
     id.starts_with("CVE-")
+}
+
+fn distinct<'a>(ids: impl Iterator<Item = &'a String>) -> Vec<&'a str> {
+    let mut ids: Vec<&str> = ids.map(String::as_str).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// A notice of a distribution that is numbered by itself.
+fn is_notice(id: &str) -> bool {
+    let prefix = id.split('-').next().unwrap_or_default();
+    matches!(
+        prefix,
+        "ALSA" | "ALBA" | "ALEA" | "RLSA" | "RXSA" | "RHSA" | "RHBA" | "RHEA" | "MGASA" | "SUSE" | "openSUSE"
+    )
 }
 
 /// The CVE within a distribution's identifier for it: `DEBIAN-CVE-2021-44228`.

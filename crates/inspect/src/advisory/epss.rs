@@ -11,6 +11,8 @@ mod tests;
 pub const MAX_LINE_BYTES: usize = 1024;
 /// The most lines of a list.
 pub const MAX_LINES: usize = 4_000_000;
+/// Bytes of an entry, as [`Epss::to_bytes`] writes it.
+const ENTRY_BYTES: usize = 14;
 /// The most lines that cannot be read and are told one by one.
 const MAX_NOTES: usize = 20;
 
@@ -111,6 +113,45 @@ impl Epss {
         let cve = self::cve(cve.as_bytes())?;
         let at = self.entries.binary_search_by_key(&cve, |(cve, _)| *cve).ok()?;
         self.entries.get(at).map(|(_, likelihood)| *likelihood)
+    }
+
+    /// The list in few bytes, which [`Epss::from_bytes`] reads.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.model.len() + 16 + ENTRY_BYTES * self.entries.len());
+        bytes.extend(self.date.map_or(i64::MIN, Timestamp::as_second).to_le_bytes());
+        bytes.extend(u32::try_from(self.model.len()).unwrap_or_default().to_le_bytes());
+        bytes.extend(self.model.as_bytes());
+        for ((year, number), likelihood) in &self.entries {
+            bytes.extend(year.to_le_bytes());
+            bytes.extend(number.to_le_bytes());
+            bytes.extend(likelihood.score.to_le_bytes());
+            bytes.extend(likelihood.percentile.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads what [`Epss::to_bytes`] wrote; `None` where it is something else.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (seconds, bytes) = bytes.split_first_chunk()?;
+        let (length, bytes) = bytes.split_first_chunk()?;
+        let (model, bytes) = bytes.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        if bytes.len() % ENTRY_BYTES != 0 || bytes.len() / ENTRY_BYTES > MAX_LINES {
+            return None;
+        }
+        let entry = |bytes: &[u8]| {
+            let (year, bytes) = bytes.split_first_chunk()?;
+            let (number, bytes) = bytes.split_first_chunk()?;
+            let (score, bytes) = bytes.split_first_chunk()?;
+            let score = f32::from_le_bytes(*score);
+            let percentile = f32::from_le_bytes(*bytes.first_chunk()?);
+            Some(((u16::from_le_bytes(*year), u32::from_le_bytes(*number)), Likelihood { score, percentile }))
+        };
+        Some(Self {
+            model: String::from_utf8(model.to_vec()).ok()?,
+            date: Timestamp::from_second(i64::from_le_bytes(*seconds)).ok(),
+            entries: bytes.chunks_exact(ENTRY_BYTES).map(entry).collect::<Option<_>>()?,
+            notes: Vec::new(),
+        })
     }
 
     /// How many CVEs the list has.

@@ -7,7 +7,7 @@ use super::name::{artifact, normalised};
 use super::osv::Advisory;
 use super::place::{Place, Platform};
 use super::range::{Match, Prepared};
-use crate::component::{Component, Ecosystem};
+use crate::component::{Component, Ecosystem, Source};
 use crate::version::Version;
 
 #[cfg(test)]
@@ -32,6 +32,43 @@ struct Entry {
     affected: u32,
     platform: Option<u32>,
     prepared: Prepared,
+}
+
+/// What of a component advisories are compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Package<'a> {
+    /// Whose name and version order.
+    pub ecosystem: Ecosystem,
+    /// The name, in whatever spelling.
+    pub name: &'a str,
+    /// The version; empty where it is not known.
+    pub version: &'a str,
+    /// The source package, where that is named otherwise or has another version.
+    pub source: Option<&'a Source>,
+}
+
+impl<'a> From<&'a Component> for Package<'a> {
+    fn from(component: &'a Component) -> Self {
+        let Component { ecosystem, name, version, source, .. } = component;
+        Self { ecosystem: *ecosystem, name, version, source: source.as_ref() }
+    }
+}
+
+impl Package<'_> {
+    /// The normalised names under which advisories may speak of it: one that has none of these in its
+    /// [`Advisory::names`] never does.
+    pub fn names(&self) -> Vec<String> {
+        let own = std::iter::once(self.name);
+        let names: Vec<&str> = match (self.source, self.ecosystem) {
+            (Some(source), Ecosystem::Deb) => vec![&source.name],
+            (Some(source), Ecosystem::Rpm | Ecosystem::Apk) => own.chain([source.name.as_str()]).collect(),
+            _ => own.collect(),
+        };
+        let mut names: Vec<String> =
+            names.into_iter().map(|name| normalised(self.ecosystem, name).into_owned()).collect();
+        names.dedup();
+        names
+    }
 }
 
 /// An advisory that names a component.
@@ -163,20 +200,21 @@ impl Scope<'_> {
     ///
     /// Debian's and Ubuntu's advisories name source packages. Those of distributions with RPM or apk name source packages or
     /// the packages made of them, so both are looked up.
-    pub fn component(&self, component: &Component) -> Vec<Found> {
-        let own = || self.package(component.ecosystem, &component.name, &component.version);
-        let mut found = match (&component.source, component.ecosystem) {
-            (Some(source), Ecosystem::Deb) => self.package(component.ecosystem, &source.name, &source.version),
-            (Some(source), Ecosystem::Rpm | Ecosystem::Apk) if source.name != component.name => {
+    pub fn component<'p>(&self, package: impl Into<Package<'p>>) -> Vec<Found> {
+        let package = package.into();
+        let own = || self.package(package.ecosystem, package.name, package.version);
+        let mut found = match (package.source, package.ecosystem) {
+            (Some(source), Ecosystem::Deb) => self.package(package.ecosystem, &source.name, &source.version),
+            (Some(source), Ecosystem::Rpm | Ecosystem::Apk) if source.name != package.name => {
                 // A source RPM's file name has no epoch.
-                let version = match component.version.split_once(':') {
-                    Some((epoch, _)) if component.ecosystem == Ecosystem::Rpm && !source.version.contains(':') => {
+                let version = match package.version.split_once(':') {
+                    Some((epoch, _)) if package.ecosystem == Ecosystem::Rpm && !source.version.contains(':') => {
                         format!("{epoch}:{}", source.version)
                     }
                     _ => source.version.clone(),
                 };
                 let mut found = own();
-                found.extend(self.package(component.ecosystem, &source.name, &version));
+                found.extend(self.package(package.ecosystem, &source.name, &version));
                 found
             }
             _ => own(),
@@ -193,6 +231,25 @@ impl Scope<'_> {
 }
 
 impl Advisory {
+    /// The normalised names by which components are found that this advisory may speak of, as [`Package::names`] has
+    /// them: of a Maven package with its group, and alone for jars that do not tell theirs.
+    pub fn names(&self) -> Vec<(Ecosystem, String)> {
+        let mut names = Vec::with_capacity(self.affected.len());
+        for affected in &self.affected {
+            let Ok(place) = &affected.place else { continue };
+            let name = normalised(place.ecosystem, &affected.name);
+            if place.ecosystem == Ecosystem::Maven
+                && let Some(artifact) = artifact(&name)
+            {
+                names.push((place.ecosystem, artifact.to_owned()));
+            }
+            names.push((place.ecosystem, name.into_owned()));
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The packages of this advisory that a component may be, by their positions in [`Advisory::affected`]: those of its
     /// ecosystem and normalised name.
     pub fn packages_named<'a>(

@@ -155,6 +155,27 @@ impl Advisory {
 }
 
 impl Affected {
+    /// What named a version, in words: `>= 2.0, < 2.15.0`, or the listed version.
+    pub fn text(&self, reason: Reason) -> String {
+        let (range, introduced, end) = match reason {
+            Reason::Range { range, introduced, end } => (range, introduced, end),
+            Reason::Listed { version } => {
+                return self.versions.get(version).map(|version| format!("= {version}")).unwrap_or_default();
+            }
+        };
+        let event = |index: usize| self.ranges.get(range).and_then(|range| range.events.get(index));
+        let low = event(introduced).map(Event::version).filter(|version| *version != "0");
+        let low = low.map(|version| format!(">= {version}"));
+        let high = end.and_then(event).map(|event| match event {
+            Event::LastAffected(version) => format!("<= {version}"),
+            event => format!("< {}", event.version()),
+        });
+        match [low, high] {
+            [None, None] => "all versions".to_owned(),
+            bounds => bounds.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        }
+    }
+
     /// Reads the bounds; `None` where the ecosystem is not known.
     pub fn prepare(&self) -> Option<Prepared> {
         let scheme = self.place.as_ref().ok()?.scheme;
@@ -237,6 +258,12 @@ impl Prepared {
             Ok(version) => self.matches(&version),
             Err(error) => self.matches_unread(version, &Arc::new(error)),
         }
+    }
+
+    /// The positions of the listed versions that count: all others are within a range.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = usize> {
+        let listed = self.listed.iter().map(|(_, index)| *index).chain(self.unread.iter().map(|(_, index)| *index));
+        listed.map(|index| index as usize)
     }
 
     /// What of the advisory cannot be evaluated for any version.

@@ -90,6 +90,14 @@ pub struct Assessment {
 }
 
 impl Assessment {
+    /// Reads a vector or a word; what is neither is unknown.
+    pub fn from_text(text: &str) -> Self {
+        match text.parse::<Vector>() {
+            Ok(vector) => Self { severity: vector.score().into(), vector: Some(vector) },
+            Err(_) => Self { severity: Severity::from_word(text).unwrap_or_default(), vector: None },
+        }
+    }
+
     /// The vector's score.
     pub fn score(&self) -> Option<Score> {
         self.vector.as_ref().map(Vector::score)

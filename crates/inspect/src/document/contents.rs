@@ -21,10 +21,29 @@ pub struct Contents {
     pub components: Vec<Found>,
     /// The vulnerabilities; their order says nothing.
     pub findings: Vec<Finding>,
+    /// Which advisories the components were compared with; `None` where they were compared with none.
+    pub matched: Option<Matched>,
     /// Keys and tokens; their order says nothing.
     pub secrets: Vec<Secret>,
     /// What could not be examined. Where there is any, no document calls the list of components complete.
     pub unexamined: Vec<Unexamined>,
+}
+
+/// The advisories that the components were compared with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matched {
+    /// How many advisories were known.
+    pub advisories: u64,
+    /// Where they come from.
+    pub sources: Vec<String>,
+    /// When the source that was asked longest ago was asked.
+    pub fetched: Option<Timestamp>,
+    /// When the youngest of them was changed.
+    pub newest: Option<Timestamp>,
+    /// What could not be compared, in sentences without a stop. Where there is any, that nothing was found says nothing.
+    pub gaps: Vec<String>,
+    /// What else there is to know, in sentences without a stop.
+    pub notes: Vec<String>,
 }
 
 /// The program that examined the image.
@@ -164,6 +183,8 @@ pub struct Finding {
     pub aliases: Vec<String>,
     /// The [`Found::id`] of what it affects.
     pub component: String,
+    /// The package as the advisory names it, with its ecosystem: `Debian:12 openssl`.
+    pub package: String,
     /// In one sentence.
     pub summary: Option<String>,
     /// How bad it is.
@@ -182,6 +203,10 @@ pub struct Finding {
     pub evidence: Evidence,
     /// What a VEX statement that applies says of it.
     pub verdict: Option<Verdict>,
+    /// All VEX statements on this vulnerability, with why they apply or do not.
+    pub heard: Vec<Heard>,
+    /// The entry of an ignore file that speaks of it.
+    pub ignored: Option<Ignored>,
     /// Who published the advisory.
     pub source: Source,
     /// When it was published.
@@ -247,6 +272,30 @@ pub struct Verdict {
     pub document: String,
 }
 
+/// A VEX statement on the vulnerability of a finding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Heard {
+    /// The document that it stands in.
+    pub document: String,
+    /// Where in the document, as a JSON pointer.
+    pub at: String,
+    /// What it says.
+    pub status: Status,
+    /// Why it does not speak of this component in this image; `None` where it does.
+    pub passed_over: Option<String>,
+}
+
+/// An entry of an ignore file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ignored {
+    /// The file.
+    pub file: String,
+    /// Why it is there, as it says.
+    pub statement: Option<String>,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
+}
+
 /// A key or a token.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Secret {
@@ -277,10 +326,37 @@ impl Contents {
         self.unexamined.is_empty()
     }
 
+    /// Whether everything was examined and compared with advisories.
+    pub fn is_matched_completely(&self) -> bool {
+        self.is_complete() && self.matched.as_ref().is_some_and(|matched| matched.gaps.is_empty())
+    }
+
     /// The package URL of a component of this image.
     pub fn purl(&self, component: &Component) -> Result<Purl, PurlError> {
         let distribution = self.operating_system.as_ref().map(|os| Distribution { id: &os.id, version: &os.version });
         Purl::from_component(component, distribution)
+    }
+}
+
+impl Finding {
+    /// Its identifier and its aliases.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.id).chain(&self.aliases).map(String::as_str)
+    }
+
+    /// Whether it is to be acted upon: no statement that applies says otherwise, and nobody ignores it.
+    pub fn counts(&self) -> bool {
+        let is_settled = |verdict: &Verdict| matches!(verdict.status, Status::NotAffected | Status::Fixed);
+        self.ignored.is_none() && !self.verdict.as_ref().is_some_and(is_settled)
+    }
+}
+
+impl Ignored {
+    /// The entry in one line.
+    pub fn text(&self) -> String {
+        let statement = self.statement.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        let expires = self.expires.map(|time| format!(", until {time}")).unwrap_or_default();
+        format!("{}{statement}{expires}", self.file)
     }
 }
 

@@ -19,7 +19,7 @@ pub mod trivyignore;
 pub mod vex;
 
 pub use contents::{
-    Contents, Cvss, Epss, Finding, Found, Hash, HashAlgorithm, Image, Layer, Licence, OperatingSystem, Place, Platform,
-    Secret, Severity, Source, Tool, Unexamined, Verdict,
+    Contents, Cvss, Epss, Finding, Found, Hash, HashAlgorithm, Heard, Ignored, Image, Layer, Licence, Matched,
+    OperatingSystem, Place, Platform, Secret, Severity, Source, Tool, Unexamined, Verdict,
 };
 pub use ordered::WriteError;

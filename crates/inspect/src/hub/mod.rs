@@ -37,6 +37,9 @@ pub use store::{CONTEXT, MIGRATIONS};
 
 /// How often what entered the registry is looked for, in seconds.
 const LOOK_SECONDS: u64 = 1;
+/// How often components are looked for that are to be compared with advisories, in seconds, when nothing says that there
+/// are any.
+const MATCH_SECONDS: u64 = 10;
 /// How often what left it is looked for, in seconds.
 const SWEEP_SECONDS: u64 = 3600;
 /// How long the lease lasts, in seconds. Reading a layer may take longer than this: it is renewed meanwhile.
@@ -72,6 +75,10 @@ struct Inner {
     replica: String,
     changes: watch::Sender<u64>,
     lease: tokio::sync::Mutex<Option<Held>>,
+    /// The file of advisories.
+    advisories: tokio::sync::Mutex<Option<Arc<findings::Known>>>,
+    /// Wakes the comparison of components with advisories.
+    matching: Wake,
     /// What runs, for as long as it is good.
     used: tokio::sync::Mutex<Option<Arc<find::Used>>>,
     /// What entered in the last seconds and was noted.
@@ -105,6 +112,8 @@ impl Service {
                 replica,
                 changes: watch::Sender::new(0),
                 lease: tokio::sync::Mutex::default(),
+                advisories: tokio::sync::Mutex::default(),
+                matching: Wake::default(),
                 used: tokio::sync::Mutex::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
@@ -118,6 +127,12 @@ impl Service {
         tasks.spawn("inspect-reading", Duration::from_secs(LOOK_SECONDS), Wake::default(), move || {
             let (service, shutdown) = (service.clone(), shutdown.clone());
             async move { service.look(&shutdown).await }
+        });
+        let service = self.clone();
+        let every = Duration::from_secs(MATCH_SECONDS);
+        tasks.spawn("inspect-matching", every, self.inner.matching.clone(), move || {
+            let service = service.clone();
+            async move { service.match_some().await }
         });
         let service = self.clone();
         tasks.spawn("inspect-sweep", Duration::from_secs(SWEEP_SECONDS), Wake::default(), move || {

@@ -59,7 +59,9 @@ pub(super) fn read(kept: &Kept) -> Result<Layer, Damaged> {
 
 fn examined(writer: &mut Writer, file: &Examined) {
     writer.each(&file.chain, |writer, path| writer.bytes(path));
-    writer.each(&file.facts, fact);
+    // Secrets are not looked for here.
+    let facts: Vec<&Fact> = file.facts.iter().filter(|fact| !matches!(fact, Fact::Secret(_))).collect();
+    writer.each(&facts, |writer, one| fact(writer, one));
 }
 
 fn examined_read(reader: &mut Reader<'_>) -> Result<Examined, Damaged> {
@@ -105,6 +107,7 @@ fn fact(writer: &mut Writer, fact: &Fact) {
             writer.byte(5);
             writer.text(why);
         }
+        Fact::Secret(_) => {}
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cataloger::Wanted;
 use crate::content::Content;
 use crate::layers::{LayerError, LayerTree, PathKey, Recorded, TreeBuilder};
 use crate::path;
+use crate::secret::Scanner;
 use crate::tar::{self, Entry, Kind as EntryKind};
 
 /// Hard links that are wanted under their own name alone, and looked up by a second reading.
@@ -43,9 +44,14 @@ impl Layer {
 /// Reads a layer once, compressed or not; a second time where a file is wanted under the name of a hard link alone.
 /// Unnamed temporary files are made in `folder`.
 pub fn layer(blob: Content<'_>, folder: &Path, limits: Limits) -> Layer {
+    layer_seeking(blob, folder, limits, None)
+}
+
+/// The same, looking for secrets where there is a scanner.
+pub fn layer_seeking(blob: Content<'_>, folder: &Path, limits: Limits, scanner: Option<&Scanner>) -> Layer {
     let budget = Budget::new(limits, blob.len());
     let mut reading = Reading {
-        walk: Walk::new(&budget, folder),
+        walk: Walk::new(&budget, folder).seeking(scanner),
         tree: TreeBuilder::new(PathKey::random()),
         said: HashMap::new(),
         second: HashMap::new(),

@@ -8,6 +8,7 @@
 mod catalog;
 mod layer;
 mod report;
+mod seek;
 #[cfg(test)]
 mod tests;
 mod unpack;
@@ -15,13 +16,14 @@ mod unpack;
 use std::io::{BufRead, Read as _};
 use std::path::Path;
 
-pub use layer::{Layer, layer};
+pub use layer::{Layer, layer, layer_seeking};
 pub use report::{Examined, Fact, Package, Report, owned_hash};
 
 use crate::archive::{self, Budget, HEAD_BYTES, Kind, Source, Spool};
 use crate::cataloger::{Wanted, elf, file_name};
 use crate::content::Content;
 use crate::executable;
+use crate::secret::Scanner;
 
 /// Notes on what was not examined that one report has at most; the last says how many more there were.
 pub const UNEXAMINED_MAX: u64 = 10_000;
@@ -33,6 +35,7 @@ const CONTROL_BYTES_MAX: u64 = archive::deb::CONTROL_BYTES_MAX as u64;
 pub struct Walk<'b> {
     budget: &'b Budget,
     folder: &'b Path,
+    scanner: Option<&'b Scanner>,
     chain: Vec<Vec<u8>>,
     report: Report,
     unexamined: u64,
@@ -41,7 +44,13 @@ pub struct Walk<'b> {
 impl<'b> Walk<'b> {
     /// What it may cost is in `budget`; unnamed files are made on the filesystem of `folder`.
     pub fn new(budget: &'b Budget, folder: &'b Path) -> Self {
-        Self { budget, folder, chain: Vec::new(), report: Report::default(), unexamined: 0 }
+        Self { budget, folder, scanner: None, chain: Vec::new(), report: Report::default(), unexamined: 0 }
+    }
+
+    /// Looks for secrets, too.
+    pub fn seeking(mut self, scanner: Option<&'b Scanner>) -> Self {
+        self.scanner = scanner;
+        self
     }
 
     /// What was found.
@@ -113,6 +122,7 @@ impl<'b> Walk<'b> {
         content: Content<'_>,
         facts: &mut Vec<Fact>,
     ) -> Result<(), archive::Error> {
+        self.secrets(path, head, content, facts)?;
         if let Some(wanted) = Wanted::by_path(path) {
             self.catalog(wanted, path, content, facts)?;
         }
@@ -138,6 +148,9 @@ impl<'b> Walk<'b> {
         mut input: &mut dyn BufRead,
         facts: &mut Vec<Fact>,
     ) -> Result<(), archive::Error> {
+        if self.scanner.is_some() {
+            return self.look_spooled(path, input, facts);
+        }
         let mut head = Vec::with_capacity(HEAD_BYTES);
         (&mut input).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
         let kind = archive::kind(file_name(path), &head);

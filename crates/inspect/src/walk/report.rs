@@ -4,6 +4,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::component::Component;
 use crate::os_release::OsRelease;
+use crate::secret::Secret;
 
 /// What one walk found in a layer, a folder or a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub enum Fact {
         /// The module that it belongs to.
         module: Option<String>,
     },
+    /// A key, a token or a password is left in it.
+    Secret(Secret),
     /// The file, or a part of it, was not examined; why.
     Unexamined(String),
 }

@@ -237,7 +237,7 @@ impl Walk<'_> {
                     Ok(bytes) => jar.content(&name, &bytes),
                     Err(error) => self.unexamined(&name, error),
                 }
-            } else if entry.is_stored() || !is_dull(&name) {
+            } else if entry.is_stored() || !is_dull(&name) || self.scanner.is_some() {
                 self.entry(&name, &entry);
             }
         }

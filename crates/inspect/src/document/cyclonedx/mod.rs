@@ -82,6 +82,17 @@ fn metadata(emit: Out<'_, '_>, ordered: &Ordered<'_>) -> io::Result<()> {
             let text = format!("{}: {}", unexamined.place.text(), unexamined.why);
             property(emit, "longshore:unexamined", &text)?;
         }
+        if let Some(matched) = &contents.matched {
+            property(emit, "longshore:advisories", &matched.advisories.to_string())?;
+            for (name, time) in [("fetched", matched.fetched), ("newest", matched.newest)] {
+                if let Some(time) = seconds(time) {
+                    property(emit, &format!("longshore:advisories:{name}"), &time)?;
+                }
+            }
+            for gap in crate::document::ordered::sorted(&matched.gaps) {
+                property(emit, "longshore:advisories:gap", gap)?;
+            }
+        }
         for secret in &ordered.secrets {
             let line = secret.line.map(|line| format!(":{line}")).unwrap_or_default();
             let deleted = if secret.deleted { ", deleted by a later layer" } else { "" };

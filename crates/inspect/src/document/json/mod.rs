@@ -11,7 +11,7 @@ use crate::component::Component;
 use crate::document::contents::{ecosystem_word, evidence_word};
 use crate::document::emit::{Emit, plain};
 use crate::document::ordered::{Ordered, WriteError, further, places, sorted};
-use crate::document::{Contents, Finding, Found, Image, Place, Secret};
+use crate::document::{Contents, Finding, Found, Image, Matched, Place, Secret};
 
 pub(crate) use read::component_of;
 pub use read::read;
@@ -47,6 +47,9 @@ fn document<W: Write>(emit: &mut Emit<W>, ordered: &Ordered<'_>) -> io::Result<(
         emit.array(|emit| ordered.components.iter().try_for_each(|found| one(emit, contents, found)))?;
         emit.key("findings")?;
         emit.array(|emit| ordered.findings.iter().try_for_each(|finding| a_finding(emit, finding)))?;
+        if let Some(matched) = &contents.matched {
+            emit.field_object("matched", |emit| a_matching(emit, matched))?;
+        }
         emit.key("secrets")?;
         emit.array(|emit| ordered.secrets.iter().try_for_each(|secret| a_secret(emit, secret)))?;
         emit.key("unexamined")?;
@@ -142,6 +145,7 @@ fn a_finding<W: Write>(emit: &mut Emit<W>, finding: &Finding) -> io::Result<()> 
         emit.field("id", &finding.id)?;
         emit.field_each("aliases", sorted(&finding.aliases), |emit, alias| emit.value(alias))?;
         emit.field("component", &finding.component)?;
+        emit.field_some("package", Some(&finding.package).filter(|package| !package.is_empty()))?;
         emit.field_some("summary", finding.summary.as_ref())?;
         emit.field("severity", finding.severity.word())?;
         if let Some(cvss) = finding.cvss.as_ref().filter(|cvss| cvss.score.is_finite()) {
@@ -168,6 +172,21 @@ fn a_finding<W: Write>(emit: &mut Emit<W>, finding: &Finding) -> io::Result<()> 
                 emit.field("document", &verdict.document)
             })?;
         }
+        emit.field_each("heard", sorted(&finding.heard), |emit, heard| {
+            emit.object(|emit| {
+                emit.field("document", &heard.document)?;
+                emit.field("at", &heard.at)?;
+                emit.field("status", heard.status.word())?;
+                emit.field_some("passedOver", heard.passed_over.as_ref())
+            })
+        })?;
+        if let Some(ignored) = &finding.ignored {
+            emit.field_object("ignored", |emit| {
+                emit.field("file", &ignored.file)?;
+                emit.field_some("statement", ignored.statement.as_ref())?;
+                emit.field_some("expires", ignored.expires)
+            })?;
+        }
         emit.field_object("source", |emit| {
             emit.field("name", &finding.source.name)?;
             emit.field_some("url", finding.source.url.as_ref())
@@ -175,6 +194,15 @@ fn a_finding<W: Write>(emit: &mut Emit<W>, finding: &Finding) -> io::Result<()> 
         emit.field_some("published", finding.published)?;
         emit.field_some("modified", finding.modified)
     })
+}
+
+fn a_matching<W: Write>(emit: &mut Emit<W>, matched: &Matched) -> io::Result<()> {
+    emit.field("advisories", &matched.advisories)?;
+    emit.field_each("sources", sorted(&matched.sources), |emit, source| emit.value(source))?;
+    emit.field_some("fetched", matched.fetched)?;
+    emit.field_some("newest", matched.newest)?;
+    emit.field_each("gaps", sorted(&matched.gaps), |emit, gap| emit.value(gap))?;
+    emit.field_each("notes", sorted(&matched.notes), |emit, note| emit.value(note))
 }
 
 fn a_secret<W: Write>(emit: &mut Emit<W>, secret: &Secret) -> io::Result<()> {

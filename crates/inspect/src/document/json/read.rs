@@ -9,8 +9,8 @@ use crate::document::read::tree::{self, Node};
 use crate::document::read::{COMPONENTS_MAX, ReadError};
 use crate::document::vex::{Justification, Status};
 use crate::document::{
-    Contents, Cvss, Epss, Finding, Found, Hash, Image, Layer, Licence, OperatingSystem, Place, Platform, Secret,
-    Severity, Source, Tool, Unexamined, Verdict,
+    Contents, Cvss, Epss, Finding, Found, Hash, Heard, Ignored, Image, Layer, Licence, Matched, OperatingSystem, Place,
+    Platform, Secret, Severity, Source, Tool, Unexamined, Verdict,
 };
 
 /// Reads a document that [`super::write`] wrote, in full; one that breaks its rules anywhere is refused.
@@ -33,6 +33,7 @@ pub fn read(bytes: &[u8]) -> Result<Contents, ReadError> {
         operating_system: root.get("operatingSystem").map(|os| operating_system(&os)).transpose()?,
         components: components.iter().map(found).collect::<Result<_, _>>()?,
         findings: root.list("findings")?.iter().map(finding).collect::<Result<_, _>>()?,
+        matched: root.get("matched").map(|node| matched(&node)).transpose()?,
         secrets: root.list("secrets")?.iter().map(secret).collect::<Result<_, _>>()?,
         unexamined: root
             .list("unexamined")?
@@ -166,6 +167,7 @@ fn finding(node: &Node<'_>) -> Result<Finding, ReadError> {
         id: text(node, "id")?,
         aliases: texts(node, "aliases"),
         component: text(node, "component")?,
+        package: optional(node, "package").unwrap_or_default(),
         summary: optional(node, "summary"),
         severity: word(node, "severity", severity)?,
         cvss: node
@@ -181,6 +183,8 @@ fn finding(node: &Node<'_>) -> Result<Finding, ReadError> {
         fixed_in: texts(node, "fixedIn"),
         evidence: word(node, "evidence", evidence_of)?,
         verdict: node.get("vex").map(|node| verdict(&node)).transpose()?,
+        heard: node.list("heard")?.iter().map(heard).collect::<Result<_, _>>()?,
+        ignored: node.get("ignored").map(|node| ignored(&node)).transpose()?,
         source: Source { name: text(&source, "name")?, url: optional(&source, "url") },
         published: time(node, "published")?,
         modified: time(node, "modified")?,
@@ -193,6 +197,30 @@ fn verdict(node: &Node<'_>) -> Result<Verdict, ReadError> {
         justification: node.text("justification").map(Justification::of),
         statement: optional(node, "statement"),
         document: text(node, "document")?,
+    })
+}
+
+fn heard(node: &Node<'_>) -> Result<Heard, ReadError> {
+    Ok(Heard {
+        document: text(node, "document")?,
+        at: text(node, "at")?,
+        status: word(node, "status", Status::of)?,
+        passed_over: optional(node, "passedOver"),
+    })
+}
+
+fn ignored(node: &Node<'_>) -> Result<Ignored, ReadError> {
+    Ok(Ignored { file: text(node, "file")?, statement: optional(node, "statement"), expires: time(node, "expires")? })
+}
+
+fn matched(node: &Node<'_>) -> Result<Matched, ReadError> {
+    Ok(Matched {
+        advisories: whole(node, "advisories")?,
+        sources: texts(node, "sources"),
+        fetched: time(node, "fetched")?,
+        newest: time(node, "newest")?,
+        gaps: texts(node, "gaps"),
+        notes: texts(node, "notes"),
     })
 }
 

@@ -83,7 +83,12 @@ fn log(emit: Out<'_, '_>, ordered: &Ordered<'_>) -> io::Result<()> {
                 emit.field_object("properties", |emit| {
                     emit.field("image", &ordered.contents.image.name)?;
                     emit.field_some("digest", ordered.contents.image.digest.as_ref())?;
-                    emit.field("completeness", &ordered.completeness())
+                    emit.field("completeness", &ordered.completeness())?;
+                    let matched = ordered.contents.matched.as_ref();
+                    emit.field_some("advisories", matched.map(|matched| matched.advisories))?;
+                    emit.field_some("advisoriesFetched", matched.and_then(|matched| matched.fetched))?;
+                    let gaps = matched.map(|matched| sorted(&matched.gaps)).unwrap_or_default();
+                    emit.field_each("advisoriesGaps", gaps, |emit, gap| emit.value(gap))
                 })
             })
         })
@@ -160,13 +165,17 @@ fn vulnerability(emit: Out<'_, '_>, ordered: &Ordered<'_>, finding: &Finding, ru
         fingerprint(emit, &format!("{}\n{}\n{}", finding.id, component, found.id))?;
         let settled =
             |verdict: &&crate::document::Verdict| matches!(verdict.status, Status::NotAffected | Status::Fixed);
-        emit.field_each("suppressions", finding.verdict.iter().find(settled), |emit, verdict| {
+        let stated = finding.verdict.iter().find(settled).map(|verdict| {
+            let word = verdict.justification.as_ref().map_or(verdict.status.word(), |reason| reason.word());
+            let statement = verdict.statement.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+            format!("{word}{statement} ({})", verdict.document)
+        });
+        let reasons = stated.into_iter().chain(finding.ignored.iter().map(crate::document::Ignored::text));
+        emit.field_each("suppressions", reasons, |emit, reason| {
             emit.object(|emit| {
                 emit.field("kind", "external")?;
                 emit.field("status", "accepted")?;
-                let word = verdict.justification.as_ref().map_or(verdict.status.word(), |reason| reason.word());
-                let statement = verdict.statement.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
-                emit.field("justification", &format!("{word}{statement} ({})", verdict.document))
+                emit.field("justification", &reason)
             })
         })?;
         emit.field_object("properties", |emit| {
