@@ -15,8 +15,8 @@ use crate::delivery::{
 };
 use crate::fanout::{Preheat, PreheatRequest, Swarm, SwarmHost};
 use crate::inspect::{
-    Advisories, Component, DocumentFormat, Finding, ImageDifference, Inside, InsideFilter, Inventory, Sought,
-    Unexamined, Where,
+    Advisories, Component, ContentsEvidence, DocumentFormat, Finding, ImageDifference, Inside, InsideFilter, Inventory,
+    Sought, Unexamined, Where,
 };
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
 use crate::registry::Going;
@@ -303,6 +303,11 @@ impl HubClient {
         let sent = request.timeout(Duration::from_secs(ANSWER_SECONDS_MAX)).send().await;
         let response = self.accepted(sent).await?;
         self.body(response).await
+    }
+
+    /// What gates ask of an image, signed.
+    pub async fn inside_evidence(&self, digest: &Digest) -> Result<ContentsEvidence> {
+        self.get(&inside(digest, "/evidence"), &()).await
     }
 
     /// How the second image differs from the first.

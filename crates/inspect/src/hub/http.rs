@@ -27,6 +27,7 @@ pub fn api_routes(inspect: Arc<dyn Inspect>) -> Router {
         .route("/api/v1/inside/{digest}/findings", get(findings))
         .route("/api/v1/inside/{digest}/unexamined", get(unexamined))
         .route("/api/v1/inside/{digest}/document/{format}", get(document))
+        .route("/api/v1/inside/{digest}/evidence", get(evidence))
         .route("/api/v1/inside/{digest}/difference/{second}", get(difference))
         .route("/api/v1/where", get(find))
         .route("/api/v1/advisories", get(advisories).put(advisories_take))
@@ -98,6 +99,10 @@ async fn document(State(inspect): Inspection, of: InPath<(Digest, DocumentFormat
     };
     let bytes = inspect.document(&digest, format).await?;
     Ok(([(header::CONTENT_TYPE, media_type)], bytes).into_response())
+}
+
+async fn evidence(State(inspect): Inspection, digest: InPath<Digest>) -> Result<Response, Problem> {
+    Ok(json::response(StatusCode::OK, &inspect.evidence(&path(digest)?).await?))
 }
 
 async fn difference(State(inspect): Inspection, digests: InPath<(Digest, Digest)>) -> Result<Response, Problem> {

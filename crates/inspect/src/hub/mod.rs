@@ -10,6 +10,7 @@
 mod base_image;
 mod deployments;
 mod error;
+mod evidence;
 mod find;
 mod findings;
 pub mod http;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::Micros;
+use api::access::Access;
 use api::registry::Registry;
 use base::db::{Db, DbErrorKind};
 use base::lease::{Fence, Lease};
@@ -59,6 +61,8 @@ pub struct Config {
 pub struct Deps {
     /// A database opened with [`MIGRATIONS`].
     pub db: Db,
+    /// Signs what is said of images.
+    pub access: Arc<dyn Access>,
     /// Where images are.
     pub registry: Arc<dyn Registry>,
     /// The time.
@@ -70,6 +74,7 @@ pub struct Deps {
 struct Inner {
     config: Config,
     store: Store,
+    access: Arc<dyn Access>,
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Fn() -> Micros + Send + Sync>,
     replica: String,
@@ -102,11 +107,12 @@ pub struct Service {
 impl Service {
     /// The context over its data. Its background work begins with [`Service::tasks_spawn`].
     pub fn new(config: Config, deps: Deps) -> Self {
-        let Deps { db, registry, clock, replica } = deps;
+        let Deps { db, access, registry, clock, replica } = deps;
         Self {
             inner: Arc::new(Inner {
                 config,
                 store: Store::new(db),
+                access,
                 registry,
                 clock,
                 replica,

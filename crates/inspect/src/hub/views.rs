@@ -5,8 +5,9 @@ use std::io::Read as _;
 
 use api::Page;
 use api::inspect::{
-    self, Advisories, Component, ComponentDifference, ConfigurationDifference, DocumentFormat, Evidence, Examination,
-    Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Sought, Unexamined, Where,
+    self, Advisories, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
+    Evidence, Examination, Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Sought,
+    Unexamined, Where,
 };
 use async_trait::async_trait;
 use base::page::PageRequest;
@@ -385,6 +386,10 @@ impl Inspect for Service {
 
     async fn document(&self, digest: &Digest, format: DocumentFormat) -> api::Result<Bytes> {
         Ok(self.document_of(digest, format).await?)
+    }
+
+    async fn evidence(&self, digest: &Digest) -> api::Result<ContentsEvidence> {
+        Ok(self.evidence_of(digest).await?)
     }
 
     async fn difference(&self, first: &Digest, second: &Digest) -> api::Result<ImageDifference> {

@@ -19,6 +19,7 @@ mod host_registry;
 mod housekeeping;
 mod image_pages;
 mod images;
+mod inside;
 mod lone;
 mod mirror;
 mod namespaces;
