@@ -109,6 +109,8 @@ pub fn host_server_name(host: &HostName) -> String {
 pub enum SignPurpose {
     /// The right of a host to exchange an image's blobs with other hosts.
     Grant,
+    /// A statement in a DSSE envelope: what is signed is its pre-authentication encoding, whose first word is the prefix.
+    Dsse,
 }
 
 impl SignPurpose {
@@ -116,6 +118,7 @@ impl SignPurpose {
     pub fn message(self, bytes: &[u8]) -> Vec<u8> {
         let prefix: &[u8] = match self {
             Self::Grant => b"longshore grant v1\n",
+            Self::Dsse => b"DSSEv1 ",
         };
         [prefix, bytes].concat()
     }

@@ -15,8 +15,8 @@ use crate::delivery::{
 };
 use crate::fanout::{Preheat, PreheatRequest, Swarm, SwarmHost};
 use crate::inspect::{
-    Advisories, Component, DocumentFormat, Finding, ImageDifference, Inside, InsideFilter, Inventory, Sought,
-    Unexamined, Where,
+    Advisories, Component, ContentsEvidence, DocumentFormat, Finding, ImageDifference, Inside, InsideFilter, Inventory,
+    Sought, Unexamined, Where,
 };
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
 use crate::registry::Going;
@@ -305,6 +305,11 @@ impl HubClient {
         self.body(response).await
     }
 
+    /// What gates ask of an image, signed.
+    pub async fn inside_evidence(&self, digest: &Digest) -> Result<ContentsEvidence> {
+        self.get(&inside(digest, "/evidence"), &()).await
+    }
+
     /// How the second image differs from the first.
     pub async fn inside_difference(&self, first: &Digest, second: &Digest) -> Result<ImageDifference> {
         let second = segment(&second.to_string());
@@ -329,6 +334,11 @@ impl HubClient {
     /// What is known of what is wrong with components.
     pub async fn advisories(&self) -> Result<Advisories> {
         self.get("advisories", &()).await
+    }
+
+    /// Takes in a file of advisories in the place of the one before.
+    pub async fn advisories_take(&self, file: Vec<u8>) -> Result<Advisories> {
+        self.answer(self.request(Method::PUT, "advisories").body(file)).await
     }
 
     /// All that the overview page shows.

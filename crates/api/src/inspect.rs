@@ -413,7 +413,7 @@ pub struct ConfigurationDifference {
     pub after: Option<String>,
 }
 
-/// What gates and pages ask of an image, signed and attached to its digest.
+/// What gates and pages ask of an image, signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentsEvidence {
     /// How the image stands.
@@ -469,12 +469,16 @@ pub trait Inspect: Send + Sync {
     async fn unexamined(&self, digest: &Digest, page: &PageRequest) -> Result<Page<Unexamined>>;
     /// All of it as a document. Identical input gives identical bytes.
     async fn document(&self, digest: &Digest, format: DocumentFormat) -> Result<Bytes>;
+    /// What gates ask, signed.
+    async fn evidence(&self, digest: &Digest) -> Result<ContentsEvidence>;
     /// How the second image differs from the first.
     async fn difference(&self, first: &Digest, second: &Digest) -> Result<ImageDifference>;
     /// Which images, releases, environments and hosts have what is sought; with `history` also those that had it.
     async fn find(&self, sought: &Sought, history: bool, page: &PageRequest) -> Result<Where>;
     /// What is known of what is wrong with components.
     async fn advisories(&self) -> Result<Advisories>;
+    /// Takes in a file of advisories, as `longshore advisories update` writes it, in the place of the one before.
+    async fn advisories_take(&self, file: Bytes) -> Result<Advisories>;
     /// Counts changes of what pages show; wait on it rather than asking again and again.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 }

@@ -28,6 +28,9 @@ pub enum Error {
     /// A cursor, or what is sought, cannot be read.
     #[error("{0}")]
     Request(String),
+    /// A file of advisories cannot be used.
+    #[error("the advisories cannot be used: {0}")]
+    Advisories(String),
     /// A manifest cannot be read.
     #[error("the manifest cannot be read: {0}")]
     Manifest(#[from] ManifestError),
@@ -101,6 +104,12 @@ impl From<Error> for Problem {
                 "request-invalid",
                 "The request is not valid",
                 "`longshore where --help` shows what can be sought; cursors are given back unchanged.",
+            ),
+            Error::Advisories(_) => (
+                422,
+                "advisories-invalid",
+                "This is no file of advisories",
+                "`longshore advisories update` writes one.",
             ),
             Error::Manifest(_) => {
                 (422, "manifest-invalid", "The manifest cannot be read", "Push the image again with a current client.")

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use api::Page;
 use api::delivery::ReleaseId;
-use api::inspect::{Exposure, Fix, NotExamined, Place, Sought, Where, WhereComponent, WhereImage, WhereRelease};
+use api::inspect::{
+    Evidence, Exposure, Fix, NotExamined, Place, Sought, Where, WhereComponent, WhereImage, WhereRelease,
+};
 use base::page::PageRequest;
 use tokio::time::{Duration, Instant};
 
@@ -43,16 +45,25 @@ pub(super) struct Target {
     /// For an advisory: what it is, and which versions are not affected any more, by component.
     pub(super) advisory: Option<api::inspect::WhereAdvisory>,
     pub(super) fixed_in: HashMap<i64, Vec<String>>,
+    /// For an advisory: components of which nobody can say whether it affects them.
+    pub(super) undecided: HashSet<i64>,
 }
 
 impl Service {
     pub(super) async fn where_is(&self, sought: &Sought, history: bool, page: &PageRequest) -> Result<Where, Error> {
         let after = cursor(page.after.as_deref())?;
         let target = self.target(sought).await?;
-        let holders = match &target.seek {
+        let mut holders = match &target.seek {
             Some(seek) => self.store().holders(seek).await?,
             None => BTreeMap::new(),
         };
+        if target.advisory.is_some() {
+            // What an OS package owns is that package under another name, and advisories speak of the package.
+            holders.retain(|_, holder| {
+                holder.components.retain(|_, held| !matches!(held, Some(Held::Component { is_owned: true, .. })));
+                !holder.components.is_empty()
+            });
+        }
         let used = self.used().await?;
         // Those that run somewhere first, then the newest.
         let mut order: Vec<(bool, Reverse<i64>)> =
@@ -80,7 +91,7 @@ impl Service {
     }
 
     async fn target(&self, sought: &Sought) -> Result<Target, Error> {
-        let of = |seek| Target { seek, advisory: None, fixed_in: HashMap::new() };
+        let of = |seek| Target { seek, advisory: None, fixed_in: HashMap::new(), undecided: HashSet::new() };
         match sought {
             Sought::Component { ecosystem, name, version } => {
                 let is_long = |text: &str| text.len() > SOUGHT_BYTES_MAX;
@@ -194,12 +205,16 @@ impl Service {
         let chains = self.store().chains(&chains.into_iter().collect::<Vec<_>>()).await?;
         let mut components: BTreeMap<i64, Vec<WhereComponent>> = BTreeMap::new();
         for (number, component, held) in shown {
-            let (Some(key), Some(Held::Component { evidence: class, places })) = (keys.get(&component), held) else {
+            let (Some(key), Some(Held::Component { evidence: class, places, .. })) = (keys.get(&component), held)
+            else {
                 continue;
             };
             components.entry(number).or_default().push(WhereComponent {
                 id: id(&Key::component(key)),
-                evidence: evidence(class),
+                evidence: match target.undecided.contains(&component) {
+                    true => Evidence::Inferred,
+                    false => evidence(class),
+                },
                 places: places
                     .into_iter()
                     .filter_map(|(layer, chain)| Some(Place { layer, chain: chains.get(&chain)?.clone() }))

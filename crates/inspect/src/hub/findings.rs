@@ -1,27 +1,322 @@
-//! What is wrong with images, as advisories say.
+//! What is wrong with images, as advisories say. A new file of advisories is compared with components, of which there are
+//! few, and never with images; and with those components alone of which what is new in it speaks.
 
-use api::inspect::{Advisories, Finding};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::Write as _;
+use std::sync::Arc;
+
+use api::Micros;
+use api::inspect::{Advisories, Finding, Severity, WhereAdvisory};
+use base::tasks::Progress;
+use bytes::Bytes;
+use jiff::Timestamp;
+use oci::Digest;
 
 use super::Service;
 use super::error::Error;
 use super::find::Target;
-use super::store::ImageRow;
-use crate::document::{self, Contents};
+use super::store::{Change, ImageRow, Key, Match, Seek, Vulnerability};
+use super::views::{evidence, place};
+use crate::advisory::place::Platform;
+use crate::document::{self, Contents, Found};
+use crate::finding::store::Store as File;
+use crate::finding::{self, Against, Record, examine};
+
+/// Components that are compared at once.
+const PAGE: u32 = 20_000;
+/// So many and more are compared with all advisories; for fewer, those that may speak of them are looked for.
+const ALL_FROM: usize = 3000;
+/// Places that a finding names.
+const PLACES_SHOWN: usize = 3;
+/// Bytes of a file of advisories.
+pub(super) const FILE_BYTES_MAX: usize = 512 << 20;
+
+/// The file of advisories, ready to be read.
+pub(super) struct Known {
+    version: i64,
+    taken_in: Micros,
+    file: File,
+}
 
 impl Service {
-    pub(super) async fn findings_of(&self, _: &ImageRow, _: &Contents) -> Result<Vec<Finding>, Error> {
-        Ok(Vec::new())
+    /// Takes in a file of advisories, as `longshore advisories update` writes it, in the place of the one before.
+    pub(super) async fn advisories_take(&self, bytes: Bytes) -> Result<Advisories, Error> {
+        let before = self.known().await?;
+        let version = before.as_ref().map_or(0, |known| known.version);
+        let folder = self.inner.config.folder.clone();
+        let change = tokio::task::spawn_blocking(move || change(before.as_deref(), bytes, &folder)).await??;
+        let (new, names) = (change.new.len(), change.names.len());
+        if !self.store().advisories_change(version, change, self.now()).await? {
+            return Err(Error::Request("another file of advisories was taken in meanwhile; send it again".to_owned()));
+        }
+        tracing::info!(new, names, "advisories were taken in");
+        self.inner.matching.wake();
+        self.changed();
+        self.advisories_known().await
     }
-    pub(super) async fn findings_brief(&self, _: &ImageRow) -> Result<Vec<Finding>, Error> {
-        Ok(Vec::new())
+
+    /// The file of advisories; none where there is none.
+    async fn known(&self) -> Result<Option<Arc<Known>>, Error> {
+        let mut held = self.inner.advisories.lock().await;
+        let Some((version, taken_in)) = self.store().advisory_version().await? else { return Ok(None) };
+        if let Some(known) = held.as_ref()
+            && known.version == version
+        {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let Some((version, bytes)) = self.store().advisory_bytes().await? else { return Ok(None) };
+        let folder = self.inner.config.folder.clone();
+        let file = tokio::task::spawn_blocking(move || opened(&bytes, &folder)).await??;
+        let known = Arc::new(Known { version, taken_in, file });
+        *held = Some(Arc::clone(&known));
+        Ok(Some(known))
     }
-    pub(super) async fn document_findings(&self, _: &ImageRow, _: &Contents) -> Result<Vec<document::Finding>, Error> {
-        Ok(Vec::new())
-    }
+
     pub(super) async fn advisories_known(&self) -> Result<Advisories, Error> {
-        Ok(Advisories::default())
+        let Some(known) = self.known().await? else { return Ok(Advisories::default()) };
+        let data = known.file.data();
+        Ok(Advisories {
+            count: data.advisories,
+            newest: data.newest.map(|time| Micros(time.as_microsecond())),
+            taken_in: Some(known.taken_in),
+        })
     }
-    pub(super) async fn advisory_target(&self, _: &str) -> Result<Target, Error> {
-        Ok(Target { seek: None, advisory: None, fixed_in: Default::default() })
+
+    /// Compares components with the advisories that there are, a page at a time.
+    ///
+    /// # Errors
+    /// A database failed, or the advisories are damaged; the next run goes on.
+    pub(super) async fn match_some(&self) -> Result<Progress, Error> {
+        if self.lease().await?.is_none() {
+            return Ok(Progress::Done);
+        }
+        let Some(known) = self.known().await? else { return Ok(Progress::Done) };
+        let page = self.store().unmatched(PAGE).await?;
+        if page.is_empty() {
+            return Ok(Progress::Done);
+        }
+        let (version, now) = (known.version, self.now());
+        let matches = tokio::task::spawn_blocking(move || matches(&known.file, &page)).await??;
+        self.store().matched(version, matches, now).await?;
+        self.changed();
+        Ok(Progress::More)
+    }
+
+    /// An image that was read, with what advisories say of it today.
+    pub(super) async fn examined_of(&self, digest: &Digest) -> Result<(ImageRow, Contents), Error> {
+        let (row, contents) = self.contents_of(digest).await?;
+        Ok((row, self.examined(contents).await?))
+    }
+
+    async fn examined(&self, mut contents: Contents) -> Result<Contents, Error> {
+        let Some(known) = self.known().await? else { return Ok(contents) };
+        let now = timestamp(self.now());
+        let examined = tokio::task::spawn_blocking(move || {
+            let components =
+                contents.components.iter().flat_map(|found| std::iter::once(&found.component).chain(&found.further));
+            let advisories = known.file.advisories_on(components, now)?;
+            let against = Against { advisories: Some(&advisories), statements: &[], ignore: &[], now };
+            examine(&mut contents, &against);
+            Ok::<_, Error>(contents)
+        });
+        examined.await?
+    }
+
+    /// What is wrong with an image that was examined, the worst first.
+    pub(super) async fn findings_of(&self, row: &ImageRow, contents: &Contents) -> Result<Vec<Finding>, Error> {
+        if contents.findings.is_empty() {
+            return Ok(Vec::new());
+        }
+        let components = self.store().components_of(row.number).await?;
+        let first_seen = self.store().first_seen(&components).await?;
+        let found: HashMap<&str, &Found> = contents.components.iter().map(|found| (&*found.id, found)).collect();
+        let now = self.now();
+        let mut findings: Vec<Finding> = contents
+            .findings
+            .iter()
+            .map(|one| {
+                let seen = first_seen.get(&one.id).copied().unwrap_or(now);
+                finding(one, found.get(&*one.component).copied(), seen)
+            })
+            .collect();
+        let rank = |finding: &Finding| (finding.lifted, !finding.known_exploited, std::cmp::Reverse(finding.severity));
+        findings.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| (&a.id, &a.component).cmp(&(&b.id, &b.component))));
+        Ok(findings)
+    }
+
+    /// The components that an advisory speaks of, by any of its names.
+    pub(super) async fn advisory_target(&self, name: &str) -> Result<Target, Error> {
+        let mut known = self.store().vulnerabilities(name).await?;
+        if known.is_empty() {
+            known = self.store().vulnerabilities(&name.to_uppercase()).await?;
+        }
+        let ids: Vec<String> = known.iter().map(|one| one.id.clone()).collect();
+        let (found, first_seen) =
+            if ids.is_empty() { (HashMap::new(), None) } else { self.store().found(&ids).await? };
+        let components: Vec<i64> = found.keys().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        Ok(Target {
+            seek: Some(Seek::Components(components)).filter(|_| !found.is_empty()),
+            advisory: known.into_iter().next().map(|one| WhereAdvisory {
+                aliases: one.names.iter().filter(|name| **name != one.id).cloned().collect(),
+                summary: Some(one.summary).filter(|summary| !summary.is_empty()),
+                severity: severity_of(&one.severity),
+                known_exploited: one.known_exploited,
+                published: one.published,
+                first_seen,
+                id: one.id,
+            }),
+            undecided: found.iter().filter(|(_, one)| !one.is_certain).map(|(id, _)| *id).collect(),
+            fixed_in: found.into_iter().map(|(id, one)| (id, one.fixed_in)).collect(),
+        })
+    }
+}
+
+fn timestamp(time: Micros) -> Timestamp {
+    Timestamp::from_microsecond(time.0).unwrap_or_default()
+}
+
+fn unusable(error: impl std::fmt::Display) -> Error {
+    Error::Advisories(error.to_string())
+}
+
+impl From<finding::store::StoreError> for Error {
+    fn from(error: finding::store::StoreError) -> Self {
+        unusable(error)
+    }
+}
+
+fn opened(bytes: &[u8], folder: &std::path::Path) -> Result<File, Error> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    Ok(File::open(file)?)
+}
+
+/// What differs between two files.
+fn change(before: Option<&Known>, bytes: Bytes, folder: &std::path::Path) -> Result<Change, Error> {
+    let after = opened(&bytes, folder)?;
+    let lists = after.lists()?;
+    let (old, old_lists) = match before {
+        Some(known) => (known.file.records()?, known.file.lists()?),
+        None => (Vec::new(), finding::Lists::default()),
+    };
+    let new = after.records()?;
+    let exploited_anew: HashSet<&String> = lists
+        .exploited
+        .keys()
+        .filter(|cve| !old_lists.exploited.contains_key(*cve))
+        .chain(old_lists.exploited.keys().filter(|cve| !lists.exploited.contains_key(*cve)))
+        .collect();
+    let is_exploited_anew =
+        |record: &Record| record.subjects.iter().flat_map(|subject| &subject.ids).any(|id| exploited_anew.contains(id));
+    fn content(record: &Record) -> (Vec<&[String]>, &str) {
+        (record.subjects.iter().map(|subject| &*subject.ids).collect(), &record.text)
+    }
+    let known: HashSet<_> = old.iter().map(content).collect();
+    let there: HashSet<_> = new.iter().map(content).collect();
+    let mut change = Change { bytes: bytes.to_vec(), ..Change::default() };
+    let mut vulnerabilities: BTreeMap<&str, Vulnerability> = BTreeMap::new();
+    for record in new.iter().filter(|record| !known.contains(&content(record)) || is_exploited_anew(record)) {
+        let advisory = record.advisory().map_err(unusable)?;
+        change.names.extend(advisory.names().into_iter().map(|(ecosystem, name)| (ecosystem.word(), name)));
+        let severity = advisory.assessment(0).severity.as_str().to_owned();
+        for subject in &record.subjects {
+            let Some(id) = subject.ids.first() else { continue };
+            let mut names = subject.ids.clone();
+            if !names.contains(&advisory.id) {
+                names.push(advisory.id.clone());
+            }
+            let one = vulnerabilities.entry(id).or_insert_with(|| Vulnerability {
+                id: id.clone(),
+                names: Vec::new(),
+                summary: String::new(),
+                severity: "unknown".to_owned(),
+                known_exploited: subject.ids.iter().any(|id| lists.exploited.contains_key(id)),
+                published: None,
+            });
+            one.names.extend(names.into_iter().filter(|name| !one.names.contains(name)).collect::<Vec<_>>());
+            if one.summary.is_empty() {
+                one.summary = advisory.summary.clone();
+            }
+            if severity_of(&severity) > severity_of(&one.severity) {
+                one.severity.clone_from(&severity);
+            }
+            let published = advisory.published.map(|time| Micros(time.as_microsecond()));
+            one.published = [one.published, published].into_iter().flatten().min();
+        }
+    }
+    for record in old.iter().filter(|record| !there.contains(&content(record))) {
+        let advisory = record.advisory().map_err(unusable)?;
+        change.names.extend(advisory.names().into_iter().map(|(ecosystem, name)| (ecosystem.word(), name)));
+    }
+    fn ids(records: &[Record]) -> HashSet<&String> {
+        records.iter().flat_map(|record| &record.subjects).filter_map(|subject| subject.ids.first()).collect()
+    }
+    let ids_now = ids(&new);
+    change.gone = ids(&old).into_iter().filter(|id| !ids_now.contains(*id)).cloned().collect();
+    change.new = vulnerabilities.into_values().collect();
+    Ok(change)
+}
+
+/// What each component has.
+fn matches(file: &File, page: &[(i64, Key)]) -> Result<BTreeMap<i64, BTreeMap<String, Match>>, Error> {
+    let now = Timestamp::now();
+    let components: Vec<_> = page.iter().map(|(_, key)| key.component()).collect();
+    let advisories = if page.len() >= ALL_FROM { file.advisories(now)? } else { file.advisories_on(&components, now)? };
+    let mut by_platform: BTreeMap<Option<&Platform>, Vec<usize>> = BTreeMap::new();
+    for (at, (_, key)) in page.iter().enumerate() {
+        by_platform.entry(key.platform.as_ref()).or_default().push(at);
+    }
+    let mut all = BTreeMap::new();
+    for (platform, positions) in by_platform {
+        let scope = advisories.on(platform);
+        for at in positions {
+            let (Some((id, _)), Some(component)) = (page.get(at), components.get(at)) else { continue };
+            let found = advisories.matches(&scope, component, component.evidence, "");
+            let mut has: BTreeMap<String, Match> = found
+                .findings
+                .into_iter()
+                .map(|finding| (finding.id, Match { is_certain: true, fixed_in: finding.fixed_in }))
+                .collect();
+            for undecided in found.undecided {
+                has.entry(undecided.id).or_insert(Match { is_certain: false, fixed_in: Vec::new() });
+            }
+            all.insert(*id, has);
+        }
+    }
+    Ok(all)
+}
+
+fn severity_of(word: &str) -> Severity {
+    match word {
+        "critical" => Severity::Critical,
+        "high" => Severity::High,
+        "medium" => Severity::Medium,
+        "low" => Severity::Low,
+        "none" | "negligible" => Severity::Negligible,
+        _ => Severity::Unknown,
+    }
+}
+
+fn finding(of: &document::Finding, found: Option<&Found>, first_seen: Micros) -> Finding {
+    let verdict = of.verdict.as_ref().map(|verdict| {
+        let statement = verdict.statement.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
+        format!("{} says {}{statement}", verdict.document, verdict.status.word())
+    });
+    Finding {
+        id: of.id.clone(),
+        aliases: of.aliases.clone(),
+        component: of.component.clone(),
+        summary: of.summary.clone(),
+        severity: severity_of(of.severity.word()),
+        cvss_tenths: of.cvss.as_ref().map(|cvss| (cvss.score * 10.0).round() as u32),
+        epss_basis_points: of.epss.as_ref().map(|epss| (epss.score * 10_000.0).round() as u32),
+        known_exploited: of.known_exploited,
+        range: of.range.clone(),
+        fixed_in: of.fixed_in.clone(),
+        evidence: evidence(of.evidence),
+        verdict,
+        lifted: !of.counts(),
+        first_seen,
+        places: found.map(|found| found.places.iter().take(PLACES_SHOWN).map(place).collect()).unwrap_or_default(),
     }
 }

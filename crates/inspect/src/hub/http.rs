@@ -5,8 +5,9 @@ use std::sync::Arc;
 use api::Problem;
 use api::inspect::{DocumentFormat, InsideFilter, Inspect, Sought};
 use axum::Router;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use base::json;
@@ -14,6 +15,8 @@ use base::page::PageQuery;
 use http::{StatusCode, header};
 use oci::Digest;
 use serde::Deserialize;
+
+use super::findings::FILE_BYTES_MAX;
 
 /// `/api/v1/inside…`, `/api/v1/where` and `/api/v1/advisories`.
 pub fn api_routes(inspect: Arc<dyn Inspect>) -> Router {
@@ -24,9 +27,11 @@ pub fn api_routes(inspect: Arc<dyn Inspect>) -> Router {
         .route("/api/v1/inside/{digest}/findings", get(findings))
         .route("/api/v1/inside/{digest}/unexamined", get(unexamined))
         .route("/api/v1/inside/{digest}/document/{format}", get(document))
+        .route("/api/v1/inside/{digest}/evidence", get(evidence))
         .route("/api/v1/inside/{digest}/difference/{second}", get(difference))
         .route("/api/v1/where", get(find))
-        .route("/api/v1/advisories", get(advisories))
+        .route("/api/v1/advisories", get(advisories).put(advisories_take))
+        .layer(DefaultBodyLimit::max(FILE_BYTES_MAX))
         .with_state(inspect)
 }
 
@@ -96,6 +101,10 @@ async fn document(State(inspect): Inspection, of: InPath<(Digest, DocumentFormat
     Ok(([(header::CONTENT_TYPE, media_type)], bytes).into_response())
 }
 
+async fn evidence(State(inspect): Inspection, digest: InPath<Digest>) -> Result<Response, Problem> {
+    Ok(json::response(StatusCode::OK, &inspect.evidence(&path(digest)?).await?))
+}
+
 async fn difference(State(inspect): Inspection, digests: InPath<(Digest, Digest)>) -> Result<Response, Problem> {
     let (first, second) = path(digests)?;
     Ok(json::response(StatusCode::OK, &inspect.difference(&first, &second).await?))
@@ -131,4 +140,9 @@ async fn find(
 
 async fn advisories(State(inspect): Inspection) -> Result<Response, Problem> {
     Ok(json::response(StatusCode::OK, &inspect.advisories().await?))
+}
+
+async fn advisories_take(State(inspect): Inspection, file: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let file = file.map_err(|rejection| invalid(rejection.body_text()))?;
+    Ok(json::response(StatusCode::OK, &inspect.advisories_take(file).await?))
 }

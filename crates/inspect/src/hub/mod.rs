@@ -10,6 +10,7 @@
 mod base_image;
 mod deployments;
 mod error;
+mod evidence;
 mod find;
 mod findings;
 pub mod http;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::Micros;
+use api::access::Access;
 use api::registry::Registry;
 use base::db::{Db, DbErrorKind};
 use base::lease::{Fence, Lease};
@@ -37,6 +39,9 @@ pub use store::{CONTEXT, MIGRATIONS};
 
 /// How often what entered the registry is looked for, in seconds.
 const LOOK_SECONDS: u64 = 1;
+/// How often components are looked for that are to be compared with advisories, in seconds, when nothing says that there
+/// are any.
+const MATCH_SECONDS: u64 = 10;
 /// How often what left it is looked for, in seconds.
 const SWEEP_SECONDS: u64 = 3600;
 /// How long the lease lasts, in seconds. Reading a layer may take longer than this: it is renewed meanwhile.
@@ -56,6 +61,8 @@ pub struct Config {
 pub struct Deps {
     /// A database opened with [`MIGRATIONS`].
     pub db: Db,
+    /// Signs what is said of images.
+    pub access: Arc<dyn Access>,
     /// Where images are.
     pub registry: Arc<dyn Registry>,
     /// The time.
@@ -67,11 +74,16 @@ pub struct Deps {
 struct Inner {
     config: Config,
     store: Store,
+    access: Arc<dyn Access>,
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Fn() -> Micros + Send + Sync>,
     replica: String,
     changes: watch::Sender<u64>,
     lease: tokio::sync::Mutex<Option<Held>>,
+    /// The file of advisories.
+    advisories: tokio::sync::Mutex<Option<Arc<findings::Known>>>,
+    /// Wakes the comparison of components with advisories.
+    matching: Wake,
     /// What runs, for as long as it is good.
     used: tokio::sync::Mutex<Option<Arc<find::Used>>>,
     /// What entered in the last seconds and was noted.
@@ -95,16 +107,19 @@ pub struct Service {
 impl Service {
     /// The context over its data. Its background work begins with [`Service::tasks_spawn`].
     pub fn new(config: Config, deps: Deps) -> Self {
-        let Deps { db, registry, clock, replica } = deps;
+        let Deps { db, access, registry, clock, replica } = deps;
         Self {
             inner: Arc::new(Inner {
                 config,
                 store: Store::new(db),
+                access,
                 registry,
                 clock,
                 replica,
                 changes: watch::Sender::new(0),
                 lease: tokio::sync::Mutex::default(),
+                advisories: tokio::sync::Mutex::default(),
+                matching: Wake::default(),
                 used: tokio::sync::Mutex::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
@@ -118,6 +133,12 @@ impl Service {
         tasks.spawn("inspect-reading", Duration::from_secs(LOOK_SECONDS), Wake::default(), move || {
             let (service, shutdown) = (service.clone(), shutdown.clone());
             async move { service.look(&shutdown).await }
+        });
+        let service = self.clone();
+        let every = Duration::from_secs(MATCH_SECONDS);
+        tasks.spawn("inspect-matching", every, self.inner.matching.clone(), move || {
+            let service = service.clone();
+            async move { service.match_some().await }
         });
         let service = self.clone();
         tasks.spawn("inspect-sweep", Duration::from_secs(SWEEP_SECONDS), Wake::default(), move || {

@@ -149,6 +149,7 @@ impl Service {
             Ok(Read::Kept(kept)) => {
                 let (components, unexamined) = (kept.components, kept.unexamined);
                 self.store().keep(vec![*kept], self.now()).await?;
+                self.inner.matching.wake();
                 tracing::info!(image = %digest, components, unexamined, "an image was examined");
             }
             Ok(Read::Not(outcome)) => {
@@ -369,11 +370,15 @@ pub(super) fn entries(contents: &Contents) -> Vec<Entry> {
             .iter()
             .map(|place| (place.layer.and_then(|layer| u32::try_from(layer).ok()), place.chain.clone()))
             .collect();
-        for component in std::iter::once(&found.component).chain(&found.further) {
+        let further = found.further.iter().map(|component| (component, true));
+        for (component, is_owned) in std::iter::once((&found.component, false)).chain(further) {
             let key = Key::of(component, platform.as_ref());
             let (places, evidence) = (places.clone(), component.evidence);
-            let entry = Entry { key: key.clone(), evidence, places, licences: licences(found) };
-            entries.entry(key).or_insert(entry);
+            let entry = Entry { key: key.clone(), evidence, is_owned, places, licences: licences(found) };
+            // What is there by itself, too, counts as that.
+            if !is_owned || !entries.contains_key(&key) {
+                entries.insert(key, entry);
+            }
         }
     }
     entries.into_values().collect()

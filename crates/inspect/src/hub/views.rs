@@ -5,8 +5,9 @@ use std::io::Read as _;
 
 use api::Page;
 use api::inspect::{
-    self, Advisories, Component, ComponentDifference, ConfigurationDifference, DocumentFormat, Evidence, Examination,
-    Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Sought, Unexamined, Where,
+    self, Advisories, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
+    Evidence, Examination, Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Sought,
+    Unexamined, Where,
 };
 use async_trait::async_trait;
 use base::page::PageRequest;
@@ -74,7 +75,7 @@ impl Service {
         filter: &InsideFilter,
         page: &PageRequest,
     ) -> Result<Page<Component>, Error> {
-        let (row, contents) = self.contents_of(digest).await?;
+        let (row, contents) = self.examined_of(digest).await?;
         let findings = self.findings_of(&row, &contents).await?;
         let mut worst: BTreeMap<&str, inspect::Severity> = BTreeMap::new();
         for finding in findings.iter().filter(|finding| !finding.lifted) {
@@ -91,7 +92,7 @@ impl Service {
         filter: &InsideFilter,
         page: &PageRequest,
     ) -> Result<Page<Finding>, Error> {
-        let (row, contents) = self.contents_of(digest).await?;
+        let (row, contents) = self.examined_of(digest).await?;
         let findings = self.findings_of(&row, &contents).await?;
         let found: BTreeMap<&str, &Found> = contents.components.iter().map(|found| (&*found.id, found)).collect();
         let without_search = InsideFilter { search: None, ..filter.clone() };
@@ -109,10 +110,9 @@ impl Service {
     }
 
     pub(super) async fn document_of(&self, digest: &Digest, format: DocumentFormat) -> Result<Bytes, Error> {
-        let (row, mut contents) = self.contents_of(digest).await?;
+        let (_, mut contents) = self.examined_of(digest).await?;
         let repository = self.store().repositories_of(digest).await?.into_iter().next();
         name(&mut contents, digest, repository);
-        contents.findings = self.document_findings(&row, &contents).await?;
         let bytes = tokio::task::spawn_blocking(move || {
             let mut bytes = Vec::new();
             match format {
@@ -128,8 +128,8 @@ impl Service {
 
     pub(super) async fn difference_of(&self, first: &Digest, second: &Digest) -> Result<ImageDifference, Error> {
         let configs = (self.configuration_of(first).await?, self.configuration_of(second).await?);
-        let (first_row, first) = self.contents_of(first).await?;
-        let (second_row, second) = self.contents_of(second).await?;
+        let (first_row, first) = self.examined_of(first).await?;
+        let (second_row, second) = self.examined_of(second).await?;
         let (before, after) =
             (self.findings_of(&first_row, &first).await?, self.findings_of(&second_row, &second).await?);
         let without = |these: &[Finding], those: &[Finding]| -> Vec<Finding> {
@@ -181,7 +181,11 @@ impl Service {
             base: self.base_of(&row).await?,
             advisories: self.advisories_known().await?,
         };
-        for finding in self.findings_brief(&row).await? {
+        if row.state != State::Done {
+            return Ok(inside);
+        }
+        let (row, contents) = self.examined_of(digest).await?;
+        for finding in self.findings_of(&row, &contents).await? {
             if finding.lifted {
                 inside.lifted += 1;
             } else {
@@ -384,6 +388,10 @@ impl Inspect for Service {
         Ok(self.document_of(digest, format).await?)
     }
 
+    async fn evidence(&self, digest: &Digest) -> api::Result<ContentsEvidence> {
+        Ok(self.evidence_of(digest).await?)
+    }
+
     async fn difference(&self, first: &Digest, second: &Digest) -> api::Result<ImageDifference> {
         Ok(self.difference_of(first, second).await?)
     }
@@ -394,6 +402,10 @@ impl Inspect for Service {
 
     async fn advisories(&self) -> api::Result<Advisories> {
         Ok(self.advisories_known().await?)
+    }
+
+    async fn advisories_take(&self, file: Bytes) -> api::Result<Advisories> {
+        Ok(Service::advisories_take(self, file).await?)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -98,23 +98,6 @@ async fn open(
         clock: Arc::new(Micros::now),
     };
     let delivery = Arc::new(delivery::Service::new(delivery::Config { replica: replica.clone() }, deps).await?);
-
-    let folder = config.data.join("inspect");
-    std::fs::create_dir_all(&folder).map_err(|error| Problem::internal(&error))?;
-    let deps = inspect::hub::Deps {
-        db: base::db::open(&database, inspect::hub::CONTEXT, inspect::hub::MIGRATIONS).await?,
-        registry: registry.clone(),
-        clock: Arc::new(Micros::now),
-        replica: replica.clone(),
-    };
-    let inspect = inspect::hub::Service::new(inspect::hub::Config { folder }, deps);
-    inspect.tasks_spawn(tasks);
-    let inspects = inspect.clone();
-    let on_deployed = move |event| {
-        let inspect = inspects.clone();
-        async move { inspect.deployed(event).await }.boxed()
-    };
-    delivery.tasks_spawn(tasks, Arc::new(on_deployed));
     let fleet = delivery.clone();
     let on_enrolled = move |HostEnrolled { host, labels }| {
         let fleet = fleet.clone();
@@ -122,6 +105,24 @@ async fn open(
     };
     access.tasks_spawn(tasks, Arc::new(on_enrolled));
     let access: Arc<dyn Access> = Arc::new(access);
+
+    let folder = config.data.join("inspect");
+    std::fs::create_dir_all(&folder).map_err(|error| Problem::internal(&error))?;
+    let deps = inspect::hub::Deps {
+        db: base::db::open(&database, inspect::hub::CONTEXT, inspect::hub::MIGRATIONS).await?,
+        access: access.clone(),
+        registry: registry.clone(),
+        clock: Arc::new(Micros::now),
+        replica: replica.clone(),
+    };
+    let inspect = inspect::hub::Service::new(inspect::hub::Config { folder }, deps);
+    inspect.tasks_spawn(tasks);
+    let told = inspect.clone();
+    let on_deployed = move |event| {
+        let inspect = told.clone();
+        async move { inspect.deployed(event).await }.boxed()
+    };
+    delivery.tasks_spawn(tasks, Arc::new(on_deployed));
 
     let deps = fanout::hub::Deps {
         db: base::db::open(&database, fanout::hub::CONTEXT, fanout::hub::MIGRATIONS).await?,

@@ -20,6 +20,7 @@ mod housekeeping;
 mod image_pages;
 mod images;
 mod inspect;
+mod inside;
 mod lone;
 mod mirror;
 mod namespaces;

@@ -26,6 +26,8 @@ const ROWS: usize = 8;
 pub(in crate::hub) struct Entry {
     pub(in crate::hub) key: Key,
     pub(in crate::hub) evidence: Evidence,
+    /// Whether it is another name of an OS package.
+    pub(in crate::hub) is_owned: bool,
     /// Layers and chains of paths.
     pub(in crate::hub) places: Vec<(Option<u32>, Vec<String>)>,
     /// Identifiers of the SPDX list, or what was stated where that is none.
@@ -184,7 +186,9 @@ async fn index(tx: &mut Tx, entries: &[(i64, &Entry)]) -> Result<Vec<(i64, i64)>
         let component = *components.get(&entry.key.hash()).ok_or_else(|| damaged("component", "it has no number"))?;
         let places =
             places(entry).filter_map(|(layer, chain)| Some((layer, *chains.get(&hash(chain.as_bytes()))?))).collect();
-        said.entry(component).or_default().push((*image, Held::Component { evidence: entry.evidence, places }));
+        said.entry(component)
+            .or_default()
+            .push((*image, Held::Component { evidence: entry.evidence, is_owned: entry.is_owned, places }));
         for licence in &entry.licences {
             if let Some(licence) = licences.get(licence.as_str()) {
                 licensed.entry((-licence, *image)).or_default().insert(component);

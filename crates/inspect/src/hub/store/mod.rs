@@ -1,5 +1,6 @@
 //! The data of the hub's side of inspection: the only SQL of this context.
 
+mod advisories;
 mod contents;
 mod deployments;
 mod images;
@@ -11,11 +12,15 @@ use oci::Digest;
 
 use super::error::Error;
 
+pub(super) use advisories::{Change, Match, Vulnerability};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
 pub(super) use images::{Due, ImageRow, LayerRow, Outcome, State};
 pub(super) use lookup::{Holder, Key, Seek};
 pub(super) use postings::Held;
+
+#[cfg(test)]
+mod tests;
 
 /// The context's name, and that of its database.
 pub const CONTEXT: &str = "inspect";
@@ -23,6 +28,7 @@ pub const CONTEXT: &str = "inspect";
 pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "contents", sql: include_str!("../../../migrations/0001_contents.sql") },
     Migration { number: 2, name: "deployments", sql: include_str!("../../../migrations/0002_deployments.sql") },
+    Migration { number: 3, name: "advisories", sql: include_str!("../../../migrations/0003_advisories.sql") },
 ];
 
 /// Values of one list in a statement: longer lists are asked for in several.

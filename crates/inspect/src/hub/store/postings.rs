@@ -13,7 +13,12 @@ pub(super) const PLACES_KEPT: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::hub) enum Held {
     /// A component: what speaks for it, and where it lies: the layer and the path's number.
-    Component { evidence: Evidence, places: Vec<(Option<u32>, i64)> },
+    Component {
+        evidence: Evidence,
+        /// Whether it is another name of an OS package.
+        is_owned: bool,
+        places: Vec<(Option<u32>, i64)>,
+    },
     /// Something under a licence: the components' numbers, rising.
     Licensed(Vec<i64>),
 }
@@ -33,12 +38,13 @@ pub(super) fn read(subject: i64, bytes: &[u8]) -> Result<Vec<(u16, Held)>, Damag
                 2 => Evidence::Inferred,
                 _ => return Err(Damaged("a class of evidence is not known")),
             };
-            let mut places = Vec::with_capacity(usize::from(head >> 2));
-            for _ in 0..head >> 2 {
+            let count = usize::from(head >> 2 & 0x1f);
+            let mut places = Vec::with_capacity(count);
+            for _ in 0..count {
                 let layer = reader.number()?.checked_sub(1).and_then(|layer| u32::try_from(layer).ok());
                 places.push((layer, reader.number()?.cast_signed()));
             }
-            Held::Component { evidence, places }
+            Held::Component { evidence, is_owned: head & 0x80 != 0, places }
         } else {
             Held::Licensed(reader.rising()?.into_iter().map(u64::cast_signed).collect())
         };
@@ -54,9 +60,9 @@ pub(super) fn write(images: &[(u16, Held)]) -> Vec<u8> {
         writer.number(u64::from(image - last));
         last = *image;
         match held {
-            Held::Component { evidence, places } => {
+            Held::Component { evidence, is_owned, places } => {
                 let places = places.get(..PLACES_KEPT.min(places.len())).unwrap_or_default();
-                writer.byte(*evidence as u8 | (places.len() as u8) << 2);
+                writer.byte(*evidence as u8 | (places.len() as u8) << 2 | u8::from(*is_owned) << 7);
                 for (layer, place) in places {
                     writer.number(layer.map_or(0, |layer| u64::from(layer) + 1));
                     writer.number(place.cast_unsigned());
@@ -102,10 +108,10 @@ mod tests {
         if is_component {
             let evidence = prop::sample::select(vec![Evidence::Installed, Evidence::Contained, Evidence::Inferred]);
             let places = prop::collection::vec((any::<Option<u16>>(), 0..1_i64 << 40), 0..PLACES_KEPT + 1);
-            (evidence, places)
-                .prop_map(|(evidence, places)| {
+            (evidence, any::<bool>(), places)
+                .prop_map(|(evidence, is_owned, places)| {
                     let places = places.into_iter().map(|(layer, id)| (layer.map(u32::from), id)).collect();
-                    Held::Component { evidence, places }
+                    Held::Component { evidence, is_owned, places }
                 })
                 .boxed()
         } else {

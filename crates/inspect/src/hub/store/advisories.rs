@@ -1,0 +1,284 @@
+//! Advisories: the file, what it speaks of, and which components have what.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use api::Micros;
+use base::db::{Tx, sql};
+use futures::FutureExt as _;
+
+use super::lookup::{Key, key};
+use super::{SLOTS, Store, damaged, slots, slots_number};
+use crate::hub::error::Error;
+
+/// Rows that one transaction changes.
+const CHUNK: usize = 2000;
+/// Names for which components are looked up one by one; for more, all are compared anew.
+const NAMES_MAX: usize = 2000;
+
+/// A vulnerability, as lists of it show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Vulnerability {
+    pub(in crate::hub) id: String,
+    pub(in crate::hub) names: Vec<String>,
+    pub(in crate::hub) summary: String,
+    pub(in crate::hub) severity: String,
+    pub(in crate::hub) known_exploited: bool,
+    pub(in crate::hub) published: Option<Micros>,
+}
+
+/// What changes with a new file.
+#[derive(Debug, Default)]
+pub(in crate::hub) struct Change {
+    pub(in crate::hub) bytes: Vec<u8>,
+    pub(in crate::hub) new: Vec<Vulnerability>,
+    pub(in crate::hub) gone: Vec<String>,
+    /// Names of components, with the word of their ecosystem.
+    pub(in crate::hub) names: BTreeSet<(&'static str, String)>,
+}
+
+/// A component that has a vulnerability.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Match {
+    pub(in crate::hub) is_certain: bool,
+    pub(in crate::hub) fixed_in: Vec<String>,
+}
+
+impl Store {
+    /// The version of the file of advisories, and when it was taken in; none where there is none.
+    pub(in crate::hub) async fn advisory_version(&self) -> Result<Option<(i64, Micros)>, Error> {
+        let row = sql("SELECT version, taken_in FROM advisory_data WHERE id = 1").optional(&self.db).await?;
+        row.map(|row| Ok((row.get("version")?, row.get("taken_in")?))).transpose()
+    }
+
+    /// The file of advisories.
+    pub(in crate::hub) async fn advisory_bytes(&self) -> Result<Option<(i64, Vec<u8>)>, Error> {
+        let row = sql("SELECT version, bytes FROM advisory_data WHERE id = 1").optional(&self.db).await?;
+        row.map(|row| Ok((row.get("version")?, row.get("bytes")?))).transpose()
+    }
+
+    /// Takes a file in the place of another of that version, and says which components are to be compared anew. False
+    /// where another was taken in meanwhile.
+    pub(in crate::hub) async fn advisories_change(
+        &self,
+        before: i64,
+        change: Change,
+        now: Micros,
+    ) -> Result<bool, Error> {
+        let change = Arc::new(change);
+        for at in (0..change.new.len()).step_by(CHUNK) {
+            let change = Arc::clone(&change);
+            self.db
+                .write(move |tx| {
+                    let change = Arc::clone(&change);
+                    async move {
+                        let end = change.new.len().min(at + CHUNK);
+                        for one in change.new.get(at..end).unwrap_or_default() {
+                            vulnerability_put(tx, one).await?;
+                        }
+                        Ok::<_, Error>(())
+                    }
+                    .boxed()
+                })
+                .await?;
+        }
+        self.db
+            .write(move |tx| {
+                let change = Arc::clone(&change);
+                async move {
+                    let known = sql("SELECT version FROM advisory_data WHERE id = 1").optional(tx).await?;
+                    if known.map(|row| row.get("version")).transpose()?.unwrap_or(0_i64) != before {
+                        return Ok(false);
+                    }
+                    for id in &change.gone {
+                        sql("DELETE FROM vulnerability WHERE id = $1").bind(id).execute(tx).await?;
+                        sql("DELETE FROM vulnerability_name WHERE id = $1").bind(id).execute(tx).await?;
+                    }
+                    sql("INSERT INTO advisory_data (id, version, taken_in, bytes) VALUES (1, $1, $2, $3)
+                         ON CONFLICT (id) DO UPDATE SET version = excluded.version, taken_in = excluded.taken_in,
+                         bytes = excluded.bytes")
+                    .bind(before + 1)
+                    .bind(now)
+                    .bind(change.bytes.as_slice())
+                    .execute(tx)
+                    .await?;
+                    if change.names.len() > NAMES_MAX {
+                        sql("UPDATE component SET matched = 0 WHERE matched <> 0").execute(tx).await?;
+                        return Ok(true);
+                    }
+                    for (ecosystem, name) in &change.names {
+                        for text in [
+                            "UPDATE component SET matched = 0 WHERE name_key = $1 AND ecosystem = $2",
+                            "UPDATE component SET matched = 0 WHERE source_key = $1 AND source_key <> '' AND ecosystem = $2",
+                        ] {
+                            sql(text).bind(name).bind(*ecosystem).execute(tx).await?;
+                        }
+                    }
+                    Ok::<_, Error>(true)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Components that are to be compared, by number.
+    pub(in crate::hub) async fn unmatched(&self, limit: u32) -> Result<Vec<(i64, Key)>, Error> {
+        let rows = sql("SELECT id, ecosystem, name, version, architecture, source_name, source_version, platform \
+             FROM component WHERE matched = 0 ORDER BY id LIMIT $1")
+        .bind(limit)
+        .all(&self.db)
+        .await?;
+        rows.iter().map(|row| Ok((row.get("id")?, key(row)?))).collect()
+    }
+
+    /// Keeps what components have, by a version of the file; the first time that each was seen stays. Nothing is kept where
+    /// there is another file meanwhile.
+    pub(in crate::hub) async fn matched(
+        &self,
+        version: i64,
+        matches: BTreeMap<i64, BTreeMap<String, Match>>,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let all: Vec<(i64, BTreeMap<String, Match>)> = matches.into_iter().collect();
+        for chunk in all.chunks(CHUNK) {
+            let chunk = Arc::new(chunk.to_vec());
+            self.db
+                .write(move |tx| {
+                    let chunk = Arc::clone(&chunk);
+                    async move { matched(tx, version, &chunk, now).await }.boxed()
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Vulnerabilities of a name.
+    pub(in crate::hub) async fn vulnerabilities(&self, name: &str) -> Result<Vec<Vulnerability>, Error> {
+        let rows = sql("SELECT v.id AS id, v.names AS names, v.summary AS summary, v.severity AS severity, \
+             v.known_exploited AS known_exploited, v.published AS published \
+             FROM vulnerability_name n JOIN vulnerability v ON v.id = n.id WHERE n.name = $1 ORDER BY v.id LIMIT 1000")
+        .bind(name)
+        .all(&self.db)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let names: String = row.get("names")?;
+                Ok(Vulnerability {
+                    id: row.get("id")?,
+                    names: serde_json::from_str(&names).map_err(|error| damaged("names", error))?,
+                    summary: row.get("summary")?,
+                    severity: row.get("severity")?,
+                    known_exploited: row.get("known_exploited")?,
+                    published: row.get("published")?,
+                })
+            })
+            .collect()
+    }
+
+    /// The components that have one of these vulnerabilities, and when the first was seen.
+    pub(in crate::hub) async fn found(&self, ids: &[String]) -> Result<(HashMap<i64, Match>, Option<Micros>), Error> {
+        let mut found: HashMap<i64, Match> = HashMap::new();
+        let mut first: Option<Micros> = None;
+        for chunk in ids.chunks(SLOTS) {
+            let statement = sql("SELECT component, is_certain, fixed_in, first_seen FROM finding WHERE id IN \
+                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+            for row in slots(statement, chunk).all(&self.db).await? {
+                let fixed_in: String = row.get("fixed_in")?;
+                let fixed_in: Vec<String> =
+                    serde_json::from_str(&fixed_in).map_err(|error| damaged("fixed_in", error))?;
+                let seen: Micros = row.get("first_seen")?;
+                first = Some(first.map_or(seen, |first| first.min(seen)));
+                let one = Match { is_certain: row.get("is_certain")?, fixed_in };
+                let known = found.entry(row.get("component")?).or_insert_with(|| one.clone());
+                known.is_certain |= one.is_certain;
+            }
+        }
+        Ok((found, first))
+    }
+
+    /// When vulnerabilities were first seen in these components.
+    pub(in crate::hub) async fn first_seen(&self, components: &[i64]) -> Result<HashMap<String, Micros>, Error> {
+        let mut first: HashMap<String, Micros> = HashMap::new();
+        for chunk in components.chunks(SLOTS) {
+            let statement = sql("SELECT id, first_seen FROM finding WHERE component IN \
+                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+            for row in slots_number(statement, chunk).all(&self.db).await? {
+                let seen: Micros = row.get("first_seen")?;
+                let known = first.entry(row.get("id")?).or_insert(seen);
+                *known = seen.min(*known);
+            }
+        }
+        Ok(first)
+    }
+}
+
+async fn vulnerability_put(tx: &mut Tx, one: &Vulnerability) -> Result<(), Error> {
+    let names = serde_json::to_string(&one.names).map_err(|error| damaged("names", error))?;
+    sql("INSERT INTO vulnerability (id, names, summary, severity, known_exploited, published)
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET names = excluded.names,
+         summary = excluded.summary, severity = excluded.severity, known_exploited = excluded.known_exploited,
+         published = excluded.published")
+    .bind(&one.id)
+    .bind(names)
+    .bind(&one.summary)
+    .bind(&one.severity)
+    .bind(one.known_exploited)
+    .bind(one.published)
+    .execute(tx)
+    .await?;
+    sql("DELETE FROM vulnerability_name WHERE id = $1").bind(&one.id).execute(tx).await?;
+    for name in one.names.iter().collect::<BTreeSet<_>>() {
+        sql("INSERT INTO vulnerability_name (name, id) VALUES ($1, $2)").bind(name).bind(&one.id).execute(tx).await?;
+    }
+    Ok(())
+}
+
+async fn matched(
+    tx: &mut Tx,
+    version: i64,
+    chunk: &[(i64, BTreeMap<String, Match>)],
+    now: Micros,
+) -> Result<(), Error> {
+    let current = sql("SELECT version FROM advisory_data WHERE id = 1").optional(tx).await?;
+    if current.map(|row| row.get::<i64>("version")).transpose()? != Some(version) {
+        return Ok(());
+    }
+    let ids: Vec<i64> = chunk.iter().map(|(id, _)| *id).collect();
+    let mut known: HashMap<(i64, String), Match> = HashMap::new();
+    for slot in ids.chunks(SLOTS) {
+        let statement = sql("SELECT component, id, is_certain, fixed_in FROM finding WHERE component IN \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+        for row in slots_number(statement, slot).all(tx).await? {
+            let fixed_in: String = row.get("fixed_in")?;
+            let fixed_in = serde_json::from_str(&fixed_in).map_err(|error| damaged("fixed_in", error))?;
+            known.insert(
+                (row.get("component")?, row.get("id")?),
+                Match { is_certain: row.get("is_certain")?, fixed_in },
+            );
+        }
+        let statement = sql("UPDATE component SET matched = $21 WHERE id IN \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+        slots_number(statement, slot).bind(version).execute(tx).await?;
+    }
+    for (component, found) in chunk {
+        for (id, one) in found {
+            if known.remove(&(*component, id.clone())).as_ref() == Some(one) {
+                continue;
+            }
+            let fixed_in = serde_json::to_string(&one.fixed_in).map_err(|error| damaged("fixed_in", error))?;
+            sql("INSERT INTO finding (component, id, is_certain, fixed_in, first_seen) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (component, id) DO UPDATE SET is_certain = excluded.is_certain, fixed_in = excluded.fixed_in")
+            .bind(*component)
+            .bind(id)
+            .bind(one.is_certain)
+            .bind(fixed_in)
+            .bind(now)
+            .execute(tx)
+            .await?;
+        }
+    }
+    for (component, id) in known.into_keys() {
+        sql("DELETE FROM finding WHERE component = $1 AND id = $2").bind(component).bind(id).execute(tx).await?;
+    }
+    Ok(())
+}
