@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use api::inspect::{
-    Advisories, Base, Component, ComponentDifference, ConfigurationDifference, DocumentFormat, Evidence, Examination,
-    Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Severity, Sought, Unexamined, Where,
+    Advisories, Base, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
+    Evidence, Examination, Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Severity, Sought,
+    Unexamined, Where,
 };
-use api::{Micros, Page, Result};
+use api::{Micros, Page, Problem, Result};
 use async_trait::async_trait;
 use axum::body::Bytes;
 use base::page::PageRequest;
@@ -384,6 +385,12 @@ impl Inspect for Fixed {
     }
     async fn document(&self, _: &Digest, format: DocumentFormat) -> Result<Bytes> {
         Ok(serde_json::to_vec(&format).unwrap().into())
+    }
+    async fn evidence(&self, _: &Digest) -> Result<ContentsEvidence> {
+        Err(Problem::new(501, "no-page", "No page asks for it"))
+    }
+    async fn advisories_take(&self, _: Bytes) -> Result<Advisories> {
+        Err(Problem::new(501, "no-page", "No page gives any"))
     }
     async fn difference(&self, _: &Digest, _: &Digest) -> Result<ImageDifference> {
         Ok(self.difference.clone())
