@@ -50,7 +50,6 @@ pub fn layer(blob: Content<'_>, folder: &Path, limits: Limits) -> Layer {
         said: HashMap::new(),
         second: HashMap::new(),
         linked: 0,
-        path: Vec::new(),
     };
     if let Err(error) = reading.read(blob) {
         reading.walk.unexamined_whole(error);
@@ -67,25 +66,24 @@ struct Reading<'b> {
     second: HashMap<Vec<u8>, Vec<Vec<u8>>>,
     /// Facts, and hashes of owned paths in them, that hard links said again.
     linked: usize,
-    path: Vec<u8>,
 }
 
-impl Reading<'_> {
+impl<'b> Reading<'b> {
     fn read(&mut self, blob: Content<'_>) -> Result<(), archive::Error> {
         let head = blob.read(0, HEAD_BYTES.min(usize::try_from(blob.len()).unwrap_or(HEAD_BYTES)))?;
         let budget = self.walk.budget;
         match archive::kind(b"layer.tar", &head) {
             Some(Kind::Tar) => {
-                self.entries(tar::Window::new(blob), Self::content)?;
+                self.entries(tar::Window::new(blob), Walk::entry_at)?;
                 if !self.second.is_empty() {
-                    self.second_look(tar::Window::new(blob), Self::content)?;
+                    self.second_look(tar::Window::new(blob), Walk::entry_at)?;
                 }
             }
             Some(Kind::Compressed(compression)) => {
                 let decoder = || Decoder::new(compression, Source::new(blob), budget);
-                self.entries(tar::Stream(decoder()?), Self::reader)?;
+                self.entries(tar::Stream(decoder()?), Walk::entry_stream)?;
                 if !self.second.is_empty() {
-                    self.second_look(tar::Stream(decoder()?), Self::reader)?;
+                    self.second_look(tar::Stream(decoder()?), Walk::entry_stream)?;
                 }
             }
             None if head.is_empty() => {}
@@ -97,7 +95,7 @@ impl Reading<'_> {
     fn entries<S: tar::Source>(
         &mut self,
         source: S,
-        hand: impl Fn(&mut Self, &[u8], &mut Entry<'_, S>),
+        look: impl Fn(&mut Walk<'b>, &[u8], &mut Entry<'_, S>),
     ) -> Result<(), archive::Error> {
         let mut archive = tar::Archive::new(source);
         let mut is_full = false;
@@ -131,20 +129,17 @@ impl Reading<'_> {
                     continue;
                 }
             }
-            let mut path = std::mem::take(&mut self.path);
-            path.clear();
-            path.extend_from_slice(path::clean(entry.path).as_ref().map_or(&[], |path| path.as_bytes()));
+            let path = path.as_bytes();
             if entry.is_file() {
                 let before = self.walk.report.files.len();
-                hand(self, &path, &mut entry);
+                look(&mut self.walk, path, &mut entry);
                 let after = self.walk.report.files.len();
                 if after > before {
-                    self.said.insert(path.clone(), before..after);
+                    self.said.insert(path.to_vec(), before..after);
                 }
             } else if entry.kind == EntryKind::HardLink {
-                self.link(&path, entry.link);
+                self.link(path, entry.link);
             }
-            self.path = path;
         }
     }
 
@@ -186,7 +181,7 @@ impl Reading<'_> {
     fn second_look<S: tar::Source>(
         &mut self,
         source: S,
-        hand: impl Fn(&mut Self, &[u8], &mut Entry<'_, S>),
+        look: impl Fn(&mut Walk<'b>, &[u8], &mut Entry<'_, S>),
     ) -> Result<(), archive::Error> {
         let mut archive = tar::Archive::new(source);
         let mut second = std::mem::take(&mut self.second);
@@ -196,7 +191,7 @@ impl Reading<'_> {
             let Some(mut names) = second.remove(path.as_bytes()).filter(|_| entry.is_file()) else { continue };
             let Some(first) = names.pop() else { continue };
             let before = self.walk.report.files.len();
-            hand(self, &first, &mut entry);
+            look(&mut self.walk, &first, &mut entry);
             let said = before..self.walk.report.files.len();
             self.said.insert(first.clone(), said);
             names.iter().for_each(|name| self.link(name, &first));
@@ -207,19 +202,5 @@ impl Reading<'_> {
                 .for_each(|name| self.walk.unexamined(name, "a hard link to something that is not in the layer"));
         }
         Ok(())
-    }
-
-    fn content(&mut self, path: &[u8], entry: &mut Entry<'_, tar::Window<'_>>) {
-        match entry.content() {
-            Some(content) => self.walk.file(path, content),
-            None => self.walk.unexamined(path, super::unpack::SPARSE),
-        }
-    }
-
-    fn reader<R: std::io::BufRead>(&mut self, path: &[u8], entry: &mut Entry<'_, tar::Stream<R>>) {
-        match entry.reader() {
-            Some(mut reader) => self.walk.stream(path, &mut reader),
-            None => self.walk.unexamined(path, super::unpack::SPARSE),
-        }
     }
 }
