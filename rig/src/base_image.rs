@@ -72,7 +72,10 @@ async fn pull(docker: &Docker) -> bool {
 }
 
 /// The image's file tree as a tar archive, made once.
-fn archive(cache: &Path) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// It is not there and cannot be made.
+pub fn archive(cache: &Path) -> anyhow::Result<PathBuf> {
     let archive = cache.join(ARCHIVE);
     if archive.exists() {
         return Ok(archive);

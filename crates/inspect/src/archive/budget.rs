@@ -6,6 +6,8 @@
 use std::cell::Cell;
 use std::fmt;
 
+use super::spare::Spare;
+
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
@@ -133,6 +135,7 @@ pub struct Budget {
     depth: Cell<u64>,
     memory_bytes: Cell<u64>,
     spool_bytes: Cell<u64>,
+    spare: Spare,
 }
 
 impl Budget {
@@ -147,6 +150,7 @@ impl Budget {
             depth: Cell::new(0),
             memory_bytes: Cell::new(0),
             spool_bytes: Cell::new(0),
+            spare: Spare::default(),
         }
     }
 
@@ -188,6 +192,11 @@ impl Budget {
         }
         self.depth.set(self.depth.get() + 1);
         Ok(Level { depth: &self.depth })
+    }
+
+    /// What readers leave to those after them.
+    pub(super) const fn spare(&self) -> &Spare {
+        &self.spare
     }
 
     /// Counts `count` decompressed bytes.
@@ -270,6 +279,10 @@ pub(super) struct Meter<'b> {
 }
 
 impl<'b> Meter<'b> {
+    pub(super) const fn budget(&self) -> &'b Budget {
+        self.budget
+    }
+
     pub(super) const fn new(budget: &'b Budget) -> Self {
         Self { budget, bytes: 0 }
     }

@@ -3,6 +3,7 @@
 //! Everything but zip is read as a stream; zip needs [`Content`](crate::content::Content), which a [`Spool`] makes of a
 //! stream. Nothing is ever written under a name that an archive states.
 
+mod ahead;
 pub mod ar;
 mod budget;
 pub mod cpio;
@@ -13,6 +14,7 @@ mod kind;
 mod name;
 pub mod rpm;
 mod source;
+mod spare;
 mod spool;
 mod stream;
 pub mod zip;
@@ -20,6 +22,7 @@ pub mod zip;
 #[cfg(test)]
 mod tests;
 
+pub use ahead::Ahead;
 pub use budget::{Budget, Level, Limit, Limits, OverLimit};
 pub use decompress::{Compression, Decoder};
 pub use error::{Error, Format};

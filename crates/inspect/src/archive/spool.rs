@@ -1,7 +1,7 @@
 //! Streams that must be read out of order: kept in memory, or in a file without a name.
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead, Write as _};
 use std::path::Path;
 
 use super::budget::{Budget, Held};
@@ -9,14 +9,13 @@ use super::error::Error;
 use crate::content::Content;
 
 /// Bytes that are kept in memory.
-const MEMORY_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes that are written at once.
-const CHUNK_BYTES: usize = 256 * 1024;
+const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// All bytes of a stream. The file, where there is one, never had a name, and is gone with this.
 #[derive(Debug)]
 pub struct Spool<'b> {
     place: Place,
+    budget: &'b Budget,
     _held: Held<'b>,
 }
 
@@ -31,25 +30,45 @@ impl<'b> Spool<'b> {
     ///
     /// # Errors
     /// `reader` ended with an error, more would be in temporary files than is allowed, or they cannot be written.
-    pub fn new(mut reader: impl Read, folder: &Path, budget: &'b Budget) -> Result<Self, Error> {
+    pub fn new(mut reader: impl BufRead, folder: &Path, budget: &'b Budget) -> Result<Self, Error> {
         let mut held = budget.spool();
-        let mut memory = Vec::new();
-        (&mut reader).take(MEMORY_BYTES_MAX as u64 + 1).read_to_end(&mut memory)?;
-        if memory.len() <= MEMORY_BYTES_MAX {
-            return Ok(Self { place: Place::Memory(memory), _held: held });
+        let mut memory = budget.spare().buffer();
+        memory.clear();
+        let mut keep = |there: &[u8]| {
+            memory.extend_from_slice(there);
+            Ok(())
+        };
+        let mut length = 0;
+        while let Some(kept) = step(&mut reader, &mut keep)? {
+            length += kept;
+            if length > MEMORY_BYTES_MAX {
+                let place = Self::file(reader, &memory, folder, budget, &mut held);
+                budget.spare().keep_buffer(memory);
+                return Ok(Self { place: place?, budget, _held: held });
+            }
         }
+        Ok(Self { place: Place::Memory(memory), budget, _held: held })
+    }
+
+    fn file(
+        mut reader: impl BufRead,
+        first: &[u8],
+        folder: &Path,
+        budget: &'b Budget,
+        held: &mut Held<'b>,
+    ) -> Result<Place, Error> {
         let mut file = tempfile::tempfile_in(folder)?;
-        let mut length = 0_u64;
-        let mut chunk = memory;
-        while !chunk.is_empty() {
-            budget.spend_spool(&mut held, chunk.len() as u64)?;
-            file.write_all(&chunk)?;
-            length += chunk.len() as u64;
-            chunk.resize(CHUNK_BYTES, 0);
-            let read = fill(&mut reader, &mut chunk)?;
-            chunk.truncate(read);
+        budget.spend_spool(held, first.len() as u64)?;
+        file.write_all(first)?;
+        let mut length = first.len() as u64;
+        let mut write = |there: &[u8]| {
+            budget.spend_spool(held, there.len() as u64)?;
+            Ok(file.write_all(there)?)
+        };
+        while let Some(written) = step(&mut reader, &mut write)? {
+            length += written as u64;
         }
-        Ok(Self { place: Place::File { file, length }, _held: held })
+        Ok(Place::File { file, length })
     }
 
     /// The bytes.
@@ -66,16 +85,27 @@ impl<'b> Spool<'b> {
     }
 }
 
-/// Reads until `buffer` is full or the end; how many bytes.
-fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match reader.read(rest) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
+/// Hands over what is there; how much that was, and nothing at the end.
+fn step(reader: &mut impl BufRead, mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<Option<usize>, Error> {
+    let length = loop {
+        match reader.fill_buf() {
+            Ok([]) => return Ok(None),
+            Ok(there) => {
+                take(there)?;
+                break there.len();
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
+        }
+    };
+    reader.consume(length);
+    Ok(Some(length))
+}
+
+impl Drop for Spool<'_> {
+    fn drop(&mut self) {
+        if let Place::Memory(memory) = &mut self.place {
+            self.budget.spare().keep_buffer(std::mem::take(memory));
         }
     }
-    Ok(filled)
 }

@@ -106,6 +106,14 @@ impl<'a> Entry<'_, Window<'a>> {
         self.start
     }
 
+    /// The first `length` bytes of a file that is not sparse, or all of it.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    pub fn head(&mut self, length: usize) -> io::Result<&[u8]> {
+        self.source.peek(length.min(usize::try_from(self.stored).unwrap_or(usize::MAX)))
+    }
+
     /// The content of a file; `None` where it is sparse.
     pub fn content(&self) -> Option<Content<'a>> {
         if self.is_sparse { None } else { self.source.part(self.start, self.stored) }

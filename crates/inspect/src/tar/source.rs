@@ -46,10 +46,21 @@ impl<'a> Window<'a> {
         self.start + self.used as u64
     }
 
-    fn refill(&mut self) -> io::Result<()> {
+    /// The next `length` bytes, or all that are left, without taking them.
+    pub(super) fn peek(&mut self, length: usize) -> io::Result<&[u8]> {
+        let length = length.min(usize::try_from(self.content.len() - self.at()).unwrap_or(usize::MAX));
+        if self.buffer.len() - self.used < length {
+            self.refill(length)?;
+        }
+        self.buffer.get(self.used..self.used + length).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    /// Reads ahead from where it is, at least `needed` bytes where there are as many.
+    fn refill(&mut self, needed: usize) -> io::Result<()> {
         self.start = self.at();
         self.used = 0;
-        let length = self.ahead.min(usize::try_from(self.content.len() - self.start).unwrap_or(usize::MAX));
+        let left = usize::try_from(self.content.len() - self.start).unwrap_or(usize::MAX);
+        let length = self.ahead.max(needed).min(left);
         self.buffer.resize(length, 0);
         let part = self.content.part(self.start, length as u64).ok_or(io::ErrorKind::UnexpectedEof)?;
         let read = part.reader().read_exact(&mut self.buffer);
@@ -64,7 +75,7 @@ impl Read for Window<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.used == self.buffer.len() {
             self.ahead = (self.ahead * 2).min(WINDOW_BYTES_MAX);
-            self.refill()?;
+            self.refill(0)?;
         }
         let read = self.buffer.get(self.used..).unwrap_or_default().read(buffer)?;
         self.used += read;

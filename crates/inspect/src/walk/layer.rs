@@ -53,7 +53,6 @@ pub fn layer_seeking(blob: Content<'_>, folder: &Path, limits: Limits, scanner: 
         said: HashMap::new(),
         second: BTreeMap::new(),
         second_bytes: 0,
-        path: Vec::new(),
     };
     reading.walk.logs = Some(BTreeMap::new());
     if let Err(error) = reading.read(blob) {
@@ -72,27 +71,26 @@ struct Reading<'b> {
     second: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
     /// Bytes of these.
     second_bytes: usize,
-    path: Vec<u8>,
 }
 
-impl Reading<'_> {
+impl<'b> Reading<'b> {
     fn read(&mut self, blob: Content<'_>) -> Result<(), archive::Error> {
         let head = blob.read(0, HEAD_BYTES.min(usize::try_from(blob.len()).unwrap_or(HEAD_BYTES)))?;
         let budget = self.walk.budget;
         match archive::kind(b"layer.tar", &head) {
             Some(Kind::Tar) => {
-                self.entries(tar::Window::new(blob), Self::content)?;
+                self.entries(tar::Window::new(blob), Walk::entry_at)?;
                 self.seek_databases();
                 if !self.second.is_empty() {
-                    self.second_look(tar::Window::new(blob), Self::content)?;
+                    self.second_look(tar::Window::new(blob), Walk::entry_at)?;
                 }
             }
             Some(Kind::Compressed(compression)) => {
                 let decoder = || Decoder::new(compression, Source::new(blob), budget);
-                self.entries(tar::Stream(decoder()?), Self::reader)?;
+                self.entries(tar::Stream(decoder()?), Walk::entry_stream)?;
                 self.seek_databases();
                 if !self.second.is_empty() {
-                    self.second_look(tar::Stream(decoder()?), Self::reader)?;
+                    self.second_look(tar::Stream(decoder()?), Walk::entry_stream)?;
                 }
             }
             None if head.is_empty() => {}
@@ -104,7 +102,7 @@ impl Reading<'_> {
     fn entries<S: tar::Source>(
         &mut self,
         source: S,
-        hand: impl Fn(&mut Self, &[u8], &mut Entry<'_, S>),
+        look: impl Fn(&mut Walk<'b>, &[u8], &mut Entry<'_, S>),
     ) -> Result<(), archive::Error> {
         let mut archive = tar::Archive::new(source);
         let mut is_full = false;
@@ -138,24 +136,21 @@ impl Reading<'_> {
                     continue;
                 }
             }
-            let mut path = std::mem::take(&mut self.path);
-            path.clear();
-            path.extend_from_slice(path::clean(entry.path).as_ref().map_or(&[], |path| path.as_bytes()));
+            let path = path.as_bytes();
             if entry.is_file() {
                 let before = self.walk.report.files.len();
-                hand(self, &path, &mut entry);
+                look(&mut self.walk, path, &mut entry);
                 let after = self.walk.report.files.len();
                 if after > before {
-                    self.said.insert(path.clone(), before..after);
+                    self.said.insert(path.to_vec(), before..after);
                 }
             } else if entry.kind == EntryKind::HardLink {
-                self.link(&path, entry.link);
+                self.link(path, entry.link);
             } else if entry.kind == EntryKind::Symlink
-                && let Some((package, of)) = dpkg::documentation_link(&path, entry.link)
+                && let Some((package, of)) = dpkg::documentation_link(path, entry.link)
             {
-                self.walk.says(&path, Fact::SameLicences { package, of });
+                self.walk.says(path, Fact::SameLicences { package, of });
             }
-            self.path = path;
         }
     }
 
@@ -212,7 +207,7 @@ impl Reading<'_> {
     fn second_look<S: tar::Source>(
         &mut self,
         source: S,
-        hand: impl Fn(&mut Self, &[u8], &mut Entry<'_, S>),
+        look: impl Fn(&mut Walk<'b>, &[u8], &mut Entry<'_, S>),
     ) -> Result<(), archive::Error> {
         let mut archive = tar::Archive::new(source);
         let mut second = std::mem::take(&mut self.second);
@@ -231,7 +226,7 @@ impl Reading<'_> {
                 files.iter_mut().for_each(|file| file.facts.clear());
             }
             let before = self.walk.report.files.len();
-            hand(self, &first, &mut entry);
+            look(&mut self.walk, &first, &mut entry);
             let said = before..self.walk.report.files.len();
             self.said.insert(first.clone(), said);
             names.iter().for_each(|name| self.link(name, &first));
@@ -242,19 +237,5 @@ impl Reading<'_> {
             }
         }
         Ok(())
-    }
-
-    fn content(&mut self, path: &[u8], entry: &mut Entry<'_, tar::Window<'_>>) {
-        match entry.content() {
-            Some(content) => self.walk.file(path, content),
-            None => self.walk.unexamined(path, super::unpack::SPARSE),
-        }
-    }
-
-    fn reader<R: std::io::BufRead>(&mut self, path: &[u8], entry: &mut Entry<'_, tar::Stream<R>>) {
-        match entry.reader() {
-            Some(mut reader) => self.walk.stream(path, &mut reader),
-            None => self.walk.unexamined(path, super::unpack::SPARSE),
-        }
     }
 }

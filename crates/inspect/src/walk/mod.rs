@@ -25,6 +25,7 @@ use crate::cataloger::{Wanted, elf, file_name};
 use crate::content::Content;
 use crate::executable;
 use crate::secret::Scanner;
+use crate::tar::{self, Entry};
 
 /// Notes on what was not examined that one report has at most; the last says how many more there were.
 pub const UNEXAMINED_MAX: u64 = 10_000;
@@ -35,6 +36,7 @@ const EXPANDED_FOR_KEPT: u64 = 64;
 const KEPT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of a Debian package's control file that are read.
 const CONTROL_BYTES_MAX: u64 = archive::deb::CONTROL_BYTES_MAX as u64;
+const SPARSE: &str = "it is stored as a sparse file, which is not put together";
 
 /// Walks over one thing that is to be examined, and says what is in it.
 #[derive(Debug)]
@@ -161,6 +163,28 @@ impl<'b> Walk<'b> {
         }
     }
 
+    /// Looks at a tar's entry that can be read from anywhere.
+    fn entry_at(&mut self, path: &[u8], entry: &mut Entry<'_, tar::Window<'_>>) {
+        self.at(path, |walk, facts| match entry.content() {
+            Some(content) => walk.look(path, entry.head(HEAD_BYTES)?, content, facts),
+            None => {
+                walk.note(facts, SPARSE);
+                Ok(())
+            }
+        });
+    }
+
+    /// Looks at a tar's entry that streams by.
+    fn entry_stream<R: BufRead>(&mut self, path: &[u8], entry: &mut Entry<'_, tar::Stream<R>>) {
+        self.at(path, |walk, facts| match entry.reader() {
+            Some(mut reader) => walk.look_stream(path, &mut reader, facts),
+            None => {
+                walk.note(facts, SPARSE);
+                Ok(())
+            }
+        });
+    }
+
     fn look_at(&mut self, path: &[u8], content: Content<'_>, facts: &mut Vec<Fact>) -> Result<(), archive::Error> {
         let head = content.read(0, HEAD_BYTES.min(usize::try_from(content.len()).unwrap_or(HEAD_BYTES)))?;
         self.look(path, &head, content, facts)
@@ -196,27 +220,60 @@ impl<'b> Walk<'b> {
     fn look_stream(
         &mut self,
         path: &[u8],
-        mut input: &mut dyn BufRead,
+        input: &mut dyn BufRead,
         facts: &mut Vec<Fact>,
     ) -> Result<(), archive::Error> {
         if self.scanner.is_some() {
             return self.look_spooled(path, input, facts);
         }
-        let mut head = Vec::with_capacity(HEAD_BYTES);
-        (&mut input).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-        let kind = archive::kind(file_name(path), &head);
-        let is_sought = Wanted::by_path(path).is_some()
-            || executable::sniff(&head)
-            || elf::wants(file_name(path))
-            || kind == Some(Kind::Zip);
-        let mut whole = head.as_slice().chain(input);
-        if is_sought {
-            let spool = Spool::new(whole, self.folder, self.budget)?;
-            return self.look_at(path, spool.content(), facts);
+        // Nearly always there is enough of it in one piece, and nothing need be copied.
+        if let Some(head) = input.fill_buf()?.get(..HEAD_BYTES) {
+            return match Sought::of(path, head) {
+                Some(sought) => self.take_stream(sought, path, input, facts),
+                None => Ok(()),
+            };
         }
-        match kind {
-            Some(kind) => self.unpack(kind, path, &mut whole, facts),
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        (&mut *input).take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        match Sought::of(path, &head) {
+            Some(sought) => self.take_stream(sought, path, &mut head.as_slice().chain(input), facts),
             None => Ok(()),
         }
+    }
+
+    fn take_stream(
+        &mut self,
+        sought: Sought,
+        path: &[u8],
+        input: &mut dyn BufRead,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(), archive::Error> {
+        match sought {
+            Sought::Anywhere => {
+                let spool = Spool::new(input, self.folder, self.budget)?;
+                self.look_at(path, spool.content(), facts)
+            }
+            Sought::InOrder(kind) => self.unpack(kind, path, input, facts),
+        }
+    }
+}
+
+/// How a file is read that somebody wants.
+#[derive(Clone, Copy)]
+enum Sought {
+    /// From anywhere.
+    Anywhere,
+    /// From its start to its end, as a file of that kind.
+    InOrder(Kind),
+}
+
+impl Sought {
+    fn of(path: &[u8], head: &[u8]) -> Option<Self> {
+        let kind = archive::kind(file_name(path), head);
+        let is_anywhere = Wanted::by_path(path).is_some()
+            || executable::sniff(head)
+            || elf::wants(file_name(path))
+            || kind == Some(Kind::Zip);
+        if is_anywhere { Some(Self::Anywhere) } else { kind.map(Self::InOrder) }
     }
 }

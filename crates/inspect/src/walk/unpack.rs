@@ -1,52 +1,17 @@
 //! What holds other files: tar, zip, ar, cpio, package files, compressed streams.
 
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, Read as _};
 
 use super::{CONTROL_BYTES_MAX, Fact, Walk};
-use crate::archive::{self, Compression, Decoder, Kind, Spool, ar, cpio, deb, rpm, zip};
-use crate::cataloger::{file_name, java};
+use crate::archive::{self, Ahead, Compression, Decoder, HEAD_BYTES, Kind, Spool, ar, cpio, deb, rpm, zip};
+use crate::cataloger::{Wanted, file_name, java};
 use crate::content::Content;
 use crate::executable;
 use crate::path;
 use crate::tar;
 
-/// Bytes that are read ahead of a zip archive's entry.
-const ENTRY_BUFFER_BYTES: usize = 8 * 1024;
-
-/// Names of files within zip archives that end so are not looked at: almost all of a jar is this, and to look at each
-/// would cost more than all the rest. What stands in the archive uncompressed is looked at whatever its name.
-const DULL_ENDINGS: &[&[u8]] = &[
-    b".class",
-    b".html",
-    b".css",
-    b".js",
-    b".map",
-    b".png",
-    b".gif",
-    b".svg",
-    b".jpg",
-    b".properties",
-    b".xml",
-    b".xsd",
-    b".dtd",
-    b".java",
-    b".kt",
-    b".scala",
-    b".groovy",
-    b".py",
-    b".pyi",
-    b".pyc",
-    b".h",
-    b".txt",
-    b".md",
-    b".sf",
-    b".json",
-    b".ts",
-    b".proto",
-    b".kotlin_module",
-    b".kotlin_metadata",
-    b".tasty",
-];
+/// Bytes of the longest of the endings below.
+const DULL_BYTES_MAX: usize = 15;
 
 impl Walk<'_> {
     /// Goes into an archive or stream of a kind that is read from its start to its end.
@@ -89,32 +54,21 @@ impl Walk<'_> {
 
     /// A tar that can be read from anywhere.
     pub(super) fn tar(&mut self, content: Content<'_>, facts: &mut Vec<Fact>) -> Result<(), archive::Error> {
-        let _level = self.budget.enter()?;
-        let mut archive = tar::Archive::new(tar::Window::new(content));
-        loop {
-            let entry = match archive.next() {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    self.note(facts, error);
-                    return Ok(());
-                }
-            };
-            self.budget.entry()?;
-            if !entry.is_file() {
-                continue;
-            }
-            match (path::clean(entry.path), entry.content()) {
-                (Ok(path), Some(content)) => self.file(path.as_bytes(), content),
-                (Ok(path), None) => self.unexamined(path.as_bytes(), SPARSE),
-                (Err(error), _) => self.note(facts, error),
-            }
-        }
+        self.tar_entries(tar::Window::new(content), facts, Self::entry_at)
     }
 
     fn tar_stream(&mut self, input: &mut dyn BufRead, facts: &mut Vec<Fact>) -> Result<(), archive::Error> {
+        self.tar_entries(tar::Stream(input), facts, Self::entry_stream)
+    }
+
+    fn tar_entries<S: tar::Source>(
+        &mut self,
+        source: S,
+        facts: &mut Vec<Fact>,
+        look: impl Fn(&mut Self, &[u8], &mut tar::Entry<'_, S>),
+    ) -> Result<(), archive::Error> {
         let _level = self.budget.enter()?;
-        let mut archive = tar::Archive::new(tar::Stream(input));
+        let mut archive = tar::Archive::new(source);
         loop {
             let mut entry = match archive.next() {
                 Ok(Some(entry)) => entry,
@@ -128,16 +82,9 @@ impl Walk<'_> {
             if !entry.is_file() {
                 continue;
             }
-            let path = match path::clean(entry.path) {
-                Ok(path) => path.as_bytes().to_vec(),
-                Err(error) => {
-                    self.note(facts, error);
-                    continue;
-                }
-            };
-            match entry.reader() {
-                Some(mut reader) => self.stream(&path, &mut reader),
-                None => self.unexamined(&path, SPARSE),
+            match path::clean(entry.path) {
+                Ok(path) => look(self, path.as_bytes(), &mut entry),
+                Err(error) => self.note(facts, error),
             }
         }
     }
@@ -237,7 +184,7 @@ impl Walk<'_> {
                     Ok(bytes) => jar.content(&name, &bytes),
                     Err(error) => self.unexamined(&name, error),
                 }
-            } else if entry.is_stored() || !is_dull(&name) || self.scanner.is_some() {
+            } else if entry.is_stored() || !is_dull(&name) || self.scanner.is_some() || is_otherwise(&name, &entry) {
                 self.entry(&name, &entry);
             }
         }
@@ -271,13 +218,11 @@ impl Walk<'_> {
             if let Some(content) = entry.stored()? {
                 return walk.look_at(name, content, facts);
             }
-            let mut reader = BufReader::with_capacity(ENTRY_BUFFER_BYTES, entry.reader()?);
+            let mut reader = Ahead::new(entry.reader()?, walk.budget);
             walk.look_stream(name, &mut reader, facts)
         });
     }
 }
-
-pub(super) const SPARSE: &str = "it is stored as a sparse file, which is not put together";
 
 /// The name of what a compressed file decompresses to.
 fn within(path: &[u8]) -> &[u8] {
@@ -308,11 +253,64 @@ fn read(entry: &zip::Entry<'_, '_, '_>) -> Result<Vec<u8>, archive::Error> {
     Ok(bytes)
 }
 
+/// Whether a file is more than its dull name says: somebody wants it, or it begins as an archive or a program does. What
+/// cannot be read is looked at as any other, which tells why.
+fn is_otherwise(name: &[u8], entry: &zip::Entry<'_, '_, '_>) -> bool {
+    if Wanted::by_path(name).is_some() {
+        return true;
+    }
+    // Classes are the most of a jar by far.
+    if name.ends_with(b".class") && matches!(entry.first_bytes(), Ok(Some([0xca, 0xfe, 0xba, 0xbe]))) {
+        return false;
+    }
+    let mut head = [0; HEAD_BYTES];
+    let Ok(read) = entry.reader().map_err(std::io::Error::from).and_then(|mut reader| reader.read(&mut head)) else {
+        return true;
+    };
+    let head = head.get(..read).unwrap_or_default();
+    executable::sniff(head) || archive::kind(file_name(name), head).is_some()
+}
+
+/// Files within zip archives that end so are only sniffed at: almost all of a jar is this, and to look at each in full
+/// would cost more than all the rest.
 fn is_dull(name: &[u8]) -> bool {
-    DULL_ENDINGS.iter().any(|ending| {
-        name.len()
-            .checked_sub(ending.len())
-            .and_then(|at| name.get(at..))
-            .is_some_and(|end| end.eq_ignore_ascii_case(ending))
-    })
+    let Some(dot) = memchr::memrchr(b'.', name) else { return false };
+    let ending = name.get(dot + 1..).unwrap_or_default();
+    let mut lower = [0; DULL_BYTES_MAX];
+    let Some(lower) = lower.get_mut(..ending.len()) else { return false };
+    lower.copy_from_slice(ending);
+    lower.make_ascii_lowercase();
+    matches!(
+        &*lower,
+        b"class"
+            | b"html"
+            | b"css"
+            | b"js"
+            | b"map"
+            | b"png"
+            | b"gif"
+            | b"svg"
+            | b"jpg"
+            | b"properties"
+            | b"xml"
+            | b"xsd"
+            | b"dtd"
+            | b"java"
+            | b"kt"
+            | b"scala"
+            | b"groovy"
+            | b"py"
+            | b"pyi"
+            | b"pyc"
+            | b"h"
+            | b"txt"
+            | b"md"
+            | b"sf"
+            | b"json"
+            | b"ts"
+            | b"proto"
+            | b"kotlin_module"
+            | b"kotlin_metadata"
+            | b"tasty"
+    )
 }

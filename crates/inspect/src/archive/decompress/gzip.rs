@@ -19,16 +19,14 @@ const RESERVED: u8 = 0xe0;
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// Reads the members of gzip data as one stream.
-#[derive(Default)]
 pub(super) struct Gzip {
-    inflate: Inflate,
+    inflate: Box<Inflate>,
     crc: Crc,
     state: State,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    #[default]
     Start,
     Member,
     Between,
@@ -36,6 +34,14 @@ enum State {
 }
 
 impl Gzip {
+    pub(super) fn new(inflate: Box<Inflate>) -> Self {
+        Self { inflate, crc: Crc::new(), state: State::Start }
+    }
+
+    pub(super) fn into_inflate(self) -> Box<Inflate> {
+        self.inflate
+    }
+
     pub(super) fn read(&mut self, input: &mut Counted<impl BufRead>, buffer: &mut [u8]) -> Result<usize, Error> {
         loop {
             match self.state {

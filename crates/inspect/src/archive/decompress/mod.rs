@@ -1,25 +1,26 @@
 //! Decompressing streams, metered.
 
 mod bzip2;
+mod first;
 mod gzip;
 mod inflate;
 mod lzma;
 mod zstd;
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 
+pub(super) use self::first::first_bytes;
 pub(super) use self::inflate::Inflate;
 
 use self::bzip2::Bzip2;
 use self::gzip::Gzip;
 use self::lzma::Lzma;
 use self::zstd::Zstd;
+use super::ahead::Ahead;
 use super::budget::{Budget, Held, Level, Meter};
 use super::error::{Error, Format};
 use super::source::Counted;
 
-/// Bytes that are decompressed at once. Larger ones leave the processor's cache before they are read.
-const OUTPUT_BYTES: usize = 128 * 1024;
 /// Bytes of memory that one decompressor has at most: a zstd window of 2^27 bytes, twice what `xz -9` needs.
 const MEMORY_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
@@ -54,7 +55,7 @@ impl Compression {
 /// The decompressed bytes of a stream. They end with an error where the stream is broken or ends too early, where a
 /// checksum differs, and where a limit of the budget is reached; [`Error`] is within that [`io::Error`].
 pub struct Decoder<'b, R> {
-    inner: BufReader<Metered<'b, R>>,
+    inner: Ahead<'b, Metered<'b, R>>,
     _level: Level<'b>,
 }
 
@@ -66,14 +67,14 @@ impl<'b, R: BufRead> Decoder<'b, R> {
     pub fn new(compression: Compression, input: R, budget: &'b Budget) -> Result<Self, Error> {
         let level = budget.enter()?;
         let metered = Metered::new(compression, input, budget)?;
-        Ok(Self { inner: BufReader::with_capacity(OUTPUT_BYTES, metered), _level: level })
+        Ok(Self { inner: Ahead::new(metered, budget), _level: level })
     }
 }
 
 impl<R> Decoder<'_, R> {
     /// Compressed bytes that were taken.
     pub fn taken(&self) -> u64 {
-        self.inner.get_ref().taken()
+        self.inner.inner().taken()
     }
 }
 
@@ -106,7 +107,7 @@ pub(super) struct Metered<'b, R> {
 enum Coder {
     Stored,
     Deflate(Box<Inflate>),
-    Gzip(Box<Gzip>),
+    Gzip(Gzip),
     Lzma(Lzma),
     Zstd(Zstd),
     Bzip2(Bzip2),
@@ -120,25 +121,26 @@ impl<'b, R: BufRead> Metered<'b, R> {
         };
         let bytes = memory.as_ref().map_or(0, Held::bytes);
         let coder = match compression {
-            Compression::Gzip => Coder::Gzip(Box::default()),
+            Compression::Gzip => Coder::Gzip(Gzip::new(budget.spare().inflate())),
             Compression::Xz => Coder::Lzma(Lzma::xz(bytes)?),
             Compression::Lzma => Coder::Lzma(Lzma::alone(bytes)?),
             Compression::Zstd => Coder::Zstd(Zstd::new(bytes)?),
             Compression::Bzip2 => Coder::Bzip2(Bzip2::default()),
         };
-        Ok(Self { _memory: memory, ..Self::with(coder, compression.format(), input, budget) })
+        Ok(Self::with(coder, compression.format(), input, budget, memory))
     }
 
-    pub(super) const fn stored(input: R, budget: &'b Budget) -> Self {
-        Self::with(Coder::Stored, Format::Stored, input, budget)
+    pub(super) fn stored(input: R, budget: &'b Budget) -> Self {
+        Self::with(Coder::Stored, Format::Stored, input, budget, None)
     }
 
-    pub(super) const fn deflate(inflate: Box<Inflate>, input: R, budget: &'b Budget) -> Self {
-        Self::with(Coder::Deflate(inflate), Format::Deflate, input, budget)
+    pub(super) fn deflate(input: R, budget: &'b Budget) -> Self {
+        Self::with(Coder::Deflate(budget.spare().inflate()), Format::Deflate, input, budget, None)
     }
 
-    const fn with(coder: Coder, format: Format, input: R, budget: &'b Budget) -> Self {
-        Self { coder, format, input: Counted::new(input), meter: Meter::new(budget), failed: None, _memory: None }
+    fn with(coder: Coder, format: Format, input: R, budget: &'b Budget, memory: Option<Held<'b>>) -> Self {
+        let (input, meter) = (Counted::new(input), Meter::new(budget));
+        Self { coder, format, input, meter, failed: None, _memory: memory }
     }
 
     fn step(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
@@ -168,13 +170,16 @@ impl<R> Metered<'_, R> {
     pub(super) const fn given(&self) -> u64 {
         self.meter.bytes()
     }
+}
 
-    /// What can be used for the next member.
-    pub(super) fn into_inflate(self) -> Option<Box<Inflate>> {
-        match self.coder {
-            Coder::Deflate(inflate) => Some(inflate),
-            _ => None,
-        }
+impl<R> Drop for Metered<'_, R> {
+    fn drop(&mut self) {
+        let inflate = match std::mem::replace(&mut self.coder, Coder::Stored) {
+            Coder::Deflate(inflate) => inflate,
+            Coder::Gzip(coder) => coder.into_inflate(),
+            _ => return,
+        };
+        self.meter.budget().spare().keep_inflate(inflate);
     }
 }
 

@@ -135,16 +135,16 @@ fn a24_streams_of_nothing_are_bounded() {
 
 #[test]
 fn a24_spools_are_bounded() {
-    let budget = Budget::new(small_limits(), 0);
+    let budget = Budget::new(Limits { spool_bytes: 8 << 20, ..small_limits() }, 0);
     let folder = std::env::temp_dir();
     let small = Spool::new([1; 1 << 20].as_slice(), &folder, &budget).unwrap();
-    let large = Spool::new(vec![2; 1_300_000].as_slice(), &folder, &budget).unwrap();
+    let large = Spool::new(vec![2; 4_500_000].as_slice(), &folder, &budget).unwrap();
     assert!(!small.is_file() && large.is_file());
-    assert_eq!(small.content().whole(2 << 20).unwrap().as_ref(), [1; 1 << 20]);
-    assert_eq!(large.content().whole(2 << 20).unwrap().as_ref(), vec![2; 1_300_000]);
-    is_over(Spool::new(vec![3; 1_300_000].as_slice(), &folder, &budget).err().as_ref(), Limit::SpoolBytes);
+    assert_eq!(small.content().whole(8 << 20).unwrap().as_ref(), [1; 1 << 20]);
+    assert_eq!(large.content().whole(8 << 20).unwrap().as_ref(), vec![2; 4_500_000]);
+    is_over(Spool::new(vec![3; 4_500_000].as_slice(), &folder, &budget).err().as_ref(), Limit::SpoolBytes);
     drop(large);
-    assert!(Spool::new(vec![3; 1_300_000].as_slice(), &folder, &budget).unwrap().is_file());
+    assert!(Spool::new(vec![3; 4_500_000].as_slice(), &folder, &budget).unwrap().is_file());
 }
 
 /// As `42.zip`: zips of zips of zips, and at the bottom nothing but zeros.

@@ -5,7 +5,7 @@ use super::directory::{LOCAL_BYTES, zip64};
 use super::reader::{Reader, Verified};
 use super::{Fields, broken, read};
 use crate::archive::budget::Budget;
-use crate::archive::decompress::{Compression, Metered};
+use crate::archive::decompress::{Compression, Metered, first_bytes};
 use crate::archive::error::{Error, Format};
 use crate::archive::source::Source;
 use crate::content::Content;
@@ -19,6 +19,11 @@ const FLAG_ENCRYPTED: u16 = 1;
 const FLAG_STRONG_ENCRYPTION: u16 = 1 << 6;
 const FLAG_MASKED: u16 = 1 << 13;
 const FLAG_PATCH: u16 = 1 << 5;
+
+/// Bytes of an extra field that are read with an entry's header.
+const EXTRA_BYTES: u64 = 32;
+/// Bytes of deflate data that nearly always hold the first block's codes.
+const FIRST_BLOCK_BYTES: u64 = 256;
 
 const STORED: u16 = 0;
 const DEFLATE: u16 = 8;
@@ -165,16 +170,32 @@ impl<'e, 'a, 'b> Entry<'e, 'a, 'b> {
         let (source, budget) = (Source::new(part), self.budget);
         let coder = match self.place.method {
             STORED => Metered::stored(source, budget),
-            DEFLATE => {
-                let mut inflate = self.archive.inflate.take().unwrap_or_default();
-                inflate.reset();
-                Metered::deflate(inflate, source, budget)
-            }
+            DEFLATE => Metered::deflate(source, budget),
             BZIP2 => Metered::new(Compression::Bzip2, source, budget)?,
             XZ => Metered::new(Compression::Xz, source, budget)?,
             _ => Metered::new(Compression::Zstd, source, budget)?,
         };
-        Ok(Reader::new(coder, &self.archive.inflate, self.verified()))
+        Ok(Reader::new(coder, self.verified()))
+    }
+
+    /// The first bytes of a deflated entry, where they can be told for less than it costs to inflate them; not verified.
+    ///
+    /// # Errors
+    /// As with [`Entry::reader`].
+    pub fn first_bytes<const LENGTH: usize>(&self) -> Result<Option<[u8; LENGTH]>, Error> {
+        if self.place.method != DEFLATE {
+            return Ok(None);
+        }
+        self.check()?;
+        let header = LOCAL_BYTES + self.name.len() as u64;
+        let left = self.archive.end.directory.saturating_sub(self.place.header);
+        let length = left.min(header + EXTRA_BYTES + FIRST_BLOCK_BYTES).max(header) as usize;
+        let bytes = read(self.archive.content, self.place.header, length)?;
+        let data = self.data_of(bytes.get(..header as usize).unwrap_or_default())?;
+        let start = (data.start - self.place.header) as usize;
+        let deflate = bytes.get(start..).unwrap_or_default();
+        let inner = usize::try_from(self.place.compressed_bytes).unwrap_or(usize::MAX);
+        Ok(first_bytes(deflate.get(..inner).unwrap_or(deflate)))
     }
 
     /// Where its bytes stand in the archive as they are, those: an archive in an archive need not be copied to be read.
@@ -203,9 +224,12 @@ impl<'e, 'a, 'b> Entry<'e, 'a, 'b> {
 
     /// Reads its own header, which must say what the directory says.
     fn data(&self) -> Result<Data, Error> {
+        self.data_of(&read(self.archive.content, self.place.header, LOCAL_BYTES as usize + self.name.len())?)
+    }
+
+    fn data_of(&self, header: &[u8]) -> Result<Data, Error> {
         let place = &self.place;
-        let header = read(self.archive.content, place.header, LOCAL_BYTES as usize + self.name.len())?;
-        let local = Local::read(Fields(&header)).ok_or(broken(place.header, "the entry's own header is cut off"))?;
+        let local = Local::read(Fields(header)).ok_or(broken(place.header, "the entry's own header is cut off"))?;
         let differs = |why| Err(broken(place.header, why));
         if local.signature != LOCAL_SIGNATURE {
             return differs("the entry's own header is not where the directory says");

@@ -12,15 +12,12 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
-
 pub use self::directory::Entries;
 pub use self::entry::{Entry, Refusal};
 pub use self::reader::Reader;
 
 use self::end::End;
 use super::budget::{Budget, Level};
-use super::decompress::Inflate;
 use super::error::{Error, Format};
 use crate::content::Content;
 
@@ -28,8 +25,6 @@ use crate::content::Content;
 pub struct Archive<'a> {
     content: Content<'a>,
     end: End,
-    /// What the last entry was inflated with: making it anew costs more than a small entry.
-    inflate: Cell<Option<Box<Inflate>>>,
 }
 
 impl<'a> Archive<'a> {
@@ -39,7 +34,7 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// There is none, there could be two, or it is in parts.
     pub fn open(content: Content<'a>) -> Result<Self, Error> {
-        Ok(Self { end: End::find(content)?, content, inflate: Cell::new(None) })
+        Ok(Self { end: End::find(content)?, content })
     }
 
     /// Entries that the archive says it has; from hostile hands, any number.

@@ -1,12 +1,11 @@
 //! An entry's bytes, verified.
 
-use std::cell::Cell;
 use std::io::{self, Read};
 
 use flate2::Crc;
 
 use super::broken;
-use crate::archive::decompress::{Inflate, Metered};
+use crate::archive::decompress::Metered;
 use crate::archive::source::Source;
 
 /// What an entry's bytes must be.
@@ -21,28 +20,24 @@ pub(super) struct Verified {
 /// The bytes of an entry, decompressed. They end with an error where their number, that of the compressed ones or the
 /// CRC-32 differs from what the directory says, and where a limit of the budget is reached.
 pub struct Reader<'a, 'b> {
-    /// Only dropping takes it.
-    coder: Option<Metered<'b, Source<'a>>>,
-    /// Where what inflates is put back.
-    inflate: &'b Cell<Option<Box<Inflate>>>,
+    coder: Metered<'b, Source<'a>>,
     crc: Crc,
     verified: Verified,
     ended: bool,
 }
 
 impl<'a, 'b> Reader<'a, 'b> {
-    pub(super) fn new(
-        coder: Metered<'b, Source<'a>>,
-        inflate: &'b Cell<Option<Box<Inflate>>>,
-        verified: Verified,
-    ) -> Self {
-        Self { coder: Some(coder), inflate, crc: Crc::new(), verified, ended: false }
+    pub(super) fn new(coder: Metered<'b, Source<'a>>, verified: Verified) -> Self {
+        Self { coder, crc: Crc::new(), verified, ended: false }
     }
 }
 
 impl Read for Reader<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(coder) = self.coder.as_mut().filter(|_| !self.ended && !buffer.is_empty()) else { return Ok(0) };
+        if self.ended || buffer.is_empty() {
+            return Ok(0);
+        }
+        let coder = &mut self.coder;
         let read = coder.read(buffer)?;
         let Verified { at, crc, compressed_bytes, bytes } = self.verified;
         if coder.given() > bytes {
@@ -63,13 +58,5 @@ impl Read for Reader<'_, '_> {
             return Ok(0);
         };
         Err(broken(at, why).into())
-    }
-}
-
-impl Drop for Reader<'_, '_> {
-    fn drop(&mut self) {
-        if let Some(inflate) = self.coder.take().and_then(Metered::into_inflate) {
-            self.inflate.set(Some(inflate));
-        }
     }
 }
