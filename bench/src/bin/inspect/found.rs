@@ -15,7 +15,7 @@ type Key = (String, String, String);
 
 /// The packages that each finds, and those that are missed.
 pub(crate) fn found(tools: &Tools, made: &Made) -> anyhow::Result<Vec<Row>> {
-    let cache = tempfile::tempdir()?;
+    let cache = tools.trivy_cache()?;
     let place = Place::Archive(&made.archive);
     let own = longshore(&document(&tools.longshore(place))?);
     let known: BTreeSet<Key> = own.keys().cloned().collect();

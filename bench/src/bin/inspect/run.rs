@@ -64,6 +64,7 @@ pub(crate) struct Tools {
     longshore: PathBuf,
     syft: PathBuf,
     trivy: PathBuf,
+    python: PathBuf,
 }
 
 impl Tools {
@@ -78,7 +79,7 @@ impl Tools {
         for tool in [&syft, &trivy] {
             ensure!(tool.exists(), "{} is not there", tool.display());
         }
-        Ok(Self { longshore, syft, trivy })
+        Ok(Self { longshore, syft, trivy, python: cache.join("tools/bin/python3") })
     }
 
     pub(crate) fn longshore(&self, place: Place<'_>) -> Command {
@@ -99,7 +100,26 @@ impl Tools {
         command
     }
 
-    /// Its cache would know the layers at the second run: `cache` is empty each time.
+    /// A cache for one run of Trivy: a second one would find the layers in it. Without an index of Java archives, which is
+    /// downloaded, Trivy reads no image that has any; an empty one does.
+    pub(crate) fn trivy_cache(&self) -> anyhow::Result<tempfile::TempDir> {
+        let cache = tempfile::tempdir()?;
+        let script = "import json, os, sqlite3, sys\n\
+                      folder = os.path.join(sys.argv[1], 'java-db')\n\
+                      os.mkdir(folder)\n\
+                      index = sqlite3.connect(os.path.join(folder, 'trivy-java.db'))\n\
+                      index.execute('create table artifacts(id integer primary key, group_id text, artifact_id text)')\n\
+                      index.execute('create table indices(artifact_id integer, version text, sha1 blob, '\n\
+                      \x20             'archive_type text, license text)')\n\
+                      index.commit()\n\
+                      day = '2026-01-01T00:00:00Z'\n\
+                      said = dict(Version=1, NextUpdate='2099-01-01T00:00:00Z', UpdatedAt=day, DownloadedAt=day)\n\
+                      json.dump(said, open(os.path.join(folder, 'metadata.json'), 'w'))";
+        rig::engine::run(Command::new(&self.python).args(["-c", script]).arg(cache.path()))?;
+        Ok(cache)
+    }
+
+    /// `cache` is of [`Tools::trivy_cache`].
     pub(crate) fn trivy(&self, place: Place<'_>, cache: &Path) -> Command {
         let (Place::Archive(path) | Place::Layout(path)) = place;
         let mut command = Command::new(&self.trivy);

@@ -24,7 +24,7 @@ fn seen(tools: &Tools, place: Place<'_>, count: usize) -> anyhow::Result<Seen> {
     let longshore = rounds(count, || measured(&tools.longshore(place), output.path()))?;
     let syft = rounds(1, || measured(&tools.syft(place), output.path()))?;
     let trivy = rounds(1, || {
-        let cache = tempfile::tempdir()?;
+        let cache = tools.trivy_cache()?;
         measured(&tools.trivy(place, cache.path()), output.path())
     })?;
     Ok(Seen { longshore, syft, trivy })
