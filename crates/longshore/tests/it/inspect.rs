@@ -352,7 +352,7 @@ fn licences_are_judged_by_a_policy() {
     let home = terminal.home.path().to_owned();
     fs::write(home.join("policy.toml"), "allow = [\"MIT\"]\ndeny = [\"GPL-*\"]\nunknown = \"warn\"\n").unwrap();
     let said = terminal.run("inspect image.tar --licences policy.toml", 8);
-    assert!(said.err.contains("1 denied licence:\n  python3-foo 1.0-3: GPL-3.0-only\n"), "{}", said.err);
+    assert!(said.err.contains("1 denied licence:\n    python3-foo 1.0-3: GPL-3.0-only\n"), "{}", said.err);
     assert!(
         said.out.contains("\ndeny    python3-foo 1.0-3") && said.out.contains("\nwarn    libssl3 3.0.1-1"),
         "{}",
