@@ -2,7 +2,7 @@
 //! or archive of OSV files and COMPONENTS how many distinct components to make of the names in it.
 #![allow(clippy::print_stdout, reason = "it measures and says so")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
@@ -32,26 +32,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     let advisories = kept.advisories(now)?;
     println!("loaded: {} advisories, {:?}", advisories.len(), begun.elapsed());
 
-    // Every version that an advisory names, and versions between.
-    let mut components: BTreeMap<(Ecosystem, String, String), ()> = BTreeMap::new();
-    'all: for round in 0.. {
-        for record in &records {
-            for affected in record.advisory()?.affected {
-                let Ok(place) = affected.place else { continue };
-                let stated = affected.ranges.iter().flat_map(|range| &range.events).map(|event| event.version());
-                let stated = stated.chain(affected.versions.iter().map(String::as_str));
-                for version in stated.take(4) {
-                    let version = if round == 0 { version.to_owned() } else { format!("{round}.{version}") };
-                    components.insert((place.ecosystem, affected.name.clone(), version), ());
-                    if components.len() >= wanted {
-                        break 'all;
-                    }
-                }
-            }
+    // Of each package as many versions as of any other: those that advisories name, and others.
+    let mut packages: BTreeMap<(Ecosystem, String), BTreeSet<String>> = BTreeMap::new();
+    for record in &records {
+        for affected in record.advisory()?.affected {
+            let Ok(place) = affected.place else { continue };
+            let versions = packages.entry((place.ecosystem, affected.name)).or_default();
+            let stated = affected.ranges.iter().flat_map(|range| &range.events).map(|event| event.version().to_owned());
+            versions.extend(stated.chain(affected.versions));
         }
     }
+    let each = wanted / packages.len().max(1) + 1;
+    let mut components: Vec<(Ecosystem, String, String)> = Vec::new();
+    for ((ecosystem, name), versions) in packages {
+        let others = (1..).map(|number| format!("{number}.{number}.0"));
+        let versions = versions.into_iter().take(each / 2).chain(others);
+        components.extend(versions.take(each).map(|version| (ecosystem, name.clone(), version)));
+    }
+    components.truncate(wanted);
     let components: Vec<Component> = components
-        .into_keys()
+        .into_iter()
         .map(|(ecosystem, name, version)| Component {
             ecosystem,
             name,

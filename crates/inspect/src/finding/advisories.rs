@@ -1,6 +1,7 @@
 //! Records ready to be matched, and what they say of one component.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
@@ -14,6 +15,9 @@ use crate::advisory::severity::{Assessment, Severity as Rated};
 use crate::component::Evidence;
 use crate::document::{Cvss, Epss, Finding, Severity, Source};
 
+/// Advisories that are kept as they were read: those of one package are asked for again and again.
+const READ_MAX: usize = 2_048;
+
 /// Records with their index, and what comes beside them.
 #[derive(Clone, Debug, Default)]
 pub struct Advisories {
@@ -22,6 +26,7 @@ pub struct Advisories {
     records: Vec<Record>,
     lists: Lists,
     data: Data,
+    read: Arc<Mutex<HashMap<u32, Arc<Advisory>>>>,
 }
 
 /// A vulnerability that an advisory names a component for.
@@ -76,7 +81,7 @@ impl Advisories {
         lists: Lists,
         now: Timestamp,
     ) -> Result<Self, AdvisoryError> {
-        let mut advisories = Self { index: Index::default(), records: Vec::new(), lists, data };
+        let mut advisories = Self { lists, data, ..Self::default() };
         for record in records {
             let advisory = record.advisory()?;
             // What is withdrawn from a day to come was kept.
@@ -150,7 +155,7 @@ impl Advisories {
         component: &str,
     ) -> Matches {
         let found = scope.component(package);
-        let read: Vec<Option<Advisory>> = found.iter().map(|found| self.advisory(found)).collect();
+        let read: Vec<Option<Arc<Advisory>>> = found.iter().map(|found| self.advisory(found)).collect();
         let mut claims: BTreeMap<&str, Vec<Claim<'_>>> = BTreeMap::new();
         for (at, (found, advisory)) in found.iter().zip(&read).enumerate() {
             let (Some(advisory), Some(record)) = (advisory, self.records.get(found.advisory as usize)) else {
@@ -191,8 +196,18 @@ impl Advisories {
         matches
     }
 
-    fn advisory(&self, found: &Found) -> Option<Advisory> {
-        self.records.get(found.advisory as usize)?.advisory().ok()
+    fn advisory(&self, found: &Found) -> Option<Arc<Advisory>> {
+        let known = |read: &HashMap<_, _>| read.get(&found.advisory).map(Arc::clone);
+        if let Some(advisory) = known(&self.read.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Some(advisory);
+        }
+        let advisory = Arc::new(self.records.get(found.advisory as usize)?.advisory().ok()?);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.len() >= READ_MAX {
+            read.clear();
+        }
+        read.insert(found.advisory, Arc::clone(&advisory));
+        Some(advisory)
     }
 
     /// One finding of all that speak of one vulnerability; `None` where none of them says that it affects.
@@ -200,7 +215,7 @@ impl Advisories {
         &self,
         id: &str,
         claims: &[Claim<'_>],
-        read: &[Option<Advisory>],
+        read: &[Option<Arc<Advisory>>],
         evidence: Evidence,
         component: &str,
     ) -> Option<Finding> {

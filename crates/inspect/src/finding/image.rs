@@ -113,9 +113,10 @@ fn matched(contents: &Contents, advisories: &Advisories) -> (Vec<Finding>, Match
     }
     let mut notes = Vec::new();
     if owned > 0 {
-        notes.push(format!(
-            "{owned} components belong to packages of the distribution, and were matched with its advisories for those"
-        ));
+        notes.push(match owned {
+            1 => "one component belongs to a package of the distribution, and counts as that package".to_owned(),
+            _ => format!("{owned} components belong to packages of the distribution, and count as those packages"),
+        });
     }
     // One package may be there under several names that one advisory has.
     findings.sort_by(|a, b| (&a.component, &a.id).cmp(&(&b.component, &b.id)));

@@ -179,7 +179,10 @@ fn what_a_package_owns_is_matched_with_the_distribution_s_advisories_alone() {
     assert_eq!(known.findings.len(), 1);
     assert_eq!(known.findings[0].component, "pypi/foo@1.1");
     let matched = known.matched.unwrap();
-    assert!(matched.gaps.is_empty() && matched.notes[0].starts_with("1 components belong to packages"), "{matched:?}");
+    assert!(
+        matched.gaps.is_empty() && matched.notes[0].starts_with("one component belongs to a package"),
+        "{matched:?}"
+    );
 
     let mut unknown = contents(Some(("slackware", "15")), owned());
     examine(&mut unknown, &against(&advisories));

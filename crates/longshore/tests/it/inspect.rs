@@ -164,9 +164,9 @@ fn layers() -> [Vec<u8>; 2] {
         ("usr/lib/python3/dist-packages/foo-1.0.dist-info/METADATA", metadata),
         ("srv/app.war", &jar()),
         ("srv/node_modules/minimist/package.json", minimist),
-        ("root/.netrc", PASSWORD.concat().as_bytes()),
+        ("srv/.netrc", PASSWORD.concat().as_bytes()),
     ]);
-    [first, tar(&[("root/.wh..netrc", b"")])]
+    [first, tar(&[("srv/.wh..netrc", b"")])]
 }
 
 fn config(layers: &[Vec<u8>]) -> Value {
@@ -338,12 +338,12 @@ fn secrets_are_found_in_a_layer_that_is_hidden_and_are_never_shown() {
     assert_eq!(found["rule"], "netrc-password");
     assert_eq!(
         (&found["layer"], &found["path"], &found["deleted"]),
-        (&json!(0), &json!(["/root/.netrc"]), &json!(true))
+        (&json!(0), &json!(["/srv/.netrc"]), &json!(true))
     );
     fs::write(terminal.home.path().join("ignore.yaml"), "vulnerabilities: [{id: CVE-2021-44228}]\n").unwrap();
     let said = terminal.run("inspect image.tar --secrets --fail-on high --ignore-file ignore.yaml", 8);
     assert!(said.err.contains("1 secret:\n"), "{}", said.err);
-    assert!(said.out.contains("/root/.netrc:1 (deleted later)"), "{}", said.out);
+    assert!(said.out.contains("/srv/.netrc:1 (deleted later)"), "{}", said.out);
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn licences_are_judged_by_a_policy() {
     let home = terminal.home.path().to_owned();
     fs::write(home.join("policy.toml"), "allow = [\"MIT\"]\ndeny = [\"GPL-*\"]\nunknown = \"warn\"\n").unwrap();
     let said = terminal.run("inspect image.tar --licences policy.toml", 8);
-    assert!(said.err.contains("1 denied licence:\n  python3-foo 1.0-3: GPL-3.0-only\n"), "{}", said.err);
+    assert!(said.err.contains("1 denied licence:\n    python3-foo 1.0-3: GPL-3.0-only\n"), "{}", said.err);
     assert!(
         said.out.contains("\ndeny    python3-foo 1.0-3") && said.out.contains("\nwarn    libssl3 3.0.1-1"),
         "{}",

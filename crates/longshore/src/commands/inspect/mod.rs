@@ -41,7 +41,7 @@ const REASONS_SHOWN: usize = 5;
 #[command(after_help = "Examples:
   longshore inspect app.tar                                  an archive of docker save
   longshore inspect 127.0.0.1:5000/shop/cart:1.4             an image of a registry
-  longshore inspect docker:redis:7 --fail-on high            an image of the engine; ends with 8 where it has worse
+  longshore inspect docker:redis:7 --fail-on high            an image of the engine; may end with 8
   longshore inspect app.jar --format sarif > app.sarif       for a code host
   longshore inspect app.tar --licences licences.toml --secrets --complete")]
 pub(super) struct Args {

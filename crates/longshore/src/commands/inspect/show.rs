@@ -37,7 +37,7 @@ pub(super) fn table(contents: &Contents, licensed: &[Licensed]) {
     listed(&format!("Not examined: {}", output::count(unexamined.len(), "part")), &left);
     if let Some(matched) = &contents.matched {
         listed("Not compared with advisories:", &matched.gaps);
-        matched.notes.iter().for_each(|note| output::note(&format!("\n{}.", escaped(note.as_bytes()))));
+        matched.notes.iter().for_each(|note| output::note(&format!("\nNote: {}.", escaped(note.as_bytes()))));
     }
 }
 
