@@ -54,9 +54,11 @@ const PATHS: [&str; 40] = [
     "usr/bin/python3.11",
 ];
 
-/// What is known of an image in which nothing was found.
-const EMPTY: &[u8] = br#"{"schema":"longshore.contents/1","tool":{"name":"longshore","version":"1"},
-    "image":{"name":"a","labels":{},"layers":[]},"complete":true,"components":[],"findings":[],"secrets":[],"unexamined":[]}"#;
+/// What is known of an image of one layer in which nothing was found.
+const EMPTY: &[u8] =
+    br#"{"schema":"longshore.contents/1","tool":{"name":"longshore","version":"1"},"image":{"name":"a",
+    "labels":{},"layers":[{"digest":"sha256:00","diffId":"sha256:00","size":0}]},"complete":true,"components":[],
+    "findings":[],"secrets":[],"unexamined":[]}"#;
 
 fn limits() -> Limits {
     Limits { bytes: 8 << 20, ratio_free_bytes: 256 << 10, entries: 5_000, spool_bytes: 8 << 20, ..Limits::default() }

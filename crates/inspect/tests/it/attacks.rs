@@ -192,11 +192,12 @@ fn a20_what_is_swapped_for_a_link_while_a_folder_is_read_is_not_followed() {
                 }
             }
         });
-        for _ in 0..2_000 {
+        let is_followed = (0..2_000).any(|_| {
             let contents = local::inspect(&inside, None, &std::env::temp_dir()).unwrap();
-            assert!(!names(&contents[0]).contains(&"secret"), "a link was followed");
-        }
+            names(&contents[0]).contains(&"secret")
+        });
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(!is_followed, "a link was followed");
     });
 }
 

@@ -8,6 +8,9 @@ use crate::component::{Ecosystem, Evidence};
 pub const LOCK_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest lock file in TOML that is read, in bytes.
 pub const TOML_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The longest record of it, in bytes: that of a package with a thousand files has half as many. The parser may take 70
+/// times as much memory.
+const PART_BYTES_MAX: usize = 512 * 1024;
 
 /// Reads the packages from the list of tables called `list`.
 pub(super) fn read_toml(bytes: &[u8], list: &str) -> Report {
@@ -15,33 +18,58 @@ pub(super) fn read_toml(bytes: &[u8], list: &str) -> Report {
         return refused;
     }
     let mut report = Report::default();
-    let lock: toml::Table = match toml::from_str(&decode(bytes)) {
-        Ok(lock) => lock,
-        Err(error) => {
-            report.note(format!("it is not valid TOML: {}", error.message()));
-            return report;
+    for part in parts(&decode(bytes), list) {
+        if part.len() > PART_BYTES_MAX {
+            report.note(format!("a record of it has more than {PART_BYTES_MAX} bytes and is not read"));
+            continue;
         }
-    };
-    let packages = match lock.get(list) {
+        match toml::from_str::<toml::Table>(part) {
+            Ok(part) => add(&mut report, &part, list),
+            Err(error) => report.note(format!("it is not valid TOML: {}", error.message())),
+        }
+    }
+    report.distinct()
+}
+
+fn add(report: &mut Report, part: &toml::Table, list: &str) {
+    let packages = match part.get(list) {
         Some(toml::Value::Array(packages)) => packages.as_slice(),
-        Some(_) => {
-            report.note(format!("`{list}` is no list of packages"));
-            return report;
-        }
+        Some(_) => return report.note(format!("`{list}` is no list of packages")),
         // A project without dependencies has none.
         None => &[],
     };
-    for (place, package) in packages.iter().enumerate() {
+    for package in packages {
         let text = |key| package.get(key).and_then(toml::Value::as_str);
         match text("name") {
             Some(name) => {
                 let version = text("version").unwrap_or_default();
                 report.add(Ecosystem::PyPi, Evidence::Contained, name, version, Vec::new());
             }
-            None => report.note(format!("record {} of `{list}` names no package", place + 1)),
+            None => report.note(format!("a record of `{list}` names no package")),
         }
     }
-    report.distinct()
+}
+
+/// What stands before the first table, and each table of `list` with those within it. Tables that say nothing of it are
+/// left out, as far as their names are plain.
+fn parts<'t>(text: &'t str, list: &str) -> Vec<&'t str> {
+    let mut parts = Vec::new();
+    let (mut begin, mut at, mut is_wanted) = (0, 0, true);
+    for line in text.split_inclusive('\n') {
+        if line.starts_with('[') {
+            let name = line.trim_start_matches('[').trim_start();
+            let end = name.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-')).unwrap_or(name.len());
+            let (first, rest) = name.split_at(end);
+            let is_inner = first == list && rest.trim_start().starts_with('.');
+            if !is_inner {
+                parts.extend(text.get(begin..at).filter(|_| is_wanted));
+                (begin, is_wanted) = (at, first.is_empty() || first == list);
+            }
+        }
+        at += line.len();
+    }
+    parts.extend(text.get(begin..).filter(|_| is_wanted));
+    parts
 }
 
 pub(super) fn read_pipfile(bytes: &[u8]) -> Report {

@@ -120,3 +120,17 @@ fn conda_and_broken_lock_files() {
         read(b"Pipfile.lock", br#"{"_meta":{},"default":{"a":{"version":"==1"},"b":7,"c":{"git":"x"}},"develop":[]}"#);
     assert_eq!((listed(&report), report.unexamined.len()), (vec!["a 1".into(), "b ".into(), "c ".into()], 2));
 }
+
+#[test]
+fn a27_a_record_of_a_lock_file_spoils_itself_alone_and_is_bounded() {
+    let huge = format!("[[package]]\nname = \"huge\"\nversion = \"1\"\nfiles = [{}]\n", "[],".repeat(200_000));
+    let text = format!(
+        "version = 1\n{huge}[[package]]\nname = \"one\"\nversion = \"1\"\n[package.dependencies]\ntwo = \"*\"\n\
+         [[package]]\nname = broken\n[[ 'package' ]]\nname = \"two\"\nversion = \"2\"\n[metadata]\nname = \"none\"\n"
+    );
+    let report = super::read(b"poetry.lock", text.as_bytes());
+    let found: Vec<_> = report.components.iter().map(|c| (c.name.as_str(), c.version.as_str())).collect();
+    assert_eq!(found, [("one", "1"), ("two", "2")]);
+    let [large, broken] = &*report.unexamined else { panic!("{:?}", report.unexamined) };
+    assert!(large.contains("is not read") && broken.contains("not valid TOML"), "{:?}", report.unexamined);
+}
