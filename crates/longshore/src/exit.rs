@@ -16,6 +16,10 @@ pub(crate) const UNREACHABLE: u8 = 5;
 pub(crate) const BUILD: u8 = 6;
 /// A rollout failed; the environment kept its releases.
 pub(crate) const ROLLOUT: u8 = 7;
+/// An inspection found what it was told to refuse.
+pub(crate) const FOUND: u8 = 8;
+/// An inspection that was to be complete left something out.
+pub(crate) const INCOMPLETE: u8 = 9;
 
 /// The table that `--help` shows.
 pub(crate) const HELP: &str = "\
@@ -27,12 +31,16 @@ Exit codes:
   4  refused as things stand
   5  the hub, the engine or another machine cannot be reached
   6  a build failed
-  7  a rollout failed; the environment kept its releases";
+  7  a rollout failed; the environment kept its releases
+  8  an inspection found what it was told to refuse
+  9  an inspection that was to be complete left something out";
 
 /// The exit code for a problem.
 pub(crate) fn code(problem: &Problem) -> u8 {
     match (problem.kind.as_str(), problem.status) {
         ("build-failed", _) => BUILD,
+        ("inspect-found", _) => FOUND,
+        ("inspect-incomplete", _) => INCOMPLETE,
         ("step-failed" | "step-timed-out" | "rollout-failed", _) => ROLLOUT,
         (_, 400 | 413 | 415 | 422) => INPUT,
         (_, 404 | 410) => UNKNOWN,
@@ -48,12 +56,12 @@ mod tests {
 
     #[test]
     fn every_code_in_the_help_can_be_reached_and_none_is_missing() {
+        let by_status = [("x", 500), ("x", 422), ("x", 404), ("x", 409), ("x", 503)];
+        let by_kind =
+            [("build-failed", 422), ("step-failed", 409), ("inspect-found", 409), ("inspect-incomplete", 409)];
         let reached: Vec<u8> =
-            [("x", 500), ("x", 422), ("x", 404), ("x", 409), ("x", 503), ("build-failed", 422), ("step-failed", 409)]
-                .iter()
-                .map(|(kind, status)| code(&Problem::new(*status, *kind, "")))
-                .collect();
-        assert_eq!(reached, [1, 2, 3, 4, 5, 6, 7]);
+            by_status.iter().chain(&by_kind).map(|(kind, status)| code(&Problem::new(*status, *kind, ""))).collect();
+        assert_eq!(reached, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         for code in reached {
             assert!(HELP.contains(&format!("\n  {code}  ")), "{code} is not in the help");
         }

@@ -64,6 +64,17 @@ pub(super) async fn get(raw: &RawClient, container: &str, path: &str) -> Result<
     Ok(TarBody::from_stream(answer.bytes().map_err(std::io::Error::other)))
 }
 
+pub(super) async fn save(raw: &RawClient, image: &str) -> Result<TarBody, EngineError> {
+    let what = format!("cannot read the image {image}");
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
+    if image.is_empty() || !image.bytes().all(is_plain) {
+        return Err(EngineError::new(ErrorKind::Invalid, what, "that is not the name of an image"));
+    }
+    let empty = Empty::new().map_err(|never| match never {}).boxed_unsync();
+    let answer = raw.answer(Method::GET, &format!("/images/{image}/get"), &[], empty, &what).await?;
+    Ok(TarBody::from_stream(answer.bytes().map_err(std::io::Error::other)))
+}
+
 /// One line of the engine's stream on loading.
 #[derive(Deserialize)]
 struct LoadLine {

@@ -69,6 +69,15 @@ impl Docker {
         Ok(docker)
     }
 
+    /// An image of this engine as `docker save` gives it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] where there is no image of that name.
+    pub async fn image_save(&self, image: &str) -> Result<TarBody, EngineError> {
+        archives::save(&self.connection().await?.raw, image).await
+    }
+
     /// Where this engine is.
     pub fn address(&self) -> &Address {
         &self.address

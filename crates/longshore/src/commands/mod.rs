@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::reach::Global;
 
+mod advisories;
 mod agent;
 mod agent_host;
 mod build;
@@ -65,6 +66,8 @@ enum Command {
     Inspect(inspect::Args),
     Where(where_::Args),
     Diff(where_::DiffArgs),
+    #[command(subcommand)]
+    Advisories(advisories::Command),
     Up(workspace::up::Args),
     Down(workspace::down::Args),
     Dev(workspace::develop::DevArgs),
@@ -99,6 +102,7 @@ pub(crate) async fn run(cli: Cli) -> api::Result<()> {
         Command::Inspect(args) => inspect::run(global, args).await,
         Command::Where(args) => where_::run(global, args).await,
         Command::Diff(args) => where_::diff(global, args).await,
+        Command::Advisories(command) => advisories::run(global, command).await,
         Command::Up(args) => workspace::up::run(global, args).await,
         Command::Down(args) => workspace::down::run(global, args).await,
         Command::Dev(args) => workspace::develop::dev(global, args).await,
