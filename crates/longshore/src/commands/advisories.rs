@@ -44,6 +44,7 @@ const OLD_DAYS: i64 = 14;
 pub(super) enum Command {
     Update(UpdateArgs),
     Status(StatusArgs),
+    Push(PushArgs),
 }
 
 /// Bring advisories up to date.
@@ -83,10 +84,40 @@ pub(super) struct StatusArgs {
     file: Option<PathBuf>,
 }
 
+/// Give the hub these advisories, in the place of those that it has
+///
+/// The hub compares the components of all images with what is new in them; no image is read again.
+#[derive(clap::Args)]
+pub(super) struct PushArgs {
+    /// The file [default: advisories in the data folder]
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+async fn push(global: &Global, named: Option<PathBuf>) -> api::Result<()> {
+    let path = file(global, named);
+    let missing = || {
+        Problem::new(404, "advisories-missing", "There are no advisories")
+            .detail(format!("{} does not exist", path.display()))
+            .hint(HINT)
+    };
+    // What the hub would refuse is refused before it is sent.
+    open(&path)?.ok_or_else(missing)?;
+    let bytes = tokio::fs::read(&path).await.map_err(|error| problem(&path, &error.into()))?;
+    let known = global.client()?.advisories_take(bytes).await?;
+    if global.json {
+        return output::json(&known);
+    }
+    let count = output::count(usize::try_from(known.count).unwrap_or(usize::MAX), "advisory");
+    output::line(&format!("The hub has {count}"));
+    Ok(())
+}
+
 pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
     match command {
         Command::Update(args) => update(global, args).await,
         Command::Status(args) => status(global, args.file),
+        Command::Push(args) => push(global, args.file).await,
     }
 }
 

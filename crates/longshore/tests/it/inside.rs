@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use ::inspect::advisory::osv::Advisory;
+use ::inspect::finding::{Gathered, store};
 use anyhow::{Context, ensure};
 use api::client::{HubClient, PageQuery};
 use api::inspect::{DocumentFormat, Evidence, Examination, Inside, InsideFilter, Sought, Where};
 use base::guard::TokenFile;
 use bytes::Bytes;
-use inspect::advisory::osv::Advisory;
-use inspect::finding::{Gathered, store};
 use oci::Digest;
 use serde_json::{Value, json};
 

@@ -54,6 +54,9 @@ impl Store {
     /// that is cut short is read again and ends the same.
     pub(in crate::hub) async fn keep(&self, images: Vec<Kept>, now: Micros) -> Result<(), Error> {
         let images = Arc::new(images);
+        for kept in images.iter() {
+            self.unlicensed(kept.number).await?;
+        }
         let all: Vec<(usize, usize)> = images
             .iter()
             .enumerate()
@@ -99,6 +102,24 @@ impl Store {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Takes out what an image has under licences: that is gathered over several transactions, and must not be gathered on
+    /// top of what was there before.
+    async fn unlicensed(&self, number: i64) -> Result<(), Error> {
+        self.db
+            .write(move |tx| {
+                async move {
+                    for subject in subjects_of(tx, number).await? {
+                        if subject < 0 {
+                            take_out(tx, subject, number).await?;
+                        }
+                    }
+                    Ok::<_, Error>(())
+                }
+                .boxed()
+            })
+            .await
     }
 
     /// The document of an image.
