@@ -196,7 +196,7 @@ async fn events_that_are_told_again_change_nothing() {
             }],
         };
         let events =
-            vec![recorded(0), has(Some(0), 10), runs(0, 11), recorded(1), has(Some(1), 20), runs(1, 21), has(None, 30)];
+            [recorded(0), has(Some(0), 10), runs(0, 11), recorded(1), has(Some(1), 20), runs(1, 21), has(None, 30)];
         // Told whole, then from any point on again.
         for from in 0..events.len() {
             for event in &events[from..] {
