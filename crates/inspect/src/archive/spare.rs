@@ -10,7 +10,7 @@ const KEPT_MAX: usize = 4;
 /// Kept from one use to the next. Each layer has its own, as it has its own budget.
 #[derive(Default)]
 pub(super) struct Spare {
-    #[expect(clippy::vec_box, reason = "they go in and out as they are, and are large")]
+    #[expect(clippy::vec_box, reason = "they come and go in their boxes")]
     inflates: RefCell<Vec<Box<Inflate>>>,
     buffers: RefCell<Vec<Vec<u8>>>,
 }
