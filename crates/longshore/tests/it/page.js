@@ -38,7 +38,7 @@ for (const element of shown) {
 // Astray: links that lead nowhere here.
 const astray = [...document.links].filter((link) => {
   if (link.origin !== location.origin) return true;
-  return link.hash ? !document.getElementById(link.hash.slice(1)) : !/^\/((images|fanout)(\/.+)?)?$/.test(link.pathname);
+  return link.hash ? !document.getElementById(link.hash.slice(1)) : !/^\/((images|fanout|where)(\/.+)?)?$/.test(link.pathname);
 }).map((link) => link.href);
 
 // Nameless: what a screen reader could not call by a name, and headings that skip a level.
