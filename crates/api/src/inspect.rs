@@ -1,5 +1,7 @@
 //! What is inside images, what is wrong with it, and where it runs.
 
+mod sought;
+
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -33,16 +35,16 @@ pub enum Examination {
     },
 }
 
-/// How bad an advisory says that it is.
+/// How bad an advisory says that it is, the worse the greater. What nobody rated may be grave: it is above what is low.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Nobody has said. It is not low.
-    Unknown,
     /// Next to nothing.
     Negligible,
     /// CVSS below 4.
     Low,
+    /// Nobody has said. It is not low.
+    Unknown,
     /// CVSS from 4.
     Medium,
     /// CVSS from 7.
@@ -89,7 +91,14 @@ pub struct Inside {
     pub base: Option<Base>,
     /// The advisories that it was matched with.
     pub advisories: Advisories,
+    /// What of it could not be compared with them, a sentence each without its stop; no findings there says nothing. Of more
+    /// than [`UNCOMPARED_MAX`] the last says how many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncompared: Vec<String>,
 }
+
+/// Sentences in [`Inside::uncompared`] at most.
+pub const UNCOMPARED_MAX: usize = 100;
 
 /// The image that another was built on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

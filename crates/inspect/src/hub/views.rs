@@ -7,7 +7,7 @@ use api::Page;
 use api::inspect::{
     self, Advisories, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
     Evidence, Examination, Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Sought,
-    Unexamined, Where,
+    UNCOMPARED_MAX, Unexamined, Where,
 };
 use async_trait::async_trait;
 use base::page::PageRequest;
@@ -180,6 +180,7 @@ impl Service {
             secrets: None,
             base: self.base_of(&row).await?,
             advisories: self.advisories_known().await?,
+            uncompared: Vec::new(),
         };
         if row.state != State::Done {
             return Ok(inside);
@@ -193,8 +194,18 @@ impl Service {
                 inside.known_exploited += u64::from(finding.known_exploited);
             }
         }
+        inside.uncompared = uncompared(contents.matched.map(|matched| matched.gaps).unwrap_or_default());
         Ok(inside)
     }
+}
+
+/// The first of the sentences, and how many more there are.
+fn uncompared(mut gaps: Vec<String>) -> Vec<String> {
+    if gaps.len() > UNCOMPARED_MAX {
+        let more = gaps.split_off(UNCOMPARED_MAX - 1).len();
+        gaps.push(format!("{more} more of this kind"));
+    }
+    gaps
 }
 
 fn unpacked(kept: &[u8]) -> Result<Contents, Error> {

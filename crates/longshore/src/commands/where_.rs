@@ -51,38 +51,10 @@ pub(super) struct DiffArgs {
     second: Digest,
 }
 
-const ECOSYSTEMS: [&str; 12] =
-    ["deb", "rpm", "apk", "maven", "pypi", "npm", "go", "cargo", "gem", "composer", "nuget", "generic"];
-
-/// What the words on the command line mean.
-fn sought(thing: &str) -> Sought {
-    let is_id = |text: &str| {
-        let (prefix, rest) = text.split_once('-').unwrap_or((text, ""));
-        let is_known =
-            ["CVE", "GHSA", "DSA", "DLA", "DTSA", "USN", "RUSTSEC", "PYSEC", "GO", "MAL", "ALSA", "RLSA", "RHSA"]
-                .iter()
-                .any(|known| prefix.eq_ignore_ascii_case(known));
-        is_known && rest.contains(|c: char| c.is_ascii_digit()) && !text.contains('@')
-    };
-    if is_id(thing) {
-        return Sought::Advisory { id: thing.to_owned() };
-    }
-    let (ecosystem, rest) = match thing.split_once('/') {
-        Some((ecosystem, rest)) if ECOSYSTEMS.contains(&ecosystem) => (Some(ecosystem.to_owned()), rest),
-        _ => (None, thing),
-    };
-    // A name may begin with an at sign, as npm's scopes do.
-    let (name, version) = match rest.char_indices().rev().find(|(at, c)| *c == '@' && *at > 0) {
-        Some((at, _)) => (rest.get(..at).unwrap_or(rest), rest.get(at + 1..).map(str::to_owned)),
-        None => (rest, None),
-    };
-    Sought::Component { ecosystem, name: name.to_owned(), version: version.filter(|version| !version.is_empty()) }
-}
-
 pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
     let sought = match (&args.thing, args.licence) {
-        (_, Some(id)) => Sought::Licence { id },
-        (thing, None) => sought(thing.as_deref().unwrap_or_default()),
+        (_, Some(id)) => Sought::licence(&id)?,
+        (thing, None) => Sought::named(thing.as_deref().unwrap_or_default())?,
     };
     let page = PageQuery { after: args.after, limit: args.limit };
     let found = global.client()?.find(&sought, args.history, &page).await?;
@@ -277,27 +249,6 @@ pub(super) async fn diff(global: &Global, args: DiffArgs) -> api::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_sought_is_told_by_its_form() {
-        let component = |ecosystem: Option<&str>, name: &str, version: Option<&str>| Sought::Component {
-            ecosystem: ecosystem.map(str::to_owned),
-            name: name.to_owned(),
-            version: version.map(str::to_owned),
-        };
-        let advisory = |id: &str| Sought::Advisory { id: id.to_owned() };
-        for (text, wanted) in [
-            ("CVE-2021-44228", advisory("CVE-2021-44228")),
-            ("GHSA-jfh8-c2jp-5v3q", advisory("GHSA-jfh8-c2jp-5v3q")),
-            ("log4j-core@2.14.1", component(None, "log4j-core", Some("2.14.1"))),
-            ("maven/org.x:log4j-core@2.14.1", component(Some("maven"), "org.x:log4j-core", Some("2.14.1"))),
-            ("@babel/core@7.0.0", component(None, "@babel/core", Some("7.0.0"))),
-            ("npm/@babel/core", component(Some("npm"), "@babel/core", None)),
-            ("go-isatty", component(None, "go-isatty", None)),
-        ] {
-            assert_eq!(sought(text), wanted, "{text}");
-        }
-    }
 
     #[test]
     fn a_field_cannot_be_a_formula_or_another_field() {

@@ -231,6 +231,9 @@ async fn each_layer_is_read_once_and_what_cannot_be_read_is_never_called_clean()
     let found = known("CVE-2026-20001").await;
     assert_eq!(digests(&found), [base_digest, digest].into());
     assert_eq!(found.images.items[0].components[0].fixed_in, ["99:1-1"]);
+    // Nothing is known of what is wrong with npm packages: that none was found says nothing.
+    assert_eq!(client.inside(&digest).await.unwrap().uncompared, ["1 npm component: no advisory is known"]);
+    assert!(client.inside(&base_digest).await.unwrap().uncompared.is_empty());
     client.advisories_take(advisories("CVE-2026-20002", "libssl3").unwrap()).await.unwrap();
     assert_eq!(digests(&known("GHSA-test-cve-2026-20002").await), [base_digest].into());
     let gone = find(Sought::Advisory { id: "CVE-2026-20001".to_owned() }).await;

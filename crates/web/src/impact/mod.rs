@@ -5,10 +5,9 @@ mod answer;
 mod picture;
 #[cfg(test)]
 pub(crate) mod samples;
-mod sought;
 
-use api::Micros;
 use api::inspect::{Advisories, Sought, Where};
+use api::{Micros, Problem};
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -38,7 +37,22 @@ struct WhereQuery {
     after: Option<String>,
 }
 
+/// The kinds in the page's form, each with its word there.
+const KINDS: [(&str, &str); 4] =
+    [("", "component or advisory"), ("component", "component"), ("advisory", "advisory"), ("licence", "licence")];
+
 impl WhereQuery {
+    fn sought(&self) -> api::Result<Sought> {
+        match self.kind.as_str() {
+            "" => Sought::named(&self.q),
+            "component" => Sought::component(&self.q),
+            "advisory" => Sought::advisory(&self.q),
+            "licence" => Sought::licence(&self.q),
+            _ => Err(Problem::new(400, "kind-unknown", "This cannot be looked for")
+                .detail("what is looked for is a component, an advisory or a licence")),
+        }
+    }
+
     fn has_history(&self) -> bool {
         !matches!(self.history.as_str(), "" | "0" | "false")
     }
@@ -51,7 +65,7 @@ async fn where_page(State(pages): State<Pages>, queried: Queried<WhereQuery>) ->
         if query.q.trim().is_empty() {
             return Ok(("Where".to_owned(), main(&query, None, &advisories, Micros::now())));
         }
-        let sought = sought::parse(&query.q, &query.kind)?;
+        let sought = query.sought()?;
         let found = pages.inspect.find(&sought, query.has_history(), &request(query.after.clone())?).await?;
         let title = format!("Where is {}", plain(query.q.trim(), 100));
         Ok((title, main(&query, Some((&sought, &found)), &advisories, Micros::now())))
@@ -69,7 +83,7 @@ fn main(query: &WhereQuery, found: Option<(&Sought, &Where)>, advisories: &Advis
         form.search.wide action="/where" method="get" role="search" {
             input type="search" name="q" value=(query.q) required aria-label="Component, advisory or licence" placeholder="log4j-core@2.14.1, CVE-2021-44228 …";
             select name="kind" aria-label="What it is" {
-                @for (kind, word) in sought::KINDS { option value=(kind) selected[kind == query.kind] { (word) } }
+                @for (kind, word) in KINDS { option value=(kind) selected[kind == query.kind] { (word) } }
             }
             label.check { input type="checkbox" name="history" value="1" checked[query.has_history()]; " also where it was" }
             button type="submit" { "Find" }

@@ -183,8 +183,8 @@ pub(crate) fn found(sought: &Sought) -> Where {
 
 fn shown(q: &str, kind: &str, found: Option<&Where>, advisories: &Advisories) -> String {
     let query = WhereQuery { q: q.to_owned(), kind: kind.to_owned(), ..WhereQuery::default() };
-    let sought = super::sought::parse(if q.is_empty() { "any" } else { q }, kind).unwrap();
-    main(&query, found.map(|found| (&sought, found)), advisories, NOW).into_string()
+    let sought = found.map(|_| query.sought().unwrap());
+    main(&query, sought.as_ref().zip(found), advisories, NOW).into_string()
 }
 
 #[test]

@@ -76,20 +76,13 @@ fn render(
             @if let Some(licence) = &filter.licence { p.small { "Under “" (plain(licence, NAME_CHARS_MAX)) "”. " a href={ (here) "/inside" } { "Under any licence" } } }
             @if !page.items.is_empty() { (table(subject, page, &here)) }
             @else if *filter != InsideFilter::default() {
-                p { "No component is like that" (among(subject.inside)) ". " a href={ (here) "/inside" } { "All components" } }
+                p { "No component is like that" (standing::in_what(subject.inside)) ". " a href={ (here) "/inside" } { "All components" } }
             }
             @else if query.after.is_some() { p { "No more components. " a href={ (here) "/inside" } { "First page" } } }
-            @else { p { "No component was found" (among(subject.inside)) "." } }
+            @else { p { "No component was found" (standing::in_what(subject.inside)) "." } }
             (next_page(query, &format!("{here}/inside"), page.next.as_deref()))
         }
         @if query.after.is_none() && filter.search.is_none() && filter.licence.is_none() { (layers(subject, inventory, &here)) }
-    }
-}
-
-fn among(inside: &Inside) -> &'static str {
-    match inside.examination {
-        api::inspect::Examination::Done { unexamined: 0, .. } => "",
-        _ => " in what was examined",
     }
 }
 

@@ -129,7 +129,12 @@ fn parts(first: &Image, second: &Image, before: &Inside, after: &Inside, differe
         [before, after].iter().all(|inside| matches!(inside.examination, Examination::Done { unexamined: 0, .. }));
     let are_matched = before.advisories.count > 0;
     let none = if is_whole { "None." } else { "None in what was examined." };
-    let no_findings = if are_matched { none } else { "Not known: there are no advisories to match with." };
+    let is_compared = [before, after].iter().all(|inside| inside.uncompared.is_empty());
+    let no_findings = match (are_matched, is_compared) {
+        (false, _) => "Not known: there are no advisories to match with.",
+        (true, true) => none,
+        (true, false) => "None in what was examined and compared.",
+    };
     html! {
         section aria-labelledby="findings-new" {
             h2 #findings-new { "New findings" (number(difference.findings_new.len())) }

@@ -1,7 +1,7 @@
 //! Findings: what is wrong with components, the worst first, and why each is there.
 
 use api::Page;
-use api::inspect::{Examination, Finding, InsideFilter};
+use api::inspect::{Finding, InsideFilter};
 use maud::{Markup, html};
 
 use super::{Subject, ViewQuery, next_page, place, standing};
@@ -23,10 +23,7 @@ pub(super) async fn body(pages: &Pages, subject: &Subject<'_>, query: &ViewQuery
     let filter = query.filter()?;
     let page = pages.inspect.findings(&subject.image.digest, &filter, &request(query.after.clone())?).await?;
     let here = subject.here();
-    let among = match subject.inside.examination {
-        Examination::Done { unexamined: 0, .. } => "",
-        _ => " in what was examined",
-    };
+    let among = standing::in_what_compared(subject.inside);
     Ok(html! {
         form.search action={ (here) "/findings" } method="get" role="search" {
             input type="search" name="search" value=(query.search) aria-label="Part of a name" placeholder="Part of an advisory's or component's name";

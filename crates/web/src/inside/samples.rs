@@ -183,6 +183,7 @@ pub(crate) fn inside() -> Inside {
             newer: Some(digest(51)),
         }),
         advisories: advisories(),
+        uncompared: vec!["1 npm component: no advisory is known".to_owned()],
     }
 }
 
@@ -240,6 +241,7 @@ impl Fixed {
             secrets: None,
             base: None,
             advisories,
+            uncompared: Vec::new(),
             ..inside()
         };
         Self {
@@ -340,7 +342,13 @@ impl Fixed {
         let one = Unexamined { place: Place { layer: Some(u32::MAX), chain: chain(1_000) }, why: long };
         let findings = BTreeMap::from([(Severity::Critical, u64::MAX), (Severity::High, u64::MAX)]);
         Self {
-            inside: Mutex::new(Inside { components: u64::MAX, findings, lifted: u64::MAX, ..inside() }),
+            inside: Mutex::new(Inside {
+                components: u64::MAX,
+                uncompared: vec!["y".repeat(100_000); 1_000],
+                findings,
+                lifted: u64::MAX,
+                ..inside()
+            }),
             components: vec![component; 20],
             findings: vec![finding; 20],
             unexamined: vec![one; 20],
@@ -491,16 +499,28 @@ async fn nothing_is_called_clean_that_was_not_examined_and_matched() {
         for view in [View::Image, View::Inside, View::Findings, View::Difference] {
             let html = main(&pages, "1", view, with(view)).await;
             assert!(view == View::Difference || html.contains(said), "{view:?} {examination:?}: {html}");
-            let claims = [
-                "none of the advisories applies</dd>",
-                "None of the advisories applies to what was found.",
-                "Findings that are gone</h2><p class=\"none\">None.</p>",
-            ];
-            let is_claimed = claims.iter().any(|claim| html.contains(claim));
+            let is_claimed = CLAIMS.iter().any(|claim| html.contains(claim));
             assert_eq!(is_claimed, is_fine, "{view:?} {examination:?}: {html}");
         }
     }
+    let partly = Fixed::empty(done(0), advisories());
+    partly.inside.lock().unwrap().uncompared =
+        vec![format!("4 deb components of debian 13: no advisory is known {MARKUP}")];
+    let pages = pages(partly);
+    for view in [View::Image, View::Inside, View::Findings, View::Difference] {
+        let html = main(&pages, "1", view, with(view)).await;
+        assert!(CLAIMS.iter().all(|claim| !html.contains(claim)) && !html.contains("<script"), "{view:?}: {html}");
+        assert!(html.contains("compared"), "{view:?}: {html}");
+        assert!(view == View::Difference || html.contains("4 deb components of debian 13"), "{view:?}: {html}");
+    }
 }
+
+/// What is said of an image only where all of it was examined and compared.
+const CLAIMS: [&str; 3] = [
+    "none of the advisories applies</dd>",
+    "None of the advisories applies to what was found.",
+    "Findings that are gone</h2><p class=\"none\">None.</p>",
+];
 
 #[tokio::test]
 async fn a_strangers_markup_is_text_on_every_page() {

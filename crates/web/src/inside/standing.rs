@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::images::{Child, Image, ManifestKind};
-use api::inspect::{Advisories, Base, Examination, Inside, Severity};
+use api::inspect::{Advisories, Base, Examination, Inside, Severity, UNCOMPARED_MAX};
 use api::{Micros, Problem};
 use maud::{Markup, html};
 
@@ -114,6 +114,7 @@ fn facts(inside: &Inside, here: &str, now: Micros) -> Markup {
                 }
             }
             dt { "Findings" } dd { (found(inside, here, now)) }
+            (uncompared(inside))
             @if let Some(secrets) = inside.secrets {
                 dt { "Keys and tokens" }
                 dd {
@@ -135,6 +136,7 @@ pub(super) fn note(inside: &Inside, here: &str, now: Micros) -> Markup {
             dt { "Examined" } dd { (examined(&inside.examination, here, now)) }
             @if let Some(system) = &inside.operating_system { dt { "System" } dd { (plain(system, 200)) } }
             dt { "Findings" } dd { (found(inside, here, now)) }
+            (uncompared(inside))
             dt { "Advisories" } dd { (advisories(&inside.advisories, now)) }
         }
     }
@@ -161,9 +163,28 @@ pub(super) fn examined(examination: &Examination, here: &str, now: Micros) -> Ma
     }
 }
 
-/// What nothing found is said of.
-fn in_what(inside: &Inside) -> &'static str {
+/// What it is said of that nothing is there.
+pub(super) fn in_what(inside: &Inside) -> &'static str {
     if matches!(inside.examination, Examination::Done { unexamined: 0, .. }) { "" } else { " in what was examined" }
+}
+
+/// What it is said of that nothing is wrong.
+pub(super) fn in_what_compared(inside: &Inside) -> &'static str {
+    match (in_what(inside), inside.uncompared.is_empty()) {
+        (among, true) => among,
+        ("", false) => " in what was compared",
+        (_, false) => " in what was examined and compared",
+    }
+}
+
+/// What could not be compared with advisories.
+fn uncompared(inside: &Inside) -> Markup {
+    html! {
+        @if !inside.uncompared.is_empty() {
+            dt { "Not compared" }
+            dd { @for why in inside.uncompared.iter().take(UNCOMPARED_MAX) { div { (plain(why, WHY_CHARS_MAX)) } } }
+        }
+    }
 }
 
 /// What was found. Nothing found is only said of what was examined and matched with something.
@@ -176,7 +197,7 @@ fn found(inside: &Inside, here: &str, now: Micros) -> Markup {
             span.tag.busy { "not known" } " There are no advisories to match it with."
         }
         @else if number == 0 {
-            "none of the advisories applies" (in_what(inside))
+            "none of the advisories applies" (in_what_compared(inside))
             @if is_old(&inside.advisories, now) { ", but they are old" }
         }
         @else {
