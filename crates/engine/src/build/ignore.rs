@@ -1,5 +1,6 @@
 //! `.dockerignore` as Docker reads it: the rules of moby's `ignorefile` and `patternmatcher`, which the documentation
-//! only sketches. A path is left out when it or a folder above it matches a pattern; the last pattern that matches wins.
+//! only sketches. A path is left out when it or a folder above it matches a pattern; the last pattern that matches wins,
+//! but an exception that is a folder brings back only what is left out with that folder.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -97,6 +98,12 @@ impl Ignore {
             }
             let path = clean(written);
             let path = if path.len() > 1 { path.strip_prefix('/').unwrap_or(&path) } else { &path };
+            // moby cleans once more, together with the `!`: `!../a` is `a`, and `./!a` is `!a`.
+            let whole = clean(&format!("{}{path}", if negated { "!" } else { "" }));
+            let (negated, path) = whole.strip_prefix('!').map_or((false, &*whole), |rest| (true, rest));
+            if path.is_empty() {
+                return Err(error("a lone `!` names nothing to keep"));
+            }
             patterns.push(Pattern::new(negated, tokens(path).map_err(error)?));
         }
         Ok(Self { patterns })
@@ -185,11 +192,19 @@ pub struct Matcher<'a> {
 impl Matcher<'_> {
     /// Whether `path` (relative to the context, `/` between its parts) is left out.
     pub fn is_ignored(&mut self, path: &str) -> bool {
-        self.verdict(path).unwrap_or(false)
+        self.decided(path).unwrap_or(false)
     }
 
     /// The same, or `None` when no pattern matches: a list that stands before this one then has the word.
     pub fn verdict(&mut self, path: &str) -> Option<bool> {
+        let of_negated = |ignore: &Ignore| {
+            let mut paths = std::iter::successors(Some(path), |path| Some(path.rsplit_once('/')?.0));
+            paths.any(|path| ignore.patterns.iter().any(|pattern| pattern.negated && pattern.is_match(path)))
+        };
+        self.decided(path).or_else(|| of_negated(&self.ignore).then_some(false))
+    }
+
+    fn decided(&mut self, path: &str) -> Option<bool> {
         if self.ignore.patterns.is_empty() {
             return None;
         }
@@ -215,7 +230,16 @@ impl Matcher<'_> {
                 }
             },
         };
-        let pattern = |(pattern, above): (&Pattern, bool)| above || pattern.is_match(path);
+        // moby tries a pattern only where it could change what those before it say, and so a folder that an exception
+        // names does not count as named while nothing leaves it out.
+        let mut is_out = false;
+        let pattern = |(pattern, above): (&Pattern, bool)| {
+            let matched = above || pattern.negated == is_out && pattern.is_match(path);
+            if matched {
+                is_out = !pattern.negated;
+            }
+            matched
+        };
         self.ignore.patterns.iter().zip(above).map(pattern).collect()
     }
 }
@@ -424,6 +448,7 @@ mod tests {
             ("a**/b", "acb"),
             ("**/foo/bar", "x/foo/bar"),
             ("! a\na", "a"),
+            ("dir/x\n!dir", "dir/x"),
         ] {
             // moby: "a**/b" is ^a(.*/)?b$, which "acb" does not match.
             let wanted = (pattern, path) != ("a**/b", "acb");
@@ -442,6 +467,7 @@ mod tests {
             ("#x", "#x"),
             ("../x", "x"),
             ("**foo", "foo2"),
+            ("*\n!dir", "dir/x"),
         ] {
             assert!(!ignored(pattern, path) || path.is_empty(), "{pattern} against {path}");
         }
