@@ -154,3 +154,50 @@ impl Lease {
         if changed == 1 { Ok(()) } else { Err(self.fence.lost()) }
     }
 }
+
+/// Keeps a lease for one who works under it again and again: takes it when it is free, and renews it when a third of its
+/// time is over.
+pub struct LeaseKeeper {
+    db: Db,
+    name: &'static str,
+    holder: String,
+    ttl: Duration,
+    /// The lease, and when it was taken or renewed.
+    held: Option<(Lease, Micros)>,
+}
+
+impl LeaseKeeper {
+    /// Nothing is taken yet.
+    pub fn new(db: Db, name: &'static str, holder: String, ttl: Duration) -> Self {
+        Self { db, name, holder, ttl, held: None }
+    }
+
+    /// The fence to work under at this moment; none while somebody else holds the lease. Another than the one before
+    /// says that others may have worked meanwhile.
+    ///
+    /// # Errors
+    /// Any [`DbError`].
+    pub async fn fence(&mut self, now: Micros) -> Result<Option<Fence>, DbError> {
+        if let Some((lease, at)) = &mut self.held {
+            if now.since(*at) < self.ttl / 3 {
+                return Ok(Some(lease.fence.clone()));
+            }
+            match lease.renew(now).await {
+                Ok(()) => {
+                    *at = now;
+                    return Ok(Some(lease.fence.clone()));
+                }
+                Err(error) if error.kind() == DbErrorKind::LeaseLost => self.held = None,
+                Err(error) => return Err(error),
+            }
+        }
+        let lease = Lease::acquire(&self.db, self.name, &self.holder, self.ttl, now).await?;
+        self.held = lease.map(|lease| (lease, now));
+        Ok(self.held.as_ref().map(|(lease, _)| lease.fence.clone()))
+    }
+
+    /// Says that somebody else took it over, as a transaction found.
+    pub fn forget(&mut self) {
+        self.held = None;
+    }
+}

@@ -38,6 +38,7 @@ use api::delivery::{Host, Instance};
 use api::registry::Registry;
 use api::{HostName, Micros};
 use base::db::Db;
+use base::lease::LeaseKeeper;
 use base::tasks::Wake;
 use futures::FutureExt as _;
 
@@ -75,7 +76,6 @@ pub struct Deps {
 }
 
 struct Inner {
-    config: Config,
     registry: Arc<dyn Registry>,
     db: Db,
     clock: Arc<dyn Fn() -> Micros + Send + Sync>,
@@ -87,7 +87,7 @@ struct Inner {
     watchers: Arc<Watchers>,
     changes: Arc<Changes>,
     logs: Arc<Logs>,
-    lease: tokio::sync::Mutex<Option<tasks::Held>>,
+    lease: tokio::sync::Mutex<LeaseKeeper>,
 }
 
 /// The context. Cheap to clone; implements [`api::delivery::Delivery`] and [`api::delivery::Fleet`].
@@ -115,9 +115,9 @@ impl Service {
         let watchers = Arc::new(Watchers::default());
         let listening_since = (deps.clock)();
         let seed = u64::try_from(listening_since.0).unwrap_or(0);
+        let lease = LeaseKeeper::new(deps.db.clone(), tasks::LEASE_NAME, config.replica, tasks::LEASE_TTL);
         let service = Self {
             inner: Arc::new(Inner {
-                config,
                 registry: deps.registry,
                 db: deps.db,
                 clock: deps.clock,
@@ -128,7 +128,7 @@ impl Service {
                 watchers: Arc::clone(&watchers),
                 changes: Changes::new(),
                 logs: Logs::new(seed, Duration::from_secs(LOG_CONNECT_SECONDS), watchers),
-                lease: tokio::sync::Mutex::default(),
+                lease: tokio::sync::Mutex::new(lease),
             }),
         };
         service.seen_refreshed().await?;

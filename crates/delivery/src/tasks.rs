@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::delivery::{Deployed, PlanState};
 use api::{Micros, Problem};
 use base::db::{DbErrorKind, Tx};
-use base::lease::{Fence, Lease};
+use base::lease::Fence;
 use base::outbox::{self, OUTBOX_PAGE_ENTRIES, OutboxError};
 use base::tasks::{Progress, Tasks};
 use futures::FutureExt as _;
@@ -27,17 +27,9 @@ const EVENTS_SECONDS: u64 = 1;
 const EXECUTOR_SECONDS: u64 = 1;
 /// How often desired states are reckoned anew, in seconds: for changes that no transaction of a plan makes.
 const REFRESH_SECONDS: u64 = 60;
-/// How long the executor's lease lasts, in seconds.
-const LEASE_SECONDS: u64 = 15;
-/// After how long it is renewed, in seconds.
-const LEASE_RENEW_SECONDS: u64 = 5;
-const LEASE_NAME: &str = "delivery-executor";
-
-/// The executor's lease and when it was taken or renewed.
-pub(crate) struct Held {
-    lease: Lease,
-    at: Micros,
-}
+/// How long the executor's lease lasts.
+pub(crate) const LEASE_TTL: Duration = Duration::from_secs(15);
+pub(crate) const LEASE_NAME: &str = "delivery-executor";
 
 /// What a transition changed, for those who wait.
 struct Transition {
@@ -101,7 +93,7 @@ impl Service {
         if under_way.is_empty() {
             return Ok(Progress::Done);
         }
-        let Some(fence) = self.lease().await? else { return Ok(Progress::Done) };
+        let Some(fence) = self.inner.lease.lock().await.fence(self.now()).await? else { return Ok(Progress::Done) };
         let seen = self.seen_refreshed().await?;
         let mut progress = Progress::Done;
         let mut failed = None;
@@ -115,7 +107,7 @@ impl Service {
             if let Err(Error::Database(error)) = &transition
                 && error.kind() == DbErrorKind::LeaseLost
             {
-                *self.inner.lease.lock().await = None;
+                self.inner.lease.lock().await.forget();
                 return Ok(Progress::Done);
             }
             let transition = match transition {
@@ -158,28 +150,6 @@ impl Service {
                 .boxed()
             })
             .await
-    }
-
-    async fn lease(&self) -> Result<Option<Fence>, Error> {
-        let now = self.now();
-        let mut held = self.inner.lease.lock().await;
-        if let Some(Held { lease, at }) = held.as_mut() {
-            if now.since(*at).as_secs() < LEASE_RENEW_SECONDS {
-                return Ok(Some(lease.fence().clone()));
-            }
-            match lease.renew(now).await {
-                Ok(()) => {
-                    *at = now;
-                    return Ok(Some(lease.fence().clone()));
-                }
-                Err(error) if error.kind() == DbErrorKind::LeaseLost => *held = None,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let ttl = Duration::from_secs(LEASE_SECONDS);
-        let lease = Lease::acquire(&self.inner.db, LEASE_NAME, &self.inner.config.replica, ttl, now).await?;
-        *held = lease.map(|lease| Held { lease, at: now });
-        Ok(held.as_ref().map(|held| held.lease.fence().clone()))
     }
 
     /// Reckons anew what every project's hosts are to be.

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::Micros;
-use base::db::DbErrorKind;
-use base::lease::{Fence, Lease};
+use base::db::{Db, DbErrorKind};
+use base::lease::{Fence, LeaseKeeper};
 use base::metrics;
 use blobs::{Aside, PAGE_BLOBS_MAX};
 use oci::{Digest, RepositoryName};
@@ -28,7 +28,6 @@ const HALVINGS_MAX: u32 = 8;
 
 const LEASE_NAME: &str = "registry-collect";
 const LEASE_TTL: Duration = Duration::from_secs(15);
-const LEASE_RENEW_SECONDS: u64 = 5;
 
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -68,11 +67,18 @@ impl Kind {
 }
 
 /// The right to collect, among the hubs that share a database.
-#[derive(Default)]
 pub(crate) struct Collector {
-    held: Option<(Lease, Micros)>,
+    lease: LeaseKeeper,
+    /// What was collected under last.
+    fence: Option<Fence>,
     /// Nothing is left aside by an earlier process or a failed run.
     pub(crate) is_repaired: bool,
+}
+
+impl Collector {
+    pub(crate) fn new(db: Db, replica: String) -> Self {
+        Self { lease: LeaseKeeper::new(db, LEASE_NAME, replica, LEASE_TTL), fence: None, is_repaired: false }
+    }
 }
 
 impl Service {
@@ -166,27 +172,13 @@ impl Service {
     }
 
     pub(crate) async fn fence(&self, collector: &mut Collector) -> Result<Option<Fence>, Error> {
-        let now = Micros::now();
-        if let Some((lease, renewed_at)) = &mut collector.held {
-            if now.since(*renewed_at).as_secs() < LEASE_RENEW_SECONDS {
-                return Ok(Some(lease.fence().clone()));
-            }
-            match lease.renew(now).await {
-                Ok(()) => {
-                    *renewed_at = now;
-                    return Ok(Some(lease.fence().clone()));
-                }
-                Err(error) if error.kind() == DbErrorKind::LeaseLost => collector.held = None,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let lease = Lease::acquire(self.store.db(), LEASE_NAME, &self.replica, LEASE_TTL, now).await?;
-        if lease.is_some() {
+        let fence = collector.lease.fence(Micros::now()).await?;
+        if fence != collector.fence {
             // Whoever had it may have stopped half way.
             collector.is_repaired = false;
+            collector.fence.clone_from(&fence);
         }
-        collector.held = lease.map(|lease| (lease, now));
-        Ok(collector.held.as_ref().map(|(lease, _)| lease.fence().clone()))
+        Ok(fence)
     }
 
     async fn manifests_collect(

@@ -94,7 +94,6 @@ pub struct Service {
     blobs: Arc<dyn BlobStore>,
     keeper: Keeper,
     collector: tokio::sync::Mutex<Collector>,
-    replica: String,
     sources: Vec<Source>,
     grace: Duration,
     scrub_within: Duration,
@@ -110,6 +109,7 @@ impl Service {
     /// # Errors
     /// [`Error::UpstreamSetup`] when an upstream's password cannot be read or its client cannot be made.
     pub fn new(config: Config, deps: Deps) -> Result<Self, Error> {
+        let collector = Collector::new(deps.db.clone(), deps.replica);
         let store = Store::new(deps.db, config.rules.clone());
         let keeper = Keeper::new(store.clone(), Arc::clone(&deps.blobs));
         let upstreams = Upstreams::open(&config.upstreams, &store, &deps.blobs, &keeper)?;
@@ -120,8 +120,7 @@ impl Service {
             keeper,
             store,
             blobs: deps.blobs,
-            collector: tokio::sync::Mutex::default(),
-            replica: deps.replica,
+            collector: tokio::sync::Mutex::new(collector),
             sources,
             grace: config.grace,
             scrub_within: config.scrub,

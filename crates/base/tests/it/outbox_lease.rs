@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::clock::Micros;
 use base::db::testing::for_each_backend;
 use base::db::{Db, DbError, DbErrorKind};
-use base::lease::Lease;
+use base::lease::{Lease, LeaseKeeper};
 use base::outbox::{self, OutboxError};
 use futures::FutureExt as _;
 use futures::future::join_all;
@@ -97,6 +97,29 @@ async fn a_late_holder_is_fenced_off() {
         second.release().await.unwrap();
         let third = Lease::acquire(&db, "one", "a", ttl, at(19)).await.unwrap().unwrap();
         assert!(third.fence().number() > number);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_keeper_renews_in_time_and_tells_of_others() {
+    for_each_backend("leases", &[], |db| async move {
+        let ttl = Duration::from_secs(15);
+        let at = Micros::from_seconds;
+        let keeper = |holder: &str| LeaseKeeper::new(db.clone(), "kept", holder.to_owned(), ttl);
+        let (mut first, mut second) = (keeper("a"), keeper("b"));
+        let fence = first.fence(at(0)).await.unwrap().unwrap();
+        for second_now in (1..=60).step_by(4) {
+            assert_eq!(first.fence(at(second_now)).await.unwrap().as_ref(), Some(&fence));
+            assert_eq!(second.fence(at(second_now)).await.unwrap(), None);
+        }
+        let taken_over = second.fence(at(80)).await.unwrap().unwrap();
+        assert!(taken_over.number() > fence.number());
+        assert_eq!(first.fence(at(80)).await.unwrap(), None, "it was late");
+        let again = first.fence(at(100)).await.unwrap().unwrap();
+        assert!(again.number() > taken_over.number());
+        second.forget();
+        assert_eq!(second.fence(at(101)).await.unwrap(), None);
     })
     .await;
 }
