@@ -46,7 +46,8 @@ pub fn parse(go_version: &str, text: &str) -> BuildInformation {
     let mut broken = 0usize;
     // Whether the module before is the main one, for what replaces it.
     let mut last_is_main = true;
-    for line in text.lines() {
+    // Not `lines`: to Go a carriage return is part of the line.
+    for line in text.split('\n') {
         let (kind, rest) = line.split_once('\t').unwrap_or((line, ""));
         let understood = match kind {
             "path" => {

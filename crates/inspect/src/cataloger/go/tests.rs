@@ -185,6 +185,13 @@ fn versions_in_linker_flags_are_the_main_module_s() {
 }
 
 #[test]
+fn a_carriage_return_is_part_of_the_line() {
+    let information = parse("go1.22.1", "path\ta\r\r\nmod\tb\tv1\r\n");
+    assert_eq!(information.path, "a\r\r");
+    assert_eq!(information.main.unwrap().version, "v1\r");
+}
+
+#[test]
 fn toolchains_are_told_by_their_release() {
     for (version, expected) in [
         ("go1.22.1", "1.22.1"),
