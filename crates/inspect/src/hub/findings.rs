@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use api::Micros;
 use api::inspect::{Advisories, Finding, Severity, WhereAdvisory};
+use base::db::Queryable;
 use base::tasks::Progress;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use oci::Digest;
 use super::Service;
 use super::error::Error;
 use super::find::Target;
-use super::store::{Change, ImageRow, Key, Match, Seek, Vulnerability};
+use super::store::{Change, ImageRow, Key, Match, Seek, Store, Vulnerability};
 use super::views::{evidence, place};
 use crate::advisory::place::Platform;
 use crate::document::{self, Contents, Found};
@@ -143,32 +144,31 @@ impl Service {
         findings.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| (&a.id, &a.component).cmp(&(&b.id, &b.component))));
         Ok(findings)
     }
+}
 
-    /// The components that an advisory speaks of, by any of its names.
-    pub(super) async fn advisory_target(&self, name: &str) -> Result<Target, Error> {
-        let mut known = self.store().vulnerabilities(name).await?;
-        if known.is_empty() {
-            known = self.store().vulnerabilities(&name.to_uppercase()).await?;
-        }
-        let ids: Vec<String> = known.iter().map(|one| one.id.clone()).collect();
-        let (found, first_seen) =
-            if ids.is_empty() { (HashMap::new(), None) } else { self.store().found(&ids).await? };
-        let components: Vec<i64> = found.keys().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        Ok(Target {
-            seek: Some(Seek::Components(components)).filter(|_| !found.is_empty()),
-            advisory: known.into_iter().next().map(|one| WhereAdvisory {
-                aliases: one.names.iter().filter(|name| **name != one.id).cloned().collect(),
-                summary: Some(one.summary).filter(|summary| !summary.is_empty()),
-                severity: severity_of(&one.severity),
-                known_exploited: one.known_exploited,
-                published: one.published,
-                first_seen,
-                id: one.id,
-            }),
-            undecided: found.iter().filter(|(_, one)| !one.is_certain).map(|(id, _)| *id).collect(),
-            fixed_in: found.into_iter().map(|(id, one)| (id, one.fixed_in)).collect(),
-        })
+/// The components that an advisory speaks of, by any of its names.
+pub(super) async fn advisory_target<Q: Queryable>(at: &Store<Q>, name: &str) -> Result<Target, Error> {
+    let mut known = at.vulnerabilities(name).await?;
+    if known.is_empty() {
+        known = at.vulnerabilities(&name.to_uppercase()).await?;
     }
+    let ids: Vec<String> = known.iter().map(|one| one.id.clone()).collect();
+    let (found, first_seen) = if ids.is_empty() { (HashMap::new(), None) } else { at.found(&ids).await? };
+    let components: Vec<i64> = found.keys().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    Ok(Target {
+        seek: Some(Seek::Components(components)).filter(|_| !found.is_empty()),
+        advisory: known.into_iter().next().map(|one| WhereAdvisory {
+            aliases: one.names.iter().filter(|name| **name != one.id).cloned().collect(),
+            summary: Some(one.summary).filter(|summary| !summary.is_empty()),
+            severity: severity_of(&one.severity),
+            known_exploited: one.known_exploited,
+            published: one.published,
+            first_seen,
+            id: one.id,
+        }),
+        undecided: found.iter().filter(|(_, one)| !one.is_certain).map(|(id, _)| *id).collect(),
+        fixed_in: found.into_iter().map(|(id, one)| (id, one.fixed_in)).collect(),
+    })
 }
 
 fn timestamp(time: Micros) -> Timestamp {

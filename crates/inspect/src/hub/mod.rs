@@ -19,6 +19,8 @@ mod reading;
 mod store;
 mod stored;
 mod sweep;
+#[cfg(test)]
+mod testing;
 mod views;
 
 use std::path::PathBuf;
@@ -84,8 +86,8 @@ struct Inner {
     advisories: tokio::sync::Mutex<Option<Arc<findings::Known>>>,
     /// Wakes the comparison of components with advisories.
     matching: Wake,
-    /// What runs, for as long as it is good.
-    used: tokio::sync::Mutex<Option<Arc<find::Used>>>,
+    /// What runs, as it was read last.
+    used: Mutex<Option<Arc<find::Used>>>,
     /// What entered in the last seconds and was noted.
     noted: Mutex<reading::Noted>,
     /// Where the look at what left the registry goes on.
@@ -120,7 +122,7 @@ impl Service {
                 lease: tokio::sync::Mutex::default(),
                 advisories: tokio::sync::Mutex::default(),
                 matching: Wake::default(),
-                used: tokio::sync::Mutex::default(),
+                used: Mutex::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
             }),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use api::Micros;
-use base::db::{Tx, sql};
+use base::db::{Queryable, Tx, sql};
 use futures::FutureExt as _;
 
 use super::lookup::{Key, key};
@@ -151,7 +151,9 @@ impl Store {
         }
         Ok(())
     }
+}
 
+impl<Q: Queryable> Store<Q> {
     /// Vulnerabilities of a name.
     pub(in crate::hub) async fn vulnerabilities(&self, name: &str) -> Result<Vec<Vulnerability>, Error> {
         let rows = sql("SELECT v.id AS id, v.names AS names, v.summary AS summary, v.severity AS severity, \

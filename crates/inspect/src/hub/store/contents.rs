@@ -12,7 +12,7 @@ use super::super::stored;
 use super::images::LayerRow;
 use super::lookup::Key;
 use super::postings::{self, BUCKET, Held, PLACES_KEPT};
-use super::{SLOTS, Store, damaged, numbers_take, slots, slots_number};
+use super::{Changing, SLOTS, Store, damaged, numbers_take, raise, slots, slots_number};
 use crate::component::Evidence;
 use crate::hub::error::Error;
 
@@ -156,7 +156,7 @@ impl Store {
                     ] {
                         sql(text).bind(number).execute(tx).await?;
                     }
-                    Ok::<_, Error>(())
+                    raise(tx, Changing::Images).await
                 }
                 .boxed()
             })
@@ -435,5 +435,5 @@ async fn finish(tx: &mut Tx, kept: &Kept, subjects: &BTreeSet<i64>, now: Micros)
     .bind(kept.number)
     .execute(tx)
     .await?;
-    Ok(())
+    raise(tx, Changing::Images).await
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use api::delivery::{Deployed, ReleaseId};
 use api::inspect::NotExamined;
 use api::{AppName, EnvName, HostName, Micros, ServiceName};
-use base::db::{Row, Tx, sql};
+use base::db::{Queryable, Row, Tx, sql};
 use futures::FutureExt as _;
 use oci::Digest;
 
-use super::{SLOTS, Store, digest, parsed, slots};
+use super::{Changing, SLOTS, Store, digest, parsed, raise, slots};
 use crate::hub::error::Error;
 
 /// Releases of a service that are looked at for a fix.
@@ -53,7 +53,9 @@ impl Store {
             })
             .await
     }
+}
 
+impl<Q: Queryable> Store<Q> {
     /// Releases of images, also those of an index that has one.
     pub(in crate::hub) async fn releases(&self, images: &[Digest]) -> Result<Vec<ReleaseRow>, Error> {
         let texts: Vec<String> = images.iter().map(ToString::to_string).collect();
@@ -269,5 +271,5 @@ async fn take(tx: &mut Tx, event: &Deployed) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    raise(tx, Changing::Deployments).await
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use base::db::{Row, Tx, sql};
+use base::db::{Queryable, Row, Tx, sql};
 use oci::{Digest, RepositoryName};
 
 use super::contents::hash;
@@ -150,7 +150,7 @@ fn forms(ecosystem: Option<Ecosystem>, name: &str) -> Vec<String> {
     }
 }
 
-impl Store {
+impl<Q: Queryable> Store<Q> {
     /// Which images have what is looked for, by number.
     pub(in crate::hub) async fn holders(&self, seek: &Seek) -> Result<BTreeMap<i64, Holder>, Error> {
         let mut rows = Vec::new();
