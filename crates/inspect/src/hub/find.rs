@@ -1,7 +1,7 @@
 //! Where something is: from what is sought to components, images, releases, environments and hosts.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use api::Page;
@@ -14,8 +14,11 @@ use base::page::PageRequest;
 
 use super::Service;
 use super::error::Error;
-use super::findings::advisory_target;
-use super::store::{Changes, Exposed, Held, Holder, ImageRow, Key, ReleaseRow, Seek, State, Store};
+use super::findings::{Known, advisory_target};
+use super::numbers::Numbers;
+use super::store::{
+    Changes, Exposed, Held, Holders, ImageRow, Key, OwnedIn, ReleaseRow, Seek, State, Store, platform_of,
+};
 use super::views::evidence;
 use crate::assemble::id;
 use crate::component::Ecosystem;
@@ -25,26 +28,33 @@ use crate::licence;
 const COMPONENTS_SHOWN: usize = 20;
 /// What runs and is not examined, as far as it is named.
 const NOT_EXAMINED_SHOWN: u32 = 100;
+/// How often a moment is looked for in which the file of advisories is the one that is open.
+const MOMENTS_MAX: u32 = 5;
 /// Bytes of what is sought.
 const SOUGHT_BYTES_MAX: usize = 1024;
 
 /// What runs and what is not examined, which is the same for all questions until something changes.
 pub(super) struct Used {
     changes: Changes,
-    /// Images by number.
-    images: HashSet<i64>,
+    images: Numbers,
     not_examined: Vec<NotExamined>,
     incomplete: u64,
+}
+
+/// Images of whose packages advisories know nothing.
+pub(super) struct Unknown {
+    images_changes: i64,
+    /// Of the advisories.
+    version: i64,
+    images: Arc<Numbers>,
 }
 
 /// What is sought, as the index knows it.
 pub(super) struct Target {
     pub(super) seek: Option<Seek>,
-    /// For an advisory: what it is, and which versions are not affected any more, by component.
+    /// For an advisory: what it is, and the names under which components have it.
     pub(super) advisory: Option<api::inspect::WhereAdvisory>,
-    pub(super) fixed_in: HashMap<i64, Vec<String>>,
-    /// For an advisory: components of which nobody can say whether it affects them.
-    pub(super) undecided: HashSet<i64>,
+    pub(super) vulnerabilities: Vec<String>,
 }
 
 impl Service {
@@ -52,32 +62,28 @@ impl Service {
     pub(super) async fn where_is(&self, sought: &Sought, history: bool, page: &PageRequest) -> Result<Where, Error> {
         let after = cursor(page.after.as_deref())?;
         let now = self.now();
-        let at = self.store().snapshot().await?;
+        let (at, known) = self.moment(sought).await?;
         let used = self.used(&at).await?;
         let target = target(&at, sought).await?;
-        let mut holders = match &target.seek {
-            Some(seek) => at.holders(seek).await?,
-            None => BTreeMap::new(),
+        let holders = match (&target.seek, known) {
+            (Some(seek), None) => at.holders(seek, OwnedIn::All).await?,
+            (Some(seek), Some(known)) => {
+                // What an OS package owns is that package under another name, and advisories speak of the package.
+                let unknown = self.unknown(&at, &known, used.changes.images).await?;
+                at.holders(seek, OwnedIn::These(unknown)).await?
+            }
+            (None, _) => Holders::default(),
         };
-        if target.advisory.is_some() {
-            // What an OS package owns is that package under another name, and advisories speak of the package.
-            holders.retain(|_, holder| {
-                holder.components.retain(|_, held| !matches!(held, Some(Held::Component { is_owned: true, .. })));
-                !holder.components.is_empty()
-            });
-        }
         // Those that run somewhere first, then the newest.
-        let mut order: Vec<(bool, Reverse<i64>)> =
-            holders.keys().map(|number| (!used.images.contains(number), Reverse(*number))).collect();
-        order.sort_unstable();
-        let begin = after.map_or(0, |after| order.partition_point(|place| *place <= after));
-        let limit = page.limit as usize;
-        let shown = order.get(begin..order.len().min(begin + limit)).unwrap_or_default();
-        let next = (begin + limit < order.len()).then(|| shown.last().map(cursor_text)).flatten();
+        let running = holders.images.falling(&used.images, true).map(|number| (false, Reverse(number)));
+        let idle = holders.images.falling(&used.images, false).map(|number| (true, Reverse(number)));
+        let mut order = running.chain(idle).skip_while(|place| after.as_ref().is_some_and(|after| place <= after));
+        let shown: Vec<(bool, Reverse<i64>)> = order.by_ref().take(page.limit as usize).collect();
+        let next = order.next().and_then(|_| shown.last()).map(cursor_text);
         let numbers: Vec<i64> = shown.iter().map(|(_, Reverse(number))| *number).collect();
         let mut images = images(&at, &numbers, &holders, &target, history).await?;
         let fixes = match &target.advisory {
-            Some(_) => fixes(&at, &images, &holders).await?,
+            Some(_) => fixes(&at, &images, &holders.images).await?,
             None => Vec::new(),
         };
         drop(at);
@@ -85,12 +91,48 @@ impl Service {
         Ok(Where {
             at: now,
             advisory: target.advisory,
-            images_count: order.len() as u64,
+            images_count: holders.images.len(),
             images: Page { items: images, next },
             fixes,
             not_examined: used.not_examined.clone(),
             images_incomplete: used.incomplete,
         })
+    }
+
+    /// A moment of the database; for an advisory with the file of advisories that there is in that moment. The file is
+    /// opened beforehand: to wait for it with a connection in hand would be to wait for those who wait for one.
+    async fn moment(&self, sought: &Sought) -> Result<(Store<Snapshot>, Option<Arc<Known>>), Error> {
+        if !matches!(sought, Sought::Advisory { .. }) {
+            return Ok((self.store().snapshot().await?, None));
+        }
+        for _ in 0..MOMENTS_MAX {
+            let known = self.known().await?;
+            let at = self.store().snapshot().await?;
+            let version = at.advisory_version().await?.map(|(version, _)| version);
+            if version == known.as_ref().map(|known| known.version) {
+                return Ok((at, known));
+            }
+        }
+        Err(Error::Work("advisories are taken in faster than they can be read; ask again".to_owned()))
+    }
+
+    /// The images of whose packages these advisories know nothing. Whether an advisory affects such a package was not
+    /// compared, so its other names count.
+    async fn unknown(&self, at: &Store<Snapshot>, known: &Known, images_changes: i64) -> Result<Arc<Numbers>, Error> {
+        let kept = || self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_current = |kept: &&Unknown| kept.images_changes == images_changes && kept.version == known.version;
+        if let Some(kept) = kept().as_ref().filter(is_current) {
+            return Ok(Arc::clone(&kept.images));
+        }
+        let mut images = Numbers::default();
+        for platform in at.platforms().await? {
+            if !known.knows(platform_of(&platform).as_ref()) {
+                images.extend(&at.images_of_platform(&platform).await?);
+            }
+        }
+        let images = Arc::new(images);
+        *kept() = Some(Unknown { images_changes, version: known.version, images: Arc::clone(&images) });
+        Ok(images)
     }
 
     /// What runs, as the snapshot has it.
@@ -122,7 +164,7 @@ impl Service {
 }
 
 async fn target(at: &Store<Snapshot>, sought: &Sought) -> Result<Target, Error> {
-    let of = |seek| Target { seek, advisory: None, fixed_in: HashMap::new(), undecided: HashSet::new() };
+    let of = |seek| Target { seek, advisory: None, vulnerabilities: Vec::new() };
     match sought {
         Sought::Component { ecosystem, name, version } => {
             let is_long = |text: &str| text.len() > SOUGHT_BYTES_MAX;
@@ -143,14 +185,15 @@ async fn target(at: &Store<Snapshot>, sought: &Sought) -> Result<Target, Error> 
 async fn images(
     at: &Store<Snapshot>,
     numbers: &[i64],
-    holders: &BTreeMap<i64, Holder>,
+    holders: &Holders,
     target: &Target,
     history: bool,
 ) -> Result<Vec<WhereImage>, Error> {
     let rows = at.images(numbers).await?;
     let digests: Vec<_> = rows.values().map(|row| row.digest).collect();
     let repositories = at.repositories(&digests).await?;
-    let mut components = where_components(at, numbers, holders, target).await?;
+    let held = holders.components(numbers)?;
+    let mut components = where_components(at, numbers, &held, target).await?;
     let releases = at.releases(&digests).await?;
     let ids: Vec<ReleaseId> =
         releases.iter().map(|row| row.release.clone()).collect::<BTreeSet<_>>().into_iter().collect();
@@ -165,7 +208,7 @@ async fn images(
             digest: row.digest,
             tags: Vec::new(),
             components: components.remove(number).unwrap_or_default(),
-            components_count: holders.get(number).map_or(0, |holder| holder.components.len() as u64),
+            components_count: held.get(number).map_or(0, |components| components.len() as u64),
             complete: row.unexamined == 0,
             releases: where_releases(row, &releases, &exposures),
         });
@@ -177,13 +220,13 @@ async fn images(
 async fn where_components(
     at: &Store<Snapshot>,
     numbers: &[i64],
-    holders: &BTreeMap<i64, Holder>,
+    held: &BTreeMap<i64, BTreeMap<i64, Option<Held>>>,
     target: &Target,
 ) -> Result<BTreeMap<i64, Vec<WhereComponent>>, Error> {
     let mut shown: Vec<(i64, i64, Option<Held>)> = Vec::new();
     for number in numbers {
-        let Some(holder) = holders.get(number) else { continue };
-        let first = holder.components.iter().take(COMPONENTS_SHOWN);
+        let Some(components) = held.get(number) else { continue };
+        let first = components.iter().take(COMPONENTS_SHOWN);
         shown.extend(first.map(|(component, held)| (*number, *component, held.clone())));
     }
     let missing: Vec<(i64, i64)> = shown
@@ -198,7 +241,9 @@ async fn where_components(
         }
     }
     let ids: BTreeSet<i64> = shown.iter().map(|(_, component, _)| *component).collect();
-    let keys = at.keys(&ids.into_iter().collect::<Vec<_>>()).await?;
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let keys = at.keys(&ids).await?;
+    let told = at.found(&target.vulnerabilities, &ids).await?;
     let chains: BTreeSet<i64> = shown
         .iter()
         .flat_map(|(_, _, held)| match held {
@@ -214,26 +259,22 @@ async fn where_components(
         };
         components.entry(number).or_default().push(WhereComponent {
             id: id(&Key::component(key)),
-            evidence: match target.undecided.contains(&component) {
-                true => Evidence::Inferred,
-                false => evidence(class),
+            evidence: match told.get(&component) {
+                Some(found) if !found.is_certain => Evidence::Inferred,
+                _ => evidence(class),
             },
             places: places
                 .into_iter()
                 .filter_map(|(layer, chain)| Some(Place { layer, chain: chains.get(&chain)?.clone() }))
                 .collect(),
-            fixed_in: target.fixed_in.get(&component).cloned().unwrap_or_default(),
+            fixed_in: told.get(&component).map(|found| found.fixed_in.clone()).unwrap_or_default(),
         });
     }
     Ok(components)
 }
 
 /// For the services of these images: the first release after the last one that is affected, and where it is.
-async fn fixes(
-    at: &Store<Snapshot>,
-    images: &[WhereImage],
-    holders: &BTreeMap<i64, Holder>,
-) -> Result<Vec<Fix>, Error> {
+async fn fixes(at: &Store<Snapshot>, images: &[WhereImage], affected: &Numbers) -> Result<Vec<Fix>, Error> {
     let services: BTreeSet<_> = images
         .iter()
         .flat_map(|image| &image.releases)
@@ -242,7 +283,7 @@ async fn fixes(
     let mut fixes = Vec::with_capacity(services.len());
     for (app, service) in services {
         let releases = at.releases_of(&app, &service).await?;
-        let is_affected = |images: &[(i64, bool)]| images.iter().any(|(number, _)| holders.contains_key(number));
+        let is_affected = |images: &[(i64, bool)]| images.iter().any(|(number, _)| affected.contains(*number));
         let last = releases.iter().rposition(|(_, images)| is_affected(images));
         let later = last.and_then(|last| releases.get(last + 1..)).unwrap_or_default();
         // Of what was not read nobody knows whether it is fixed.

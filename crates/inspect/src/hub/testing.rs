@@ -71,6 +71,7 @@ pub(super) fn kept(number: i64, entries: Vec<Entry>) -> Kept {
     Kept {
         number,
         system: None,
+        platform: None,
         unexamined: 0,
         components: entries.len() as u64,
         contents: Vec::new(),

@@ -1,6 +1,6 @@
 //! What delivery tells: releases, environments and hosts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use api::delivery::{Deployed, ReleaseId};
 use api::inspect::NotExamined;
@@ -11,6 +11,7 @@ use oci::Digest;
 
 use super::{Changing, SLOTS, Store, digest, parsed, raise, slots};
 use crate::hub::error::Error;
+use crate::hub::numbers::Numbers;
 
 /// Releases of a service that are looked at for a fix.
 const RELEASES_MAX: u32 = 2000;
@@ -122,7 +123,7 @@ impl<Q: Queryable> Store<Q> {
     }
 
     /// Images that environments have or hosts run, by number.
-    pub(in crate::hub) async fn images_used(&self) -> Result<HashSet<i64>, Error> {
+    pub(in crate::hub) async fn images_used(&self) -> Result<Numbers, Error> {
         let rows = sql("WITH used AS (SELECT DISTINCT digest FROM running UNION SELECT r.digest FROM exposure e \
              JOIN release_known r ON r.id = e.release WHERE e.until IS NULL) \
              SELECT i.number AS number FROM used u JOIN image i ON i.digest = u.digest \

@@ -16,7 +16,7 @@ pub(super) use advisories::{Change, Match, Vulnerability};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
 pub(super) use images::{Due, ImageRow, LayerRow, Outcome, State};
-pub(super) use lookup::{Holder, Key, Seek};
+pub(super) use lookup::{Holders, Key, OwnedIn, Seek, platform_of};
 pub(super) use postings::Held;
 
 #[cfg(test)]
@@ -30,6 +30,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 2, name: "deployments", sql: include_str!("../../../migrations/0002_deployments.sql") },
     Migration { number: 3, name: "advisories", sql: include_str!("../../../migrations/0003_advisories.sql") },
     Migration { number: 4, name: "changes", sql: include_str!("../../../migrations/0004_changes.sql") },
+    Migration { number: 5, name: "impact", sql: include_str!("../../../migrations/0005_impact.sql") },
 ];
 
 /// Values of one list in a statement: longer lists are asked for in several.
@@ -62,8 +63,8 @@ impl Changing {
 /// How often things changed: two that are equal were read of the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Changes {
-    images: i64,
-    deployments: i64,
+    pub(super) images: i64,
+    pub(super) deployments: i64,
 }
 
 impl Store {
@@ -107,6 +108,25 @@ impl<Q: Queryable> Store<Q> {
 async fn raise(tx: &mut Tx, what: Changing) -> Result<(), Error> {
     sql("UPDATE change SET count = count + 1 WHERE name = $1").bind(what.word()).execute(tx).await?;
     Ok(())
+}
+
+/// Rows that one statement writes where many are to be written.
+const ROWS: usize = 16;
+
+/// The text of a statement with so many rows of values.
+fn rows_text(head: &str, columns: usize, rows: usize, tail: &str) -> String {
+    let row = |row: usize| {
+        let slots: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", slots.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!("{head} VALUES {} {tail}", rows.join(", "))
+}
+
+/// Rows with the text of the statement that writes them: [`ROWS`] of them at once, fewer one by one.
+fn whole<'r, T>(rows: &'r [T], many: &'static str, one: &'static str) -> impl Iterator<Item = (&'static str, &'r [T])> {
+    let (text, count) = if rows.len() == ROWS { (many, ROWS) } else { (one, 1) };
+    rows.chunks(count).map(move |rows| (text, rows))
 }
 
 async fn progress_set(tx: &mut Tx, name: &str, value: &str) -> Result<(), Error> {
