@@ -125,6 +125,9 @@ pub struct Advisories {
     /// When they were taken in last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_in: Option<Micros>,
+    /// Components that were not compared with them yet: who has none of them may have some.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// Where something lies in an image.

@@ -46,7 +46,7 @@ use api::access::HostIdentity;
 use api::registry::{BlobBytes, Pin, PushedManifest, Registry, StoredManifest};
 use async_trait::async_trait;
 use base::db::Db;
-use base::tasks::Tasks;
+use base::tasks::{Tasks, Wake};
 use blobs::BlobStore;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -135,6 +135,11 @@ impl Service {
         tasks::spawn(Arc::clone(self), tasks);
         figures::spawn(Arc::clone(self), tasks);
         self.upstreams.tasks_spawn(tasks);
+    }
+
+    /// Is woken when a manifest was pushed or pulled through: for one task that looks at what enters.
+    pub fn pushed(&self) -> Wake {
+        self.store.pushed().clone()
     }
 
     /// Fails when a blob that a repository does not have yet passes its quota; what is given back is to be kept until the

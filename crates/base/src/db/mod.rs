@@ -7,12 +7,14 @@
 //! - Every queue, wait and retry has a bound.
 //!
 //! Reads that do not belong to a write run on [`Db`] itself, each on its own; the latest acknowledged write is visible.
+//! Those that must agree with one another run on a [`Snapshot`].
 
 mod error;
 mod job;
 mod migrate;
 mod observed;
 mod postgres;
+mod snapshot;
 mod sqlite;
 mod statement;
 #[doc(hidden)]
@@ -30,6 +32,7 @@ pub use error::{DbError, DbErrorKind};
 pub use job::JOB_SECONDS_MAX;
 pub use migrate::Migration;
 pub use postgres::{CONNECTIONS_MAX, TRANSACTION_ATTEMPTS_MAX};
+pub use snapshot::Snapshot;
 pub use sqlite::{GROUP_JOBS_MAX, GROUP_MILLIS_MAX, READERS_MAX, WRITE_QUEUE_JOBS_MAX, WRITE_WAIT_SECONDS_MAX};
 pub use statement::{Queryable, ROWS_MAX, Sql, Tx, sql};
 pub use value::{Column, Row, Value};

@@ -117,6 +117,22 @@ async fn collect<R>(mut rows: BoxStream<'_, Result<R, sqlx::Error>>, wrap: fn(R)
     Ok(all)
 }
 
+/// The rows of a statement that is run on SQLite.
+pub(super) async fn sqlite_rows<'c, E>(statement: Sql, on: E) -> Result<Vec<Row>, DbError>
+where
+    E: sqlx::Executor<'c, Database = Sqlite> + 'c,
+{
+    Ok(collect(statement.sqlite().fetch(on), Inner::Sqlite).await?)
+}
+
+/// The rows of a statement that is run on PostgreSQL.
+pub(super) async fn postgres_rows<'c, E>(statement: Sql, on: E) -> Result<Vec<Row>, DbError>
+where
+    E: sqlx::Executor<'c, Database = Postgres> + 'c,
+{
+    Ok(collect(statement.postgres().fetch(on), Inner::Postgres).await?)
+}
+
 enum Fetch {
     Database(sqlx::Error),
     TooMany,
@@ -135,7 +151,8 @@ impl From<Fetch> for DbError {
     }
 }
 
-/// What a read can run on: [`Db`] (a connection of the pool) or [`Tx`] (sees the transaction's own changes).
+/// What a read can run on: [`Db`] (a connection of the pool), [`Snapshot`](super::Snapshot) (sees one moment) or [`Tx`]
+/// (sees the transaction's own changes).
 pub trait Queryable: Sync {
     /// Runs the statement and gives its rows.
     fn fetch(&self, statement: Sql) -> impl Future<Output = Result<Vec<Row>, DbError>> + Send;
@@ -163,10 +180,10 @@ impl Queryable for Db {
             db.query.text = statement.text
         );
         let read = async {
-            Ok(match &*self.backend {
-                Backend::Sqlite { reads, .. } => collect(statement.sqlite().fetch(reads), Inner::Sqlite).await?,
-                Backend::Postgres { pool } => collect(statement.postgres().fetch(pool), Inner::Postgres).await?,
-            })
+            match &*self.backend {
+                Backend::Sqlite { reads, .. } => sqlite_rows(statement, reads).await,
+                Backend::Postgres { pool } => postgres_rows(statement, pool).await,
+            }
         };
         read.instrument(span).await
     }

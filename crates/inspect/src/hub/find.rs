@@ -1,20 +1,24 @@
 //! Where something is: from what is sought to components, images, releases, environments and hosts.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 
 use api::Page;
 use api::delivery::ReleaseId;
 use api::inspect::{
     Evidence, Exposure, Fix, NotExamined, Place, Sought, Where, WhereComponent, WhereImage, WhereRelease,
 };
+use base::db::Snapshot;
 use base::page::PageRequest;
-use tokio::time::{Duration, Instant};
 
 use super::Service;
 use super::error::Error;
-use super::store::{Exposed, Held, Holder, ImageRow, Key, ReleaseRow, Seek, State};
+use super::findings::{Known, advisory_target};
+use super::numbers::Numbers;
+use super::store::{
+    Changes, Exposed, Held, Holders, ImageRow, Key, OwnedIn, ReleaseRow, Seek, State, Store, platform_of,
+};
 use super::views::evidence;
 use crate::assemble::id;
 use crate::component::Ecosystem;
@@ -24,65 +28,70 @@ use crate::licence;
 const COMPONENTS_SHOWN: usize = 20;
 /// What runs and is not examined, as far as it is named.
 const NOT_EXAMINED_SHOWN: u32 = 100;
-/// How long what is known of what runs is good: within it, others on the same database may change it.
-const USED_FOR: Duration = Duration::from_secs(1);
+/// How often a moment is looked for in which the file of advisories is the one that is open.
+const MOMENTS_MAX: u32 = 5;
 /// Bytes of what is sought.
 const SOUGHT_BYTES_MAX: usize = 1024;
 
-/// What runs, as of a moment.
+/// What runs and what is not examined, which is the same for all questions until something changes.
 pub(super) struct Used {
-    read_at: Instant,
-    changes: u64,
-    /// Images by number.
-    images: HashSet<i64>,
+    changes: Changes,
+    images: Numbers,
     not_examined: Vec<NotExamined>,
     incomplete: u64,
+}
+
+/// Images of whose packages advisories know nothing.
+pub(super) struct Unknown {
+    images_changes: i64,
+    /// Of the advisories.
+    version: i64,
+    images: Arc<Numbers>,
 }
 
 /// What is sought, as the index knows it.
 pub(super) struct Target {
     pub(super) seek: Option<Seek>,
-    /// For an advisory: what it is, and which versions are not affected any more, by component.
+    /// For an advisory: what it is, and the names under which components have it.
     pub(super) advisory: Option<api::inspect::WhereAdvisory>,
-    pub(super) fixed_in: HashMap<i64, Vec<String>>,
-    /// For an advisory: components of which nobody can say whether it affects them.
-    pub(super) undecided: HashSet<i64>,
+    pub(super) vulnerabilities: Vec<String>,
 }
 
 impl Service {
+    /// Where something is, as of one moment: what of the answer is in this context's database agrees with itself.
     pub(super) async fn where_is(&self, sought: &Sought, history: bool, page: &PageRequest) -> Result<Where, Error> {
         let after = cursor(page.after.as_deref())?;
-        let target = self.target(sought).await?;
-        let mut holders = match &target.seek {
-            Some(seek) => self.store().holders(seek).await?,
-            None => BTreeMap::new(),
+        let now = self.now();
+        let (at, known) = self.moment(sought).await?;
+        let used = self.used(&at).await?;
+        let target = target(&at, sought).await?;
+        let holders = match (&target.seek, known) {
+            (Some(seek), None) => at.holders(seek, OwnedIn::All).await?,
+            (Some(seek), Some(known)) => {
+                // What an OS package owns is that package under another name, and advisories speak of the package.
+                let unknown = self.unknown(&at, &known, used.changes.images).await?;
+                at.holders(seek, OwnedIn::These(unknown)).await?
+            }
+            (None, _) => Holders::default(),
         };
-        if target.advisory.is_some() {
-            // What an OS package owns is that package under another name, and advisories speak of the package.
-            holders.retain(|_, holder| {
-                holder.components.retain(|_, held| !matches!(held, Some(Held::Component { is_owned: true, .. })));
-                !holder.components.is_empty()
-            });
-        }
-        let used = self.used().await?;
         // Those that run somewhere first, then the newest.
-        let mut order: Vec<(bool, Reverse<i64>)> =
-            holders.keys().map(|number| (!used.images.contains(number), Reverse(*number))).collect();
-        order.sort_unstable();
-        let begin = after.map_or(0, |after| order.partition_point(|place| *place <= after));
-        let limit = page.limit as usize;
-        let shown = order.get(begin..order.len().min(begin + limit)).unwrap_or_default();
-        let next = (begin + limit < order.len()).then(|| shown.last().map(cursor_text)).flatten();
+        let running = holders.images.falling(&used.images, true).map(|number| (false, Reverse(number)));
+        let idle = holders.images.falling(&used.images, false).map(|number| (true, Reverse(number)));
+        let mut order = running.chain(idle).skip_while(|place| after.as_ref().is_some_and(|after| place <= after));
+        let shown: Vec<(bool, Reverse<i64>)> = order.by_ref().take(page.limit as usize).collect();
+        let next = order.next().and_then(|_| shown.last()).map(cursor_text);
         let numbers: Vec<i64> = shown.iter().map(|(_, Reverse(number))| *number).collect();
-        let images = self.images(&numbers, &holders, &target, history).await?;
+        let mut images = images(&at, &numbers, &holders, &target, history).await?;
         let fixes = match &target.advisory {
-            Some(_) => self.fixes(&images, &holders).await?,
+            Some(_) => fixes(&at, &images, &holders.images).await?,
             None => Vec::new(),
         };
+        drop(at);
+        self.tags_tell(&mut images).await?;
         Ok(Where {
-            at: self.now(),
+            at: now,
             advisory: target.advisory,
-            images_count: order.len() as u64,
+            images_count: holders.images.len(),
             images: Page { items: images, next },
             fixes,
             not_examined: used.not_examined.clone(),
@@ -90,171 +99,208 @@ impl Service {
         })
     }
 
-    async fn target(&self, sought: &Sought) -> Result<Target, Error> {
-        let of = |seek| Target { seek, advisory: None, fixed_in: HashMap::new(), undecided: HashSet::new() };
-        match sought {
-            Sought::Component { ecosystem, name, version } => {
-                let is_long = |text: &str| text.len() > SOUGHT_BYTES_MAX;
-                if name.is_empty() || is_long(name) || version.as_deref().is_some_and(is_long) {
-                    return Err(Error::Request(format!("a name has 1 to {SOUGHT_BYTES_MAX} bytes")));
-                }
-                let ecosystem = ecosystem.as_deref().map(ecosystem_of).transpose()?;
-                Ok(of(Some(Seek::Name { ecosystem, name: name.clone(), version: version.clone() })))
-            }
-            Sought::Licence { id } => {
-                let id = licence::listed(id).unwrap_or(id);
-                Ok(of(self.store().licence(id).await?.map(Seek::Licence)))
-            }
-            Sought::Advisory { id } => self.advisory_target(id).await,
+    /// A moment of the database; for an advisory with the file of advisories that there is in that moment. The file is
+    /// opened beforehand: to wait for it with a connection in hand would be to wait for those who wait for one.
+    async fn moment(&self, sought: &Sought) -> Result<(Store<Snapshot>, Option<Arc<Known>>), Error> {
+        if !matches!(sought, Sought::Advisory { .. }) {
+            return Ok((self.store().snapshot().await?, None));
         }
+        for _ in 0..MOMENTS_MAX {
+            let known = self.known().await?;
+            let at = self.store().snapshot().await?;
+            let version = at.advisory_version().await?.map(|(version, _)| version);
+            if version == known.as_ref().map(|known| known.version) {
+                return Ok((at, known));
+            }
+        }
+        Err(Error::Work("advisories are taken in faster than they can be read; ask again".to_owned()))
     }
 
-    /// What runs, which is the same for all questions of a second.
-    async fn used(&self) -> Result<Arc<Used>, Error> {
-        let changes = *self.inner.changes.borrow();
-        let mut used = self.inner.used.lock().await;
-        if let Some(known) = used.as_ref()
-            && known.changes == changes
-            && known.read_at.elapsed() < USED_FOR
-        {
-            return Ok(Arc::clone(known));
+    /// The images of whose packages these advisories know nothing. Whether an advisory affects such a package was not
+    /// compared, so its other names count.
+    async fn unknown(&self, at: &Store<Snapshot>, known: &Known, images_changes: i64) -> Result<Arc<Numbers>, Error> {
+        let kept = || self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_current = |kept: &&Unknown| kept.images_changes == images_changes && kept.version == known.version;
+        if let Some(kept) = kept().as_ref().filter(is_current) {
+            return Ok(Arc::clone(&kept.images));
         }
-        let read = Arc::new(Used {
-            read_at: Instant::now(),
-            changes,
-            images: self.store().images_used().await?,
-            not_examined: self.store().not_examined(NOT_EXAMINED_SHOWN).await?,
-            incomplete: self.store().images_incomplete().await?,
-        });
-        *used = Some(Arc::clone(&read));
-        Ok(read)
-    }
-
-    async fn images(
-        &self,
-        numbers: &[i64],
-        holders: &BTreeMap<i64, Holder>,
-        target: &Target,
-        history: bool,
-    ) -> Result<Vec<WhereImage>, Error> {
-        let rows = self.store().images(numbers).await?;
-        let digests: Vec<_> = rows.values().map(|row| row.digest).collect();
-        let repositories = self.store().repositories(&digests).await?;
-        let places: Vec<_> =
-            digests.iter().filter_map(|digest| Some((repositories.get(digest)?.clone(), *digest))).collect();
-        let tags = self.inner.registry.tags_leading_to(&places).await?;
-        let mut components = self.where_components(numbers, holders, target).await?;
-        let releases = self.store().releases(&digests).await?;
-        let ids: Vec<ReleaseId> =
-            releases.iter().map(|row| row.release.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-        let exposures = self.store().exposures(&ids, history).await?;
-        let mut images = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            // What left the registry meanwhile is not there.
-            let Some(row) = rows.get(number).filter(|row| row.state == State::Done) else { continue };
-            let Some(repository) = repositories.get(&row.digest) else { continue };
-            images.push(WhereImage {
-                repository: repository.clone(),
-                digest: row.digest,
-                tags: tags
-                    .get(&(repository.clone(), row.digest))
-                    .map(|tags| tags.iter().map(ToString::to_string).collect())
-                    .unwrap_or_default(),
-                components: components.remove(number).unwrap_or_default(),
-                components_count: holders.get(number).map_or(0, |holder| holder.components.len() as u64),
-                complete: row.unexamined == 0,
-                releases: where_releases(row, &releases, &exposures),
-            });
+        let mut images = Numbers::default();
+        for platform in at.platforms().await? {
+            if !known.knows(platform_of(&platform).as_ref()) {
+                images.extend(&at.images_of_platform(&platform).await?);
+            }
         }
+        let images = Arc::new(images);
+        *kept() = Some(Unknown { images_changes, version: known.version, images: Arc::clone(&images) });
         Ok(images)
     }
 
-    /// The first components of each image, with where they lie.
-    async fn where_components(
-        &self,
-        numbers: &[i64],
-        holders: &BTreeMap<i64, Holder>,
-        target: &Target,
-    ) -> Result<BTreeMap<i64, Vec<WhereComponent>>, Error> {
-        let mut shown: Vec<(i64, i64, Option<Held>)> = Vec::new();
-        for number in numbers {
-            let Some(holder) = holders.get(number) else { continue };
-            let first = holder.components.iter().take(COMPONENTS_SHOWN);
-            shown.extend(first.map(|(component, held)| (*number, *component, held.clone())));
+    /// What runs, as the snapshot has it.
+    async fn used(&self, at: &Store<Snapshot>) -> Result<Arc<Used>, Error> {
+        let kept = || self.inner.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = at.changes().await?;
+        if let Some(known) = kept().as_ref().filter(|known| known.changes == changes) {
+            return Ok(Arc::clone(known));
         }
-        let missing: Vec<(i64, i64)> = shown
-            .iter()
-            .filter(|(_, _, held)| held.is_none())
-            .map(|(number, component, _)| (*number, *component))
-            .collect();
-        let held_there = self.store().held(&missing).await?;
-        for (number, component, held) in &mut shown {
-            if held.is_none() {
-                *held = held_there.get(&(*number, *component)).cloned();
-            }
-        }
-        let ids: BTreeSet<i64> = shown.iter().map(|(_, component, _)| *component).collect();
-        let keys = self.store().keys(&ids.into_iter().collect::<Vec<_>>()).await?;
-        let chains: BTreeSet<i64> = shown
-            .iter()
-            .flat_map(|(_, _, held)| match held {
-                Some(Held::Component { places, .. }) => places.iter().map(|(_, chain)| *chain).collect(),
-                _ => Vec::new(),
-            })
-            .collect();
-        let chains = self.store().chains(&chains.into_iter().collect::<Vec<_>>()).await?;
-        let mut components: BTreeMap<i64, Vec<WhereComponent>> = BTreeMap::new();
-        for (number, component, held) in shown {
-            let (Some(key), Some(Held::Component { evidence: class, places, .. })) = (keys.get(&component), held)
-            else {
-                continue;
-            };
-            components.entry(number).or_default().push(WhereComponent {
-                id: id(&Key::component(key)),
-                evidence: match target.undecided.contains(&component) {
-                    true => Evidence::Inferred,
-                    false => evidence(class),
-                },
-                places: places
-                    .into_iter()
-                    .filter_map(|(layer, chain)| Some(Place { layer, chain: chains.get(&chain)?.clone() }))
-                    .collect(),
-                fixed_in: target.fixed_in.get(&component).cloned().unwrap_or_default(),
-            });
-        }
-        Ok(components)
+        let read = Arc::new(Used {
+            changes,
+            images: at.images_used().await?,
+            not_examined: at.not_examined(NOT_EXAMINED_SHOWN).await?,
+            incomplete: at.images_incomplete().await?,
+        });
+        *kept() = Some(Arc::clone(&read));
+        Ok(read)
     }
 
-    /// For the services of these images: the first release after the last one that is affected, and where it is.
-    async fn fixes(&self, images: &[WhereImage], holders: &BTreeMap<i64, Holder>) -> Result<Vec<Fix>, Error> {
-        let services: BTreeSet<_> = images
-            .iter()
-            .flat_map(|image| &image.releases)
-            .map(|release| (release.app.clone(), release.service.clone()))
-            .collect();
-        let mut fixes = Vec::with_capacity(services.len());
-        for (app, service) in services {
-            let releases = self.store().releases_of(&app, &service).await?;
-            let is_affected = |images: &[(i64, bool)]| images.iter().any(|(number, _)| holders.contains_key(number));
-            let last = releases.iter().rposition(|(_, images)| is_affected(images));
-            let later = last.and_then(|last| releases.get(last + 1..)).unwrap_or_default();
-            // Of what was not read nobody knows whether it is fixed.
-            let is_read = |images: &[(i64, bool)]| !images.is_empty() && images.iter().all(|(_, is_read)| *is_read);
-            let fixed: Vec<ReleaseId> =
-                later.iter().filter(|(_, images)| is_read(images)).map(|(id, _)| id.clone()).collect();
-            let exposures = self.store().exposures(&fixed, false).await?;
-            let environments: BTreeSet<_> = exposures.into_values().flatten().map(|exposed| exposed.env).collect();
-            fixes.push(Fix {
-                app,
-                service,
-                release: fixed.into_iter().next(),
-                environments: environments.into_iter().collect(),
-            });
+    /// Says which tags lead to the images, as the registry has them now.
+    async fn tags_tell(&self, images: &mut [WhereImage]) -> Result<(), Error> {
+        let places: Vec<_> = images.iter().map(|image| (image.repository.clone(), image.digest)).collect();
+        let mut tags = self.inner.registry.tags_leading_to(&places).await?;
+        for (image, place) in images.iter_mut().zip(&places) {
+            image.tags = tags.remove(place).unwrap_or_default().iter().map(ToString::to_string).collect();
         }
-        Ok(fixes)
+        Ok(())
     }
 }
 
+async fn target(at: &Store<Snapshot>, sought: &Sought) -> Result<Target, Error> {
+    let of = |seek| Target { seek, advisory: None, vulnerabilities: Vec::new() };
+    match sought {
+        Sought::Component { ecosystem, name, version } => {
+            let is_long = |text: &str| text.len() > SOUGHT_BYTES_MAX;
+            if name.is_empty() || is_long(name) || version.as_deref().is_some_and(is_long) {
+                return Err(Error::Request(format!("a name has 1 to {SOUGHT_BYTES_MAX} bytes")));
+            }
+            let ecosystem = ecosystem.as_deref().map(ecosystem_of).transpose()?;
+            Ok(of(Some(Seek::Name { ecosystem, name: name.clone(), version: version.clone() })))
+        }
+        Sought::Licence { id } => {
+            let id = licence::listed(id).unwrap_or(id);
+            Ok(of(at.licence(id).await?.map(Seek::Licence)))
+        }
+        Sought::Advisory { id } => advisory_target(at, id).await,
+    }
+}
+
+async fn images(
+    at: &Store<Snapshot>,
+    numbers: &[i64],
+    holders: &Holders,
+    target: &Target,
+    history: bool,
+) -> Result<Vec<WhereImage>, Error> {
+    let rows = at.images(numbers).await?;
+    let digests: Vec<_> = rows.values().map(|row| row.digest).collect();
+    let repositories = at.repositories(&digests).await?;
+    let held = holders.components(numbers)?;
+    let mut components = where_components(at, numbers, &held, target).await?;
+    let releases = at.releases(&digests).await?;
+    let ids: Vec<ReleaseId> =
+        releases.iter().map(|row| row.release.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let exposures = at.exposures(&ids, history).await?;
+    let mut images = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        // What left the registry, or is read anew, is not there.
+        let Some(row) = rows.get(number).filter(|row| row.state == State::Done) else { continue };
+        let Some(repository) = repositories.get(&row.digest) else { continue };
+        images.push(WhereImage {
+            repository: repository.clone(),
+            digest: row.digest,
+            tags: Vec::new(),
+            components: components.remove(number).unwrap_or_default(),
+            components_count: held.get(number).map_or(0, |components| components.len() as u64),
+            complete: row.unexamined == 0,
+            releases: where_releases(row, &releases, &exposures),
+        });
+    }
+    Ok(images)
+}
+
+/// The first components of each image, with where they lie.
+async fn where_components(
+    at: &Store<Snapshot>,
+    numbers: &[i64],
+    held: &BTreeMap<i64, BTreeMap<i64, Option<Held>>>,
+    target: &Target,
+) -> Result<BTreeMap<i64, Vec<WhereComponent>>, Error> {
+    let mut shown: Vec<(i64, i64, Option<Held>)> = Vec::new();
+    for number in numbers {
+        let Some(components) = held.get(number) else { continue };
+        let first = components.iter().take(COMPONENTS_SHOWN);
+        shown.extend(first.map(|(component, held)| (*number, *component, held.clone())));
+    }
+    let missing: Vec<(i64, i64)> = shown
+        .iter()
+        .filter(|(_, _, held)| held.is_none())
+        .map(|(number, component, _)| (*number, *component))
+        .collect();
+    let held_there = at.held(&missing).await?;
+    for (number, component, held) in &mut shown {
+        if held.is_none() {
+            *held = held_there.get(&(*number, *component)).cloned();
+        }
+    }
+    let ids: BTreeSet<i64> = shown.iter().map(|(_, component, _)| *component).collect();
+    let ids: Vec<i64> = ids.into_iter().collect();
+    let keys = at.keys(&ids).await?;
+    let told = at.found(&target.vulnerabilities, &ids).await?;
+    let chains: BTreeSet<i64> = shown
+        .iter()
+        .flat_map(|(_, _, held)| match held {
+            Some(Held::Component { places, .. }) => places.iter().map(|(_, chain)| *chain).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let chains = at.chains(&chains.into_iter().collect::<Vec<_>>()).await?;
+    let mut components: BTreeMap<i64, Vec<WhereComponent>> = BTreeMap::new();
+    for (number, component, held) in shown {
+        let (Some(key), Some(Held::Component { evidence: class, places, .. })) = (keys.get(&component), held) else {
+            continue;
+        };
+        components.entry(number).or_default().push(WhereComponent {
+            id: id(&Key::component(key)),
+            evidence: match told.get(&component) {
+                Some(found) if !found.is_certain => Evidence::Inferred,
+                _ => evidence(class),
+            },
+            places: places
+                .into_iter()
+                .filter_map(|(layer, chain)| Some(Place { layer, chain: chains.get(&chain)?.clone() }))
+                .collect(),
+            fixed_in: told.get(&component).map(|found| found.fixed_in.clone()).unwrap_or_default(),
+        });
+    }
+    Ok(components)
+}
+
+/// For the services of these images: the first release after the last one that is affected, and where it is.
+async fn fixes(at: &Store<Snapshot>, images: &[WhereImage], affected: &Numbers) -> Result<Vec<Fix>, Error> {
+    let services: BTreeSet<_> = images
+        .iter()
+        .flat_map(|image| &image.releases)
+        .map(|release| (release.app.clone(), release.service.clone()))
+        .collect();
+    let mut fixes = Vec::with_capacity(services.len());
+    for (app, service) in services {
+        let releases = at.releases_of(&app, &service).await?;
+        let is_affected = |images: &[(i64, bool)]| images.iter().any(|(number, _)| affected.contains(*number));
+        let last = releases.iter().rposition(|(_, images)| is_affected(images));
+        let later = last.and_then(|last| releases.get(last + 1..)).unwrap_or_default();
+        // Of what was not read nobody knows whether it is fixed.
+        let is_read = |images: &[(i64, bool)]| !images.is_empty() && images.iter().all(|(_, is_read)| *is_read);
+        let fixed: Vec<ReleaseId> =
+            later.iter().filter(|(_, images)| is_read(images)).map(|(id, _)| id.clone()).collect();
+        let exposures = at.exposures(&fixed, false).await?;
+        let environments: BTreeSet<_> = exposures.into_values().flatten().map(|exposed| exposed.env).collect();
+        fixes.push(Fix {
+            app,
+            service,
+            release: fixed.into_iter().next(),
+            environments: environments.into_iter().collect(),
+        });
+    }
+    Ok(fixes)
+}
 fn where_releases(
     image: &ImageRow,
     releases: &[ReleaseRow],
@@ -300,3 +346,6 @@ fn cursor(text: Option<&str>) -> Result<Option<(bool, Reverse<i64>)>, Error> {
 fn cursor_text((is_idle, Reverse(number)): &(bool, Reverse<i64>)) -> String {
     format!("{}.{number}", u8::from(*is_idle))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use api::Micros;
 use api::inspect::{Advisories, Finding, Severity, WhereAdvisory};
+use base::db::Queryable;
 use base::tasks::Progress;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,15 +16,18 @@ use oci::Digest;
 use super::Service;
 use super::error::Error;
 use super::find::Target;
-use super::store::{Change, ImageRow, Key, Match, Seek, Vulnerability};
+use super::store::{Change, ImageRow, Key, Match, Seek, Store, Vulnerability};
 use super::views::{evidence, place};
 use crate::advisory::place::Platform;
+use crate::component::{Component, Ecosystem};
 use crate::document::{self, Contents, Found};
 use crate::finding::store::Store as File;
 use crate::finding::{self, Against, Record, examine};
 
 /// Components that are compared at once.
 const PAGE: u32 = 20_000;
+/// Pages that are compared with advisories that are made ready once.
+const PAGES_IN_A_ROW: u32 = 1000;
 /// So many and more are compared with all advisories; for fewer, those that may speak of them are looked for.
 const ALL_FROM: usize = 3000;
 /// Places that a finding names.
@@ -33,9 +37,16 @@ pub(super) const FILE_BYTES_MAX: usize = 512 << 20;
 
 /// The file of advisories, ready to be read.
 pub(super) struct Known {
-    version: i64,
+    pub(super) version: i64,
     taken_in: Micros,
     file: File,
+}
+
+impl Known {
+    /// Whether anything is known of the packages of a distribution's release.
+    pub(super) fn knows(&self, platform: Option<&Platform>) -> bool {
+        self.file.data().knows(Ecosystem::Deb, platform)
+    }
 }
 
 impl Service {
@@ -56,7 +67,7 @@ impl Service {
     }
 
     /// The file of advisories; none where there is none.
-    async fn known(&self) -> Result<Option<Arc<Known>>, Error> {
+    pub(super) async fn known(&self) -> Result<Option<Arc<Known>>, Error> {
         let mut held = self.inner.advisories.lock().await;
         let Some((version, taken_in)) = self.store().advisory_version().await? else { return Ok(None) };
         if let Some(known) = held.as_ref()
@@ -76,6 +87,7 @@ impl Service {
         let Some(known) = self.known().await? else { return Ok(Advisories::default()) };
         let data = known.file.data();
         Ok(Advisories {
+            waiting: self.store().unmatched_count().await?,
             count: data.advisories,
             newest: data.newest.map(|time| Micros(time.as_microsecond())),
             taken_in: Some(known.taken_in),
@@ -91,14 +103,28 @@ impl Service {
             return Ok(Progress::Done);
         }
         let Some(known) = self.known().await? else { return Ok(Progress::Done) };
-        let page = self.store().unmatched(PAGE).await?;
-        if page.is_empty() {
-            return Ok(Progress::Done);
+        let mut all = None;
+        for _ in 0..PAGES_IN_A_ROW {
+            let page = self.store().unmatched(PAGE).await?;
+            if page.is_empty() || self.lease().await?.is_none() {
+                return Ok(Progress::Done);
+            }
+            let (file, prepared, now) = (Arc::clone(&known), all.take(), timestamp(self.now()));
+            let compared = tokio::task::spawn_blocking(move || {
+                let prepared = match prepared {
+                    Some(prepared) => prepared,
+                    None if page.len() < ALL_FROM => {
+                        return Ok((matches(&file.file.advisories_on(&named(&page), now)?, &page), None));
+                    }
+                    None => file.file.advisories(now)?,
+                };
+                Ok::<_, Error>((matches(&prepared, &page), Some(prepared)))
+            });
+            let found;
+            (found, all) = compared.await??;
+            self.store().matched(known.version, found, self.now()).await?;
+            self.changed();
         }
-        let (version, now) = (known.version, self.now());
-        let matches = tokio::task::spawn_blocking(move || matches(&known.file, &page)).await??;
-        self.store().matched(version, matches, now).await?;
-        self.changed();
         Ok(Progress::More)
     }
 
@@ -108,7 +134,8 @@ impl Service {
         Ok((row, self.examined(contents).await?))
     }
 
-    async fn examined(&self, mut contents: Contents) -> Result<Contents, Error> {
+    /// What was found, with what advisories say of it today.
+    pub(super) async fn examined(&self, mut contents: Contents) -> Result<Contents, Error> {
         let Some(known) = self.known().await? else { return Ok(contents) };
         let now = timestamp(self.now());
         let examined = tokio::task::spawn_blocking(move || {
@@ -122,53 +149,48 @@ impl Service {
         examined.await?
     }
 
-    /// What is wrong with an image that was examined, the worst first.
-    pub(super) async fn findings_of(&self, row: &ImageRow, contents: &Contents) -> Result<Vec<Finding>, Error> {
-        if contents.findings.is_empty() {
-            return Ok(Vec::new());
+    /// Says when each was first seen here.
+    pub(super) async fn first_seen_tell(&self, findings: &mut [Finding]) -> Result<(), Error> {
+        let ids: BTreeSet<String> = findings.iter().map(|finding| finding.id.clone()).collect();
+        let seen = self.store().first_seen(&ids.into_iter().collect::<Vec<_>>()).await?;
+        for finding in findings {
+            finding.first_seen = seen.get(&finding.id).copied().unwrap_or(finding.first_seen);
         }
-        let components = self.store().components_of(row.number).await?;
-        let first_seen = self.store().first_seen(&components).await?;
-        let found: HashMap<&str, &Found> = contents.components.iter().map(|found| (&*found.id, found)).collect();
-        let now = self.now();
-        let mut findings: Vec<Finding> = contents
-            .findings
-            .iter()
-            .map(|one| {
-                let seen = first_seen.get(&one.id).copied().unwrap_or(now);
-                finding(one, found.get(&*one.component).copied(), seen)
-            })
-            .collect();
-        let rank = |finding: &Finding| (finding.lifted, !finding.known_exploited, std::cmp::Reverse(finding.severity));
-        findings.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| (&a.id, &a.component).cmp(&(&b.id, &b.component))));
-        Ok(findings)
+        Ok(())
     }
+}
 
-    /// The components that an advisory speaks of, by any of its names.
-    pub(super) async fn advisory_target(&self, name: &str) -> Result<Target, Error> {
-        let mut known = self.store().vulnerabilities(name).await?;
-        if known.is_empty() {
-            known = self.store().vulnerabilities(&name.to_uppercase()).await?;
-        }
-        let ids: Vec<String> = known.iter().map(|one| one.id.clone()).collect();
-        let (found, first_seen) =
-            if ids.is_empty() { (HashMap::new(), None) } else { self.store().found(&ids).await? };
-        let components: Vec<i64> = found.keys().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        Ok(Target {
-            seek: Some(Seek::Components(components)).filter(|_| !found.is_empty()),
-            advisory: known.into_iter().next().map(|one| WhereAdvisory {
-                aliases: one.names.iter().filter(|name| **name != one.id).cloned().collect(),
-                summary: Some(one.summary).filter(|summary| !summary.is_empty()),
-                severity: severity_of(&one.severity),
-                known_exploited: one.known_exploited,
-                published: one.published,
-                first_seen,
-                id: one.id,
-            }),
-            undecided: found.iter().filter(|(_, one)| !one.is_certain).map(|(id, _)| *id).collect(),
-            fixed_in: found.into_iter().map(|(id, one)| (id, one.fixed_in)).collect(),
-        })
+/// What is wrong with an image, the worst first, as if it were seen for the first time.
+pub(super) fn listed(contents: &Contents, now: Micros) -> Vec<Finding> {
+    let found: HashMap<&str, &Found> = contents.components.iter().map(|found| (&*found.id, found)).collect();
+    let one = |one: &document::Finding| finding(one, found.get(&*one.component).copied(), now);
+    let mut findings: Vec<Finding> = contents.findings.iter().map(one).collect();
+    let rank = |finding: &Finding| (finding.lifted, !finding.known_exploited, std::cmp::Reverse(finding.severity));
+    findings.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| (&a.id, &a.component).cmp(&(&b.id, &b.component))));
+    findings
+}
+
+/// The components that an advisory speaks of, by any of its names.
+pub(super) async fn advisory_target<Q: Queryable>(at: &Store<Q>, name: &str) -> Result<Target, Error> {
+    let mut known = at.vulnerabilities(name).await?;
+    if known.is_empty() {
+        known = at.vulnerabilities(&name.to_uppercase()).await?;
     }
+    let ids: Vec<String> = known.iter().map(|one| one.id.clone()).collect();
+    let seen = at.first_seen(&ids).await?;
+    Ok(Target {
+        advisory: known.into_iter().next().map(|one| WhereAdvisory {
+            aliases: one.names.iter().filter(|name| **name != one.id).cloned().collect(),
+            summary: Some(one.summary).filter(|summary| !summary.is_empty()),
+            severity: severity_of(&one.severity),
+            known_exploited: one.known_exploited,
+            published: one.published,
+            first_seen: seen.values().min().copied(),
+            id: one.id,
+        }),
+        seek: Some(Seek::Vulnerabilities(seen.keys().cloned().collect())).filter(|_| !seen.is_empty()),
+        vulnerabilities: seen.into_keys().collect(),
+    })
 }
 
 fn timestamp(time: Micros) -> Timestamp {
@@ -257,11 +279,14 @@ fn change(before: Option<&Known>, bytes: Bytes, folder: &std::path::Path) -> Res
     Ok(change)
 }
 
+/// Components as advisories name them.
+fn named(page: &[(i64, Key)]) -> Vec<Component> {
+    page.iter().map(|(_, key)| key.component()).collect()
+}
+
 /// What each component has.
-fn matches(file: &File, page: &[(i64, Key)]) -> Result<BTreeMap<i64, BTreeMap<String, Match>>, Error> {
-    let now = Timestamp::now();
-    let components: Vec<_> = page.iter().map(|(_, key)| key.component()).collect();
-    let advisories = if page.len() >= ALL_FROM { file.advisories(now)? } else { file.advisories_on(&components, now)? };
+fn matches(advisories: &finding::Advisories, page: &[(i64, Key)]) -> BTreeMap<i64, BTreeMap<String, Match>> {
+    let components = named(page);
     let mut by_platform: BTreeMap<Option<&Platform>, Vec<usize>> = BTreeMap::new();
     for (at, (_, key)) in page.iter().enumerate() {
         by_platform.entry(key.platform.as_ref()).or_default().push(at);
@@ -283,7 +308,7 @@ fn matches(file: &File, page: &[(i64, Key)]) -> Result<BTreeMap<i64, BTreeMap<St
             all.insert(*id, has);
         }
     }
-    Ok(all)
+    all
 }
 
 fn severity_of(word: &str) -> Severity {

@@ -11,14 +11,19 @@ mod base_image;
 mod deployments;
 mod error;
 mod evidence;
+mod examined;
 mod find;
 mod findings;
 pub mod http;
+mod noted;
+mod numbers;
 mod packed;
 mod reading;
 mod store;
 mod stored;
 mod sweep;
+#[cfg(test)]
+mod testing;
 mod views;
 
 use std::path::PathBuf;
@@ -34,6 +39,7 @@ use base::tasks::{Tasks, Wake};
 use tokio::sync::watch;
 
 pub use error::Error;
+pub use noted::{Noted, contents_note};
 use store::Store;
 pub use store::{CONTEXT, MIGRATIONS};
 
@@ -84,8 +90,12 @@ struct Inner {
     advisories: tokio::sync::Mutex<Option<Arc<findings::Known>>>,
     /// Wakes the comparison of components with advisories.
     matching: Wake,
-    /// What runs, for as long as it is good.
-    used: tokio::sync::Mutex<Option<Arc<find::Used>>>,
+    /// What runs, as it was read last.
+    used: Mutex<Option<Arc<find::Used>>>,
+    /// Images of whose packages advisories know nothing, as they were read last.
+    unknown: Mutex<Option<find::Unknown>>,
+    /// Images that were looked at last, with what advisories say of them.
+    examined: examined::Examinations,
     /// What entered in the last seconds and was noted.
     noted: Mutex<reading::Noted>,
     /// Where the look at what left the registry goes on.
@@ -120,17 +130,20 @@ impl Service {
                 lease: tokio::sync::Mutex::default(),
                 advisories: tokio::sync::Mutex::default(),
                 matching: Wake::default(),
-                used: tokio::sync::Mutex::default(),
+                used: Mutex::default(),
+                unknown: Mutex::default(),
+                examined: examined::Examinations::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
             }),
         }
     }
 
-    /// Starts the background work: what enters the registry is read, and what left it is forgotten.
-    pub fn tasks_spawn(&self, tasks: &Tasks) {
+    /// Starts the background work: what enters the registry is read, at once where `pushed` is woken by that, and what left
+    /// it is forgotten.
+    pub fn tasks_spawn(&self, tasks: &Tasks, pushed: Wake) {
         let (service, shutdown) = (self.clone(), tasks.shutdown().clone());
-        tasks.spawn("inspect-reading", Duration::from_secs(LOOK_SECONDS), Wake::default(), move || {
+        tasks.spawn("inspect-reading", Duration::from_secs(LOOK_SECONDS), pushed, move || {
             let (service, shutdown) = (service.clone(), shutdown.clone());
             async move { service.look(&shutdown).await }
         });

@@ -306,21 +306,24 @@ fn kept(
 ) -> Result<Kept, Error> {
     let layers: Vec<&Layer> = layers.iter().map(|layer| &**layer).collect();
     let contents = local::contents(described(digest, manifest, config), assemble(&layers));
+    let rows = manifest.layers.iter().zip(&config.rootfs.diff_ids);
+    let rows = rows.map(|(layer, diff_id)| LayerRow { digest: layer.digest, diff_id: *diff_id }).collect();
+    packed(number, &contents, rows)
+}
+
+/// What is kept of an image that holds this.
+pub(super) fn packed(number: i64, contents: &Contents, layers: Vec<LayerRow>) -> Result<Kept, Error> {
     let mut json = Vec::new();
-    json::write(&contents, &mut json)?;
+    json::write(contents, &mut json)?;
     Ok(Kept {
         number,
         system: contents.operating_system.as_ref().map(|system| system.name.clone()),
+        platform: platform(contents),
         unexamined: contents.unexamined.len() as u64,
         components: contents.components.len() as u64,
         contents: zstd::bulk::compress(&json, LEVEL)?,
-        layers: manifest
-            .layers
-            .iter()
-            .zip(&config.rootfs.diff_ids)
-            .map(|(layer, diff_id)| LayerRow { digest: layer.digest, diff_id: *diff_id })
-            .collect(),
-        entries: entries(&contents),
+        layers,
+        entries: entries(contents),
     })
 }
 

@@ -1,6 +1,6 @@
 //! What pages and programs ask of one image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
 
 use api::Page;
@@ -35,6 +35,12 @@ impl Service {
 
     /// What was found in an image that was read.
     pub(super) async fn contents_of(&self, digest: &Digest) -> Result<(ImageRow, Contents), Error> {
+        let (row, contents, _) = self.contents_with_size(digest).await?;
+        Ok((row, contents))
+    }
+
+    /// The same, with how many bytes its document has.
+    pub(super) async fn contents_with_size(&self, digest: &Digest) -> Result<(ImageRow, Contents, usize), Error> {
         let row = self.image_row(digest).await?;
         let kept = match row.state {
             State::Done => self.store().contents(row.number).await?,
@@ -47,12 +53,13 @@ impl Service {
             };
             return Err(Error::NotExamined { digest: *digest, why });
         };
-        let contents = tokio::task::spawn_blocking(move || unpacked(&kept)).await??;
-        Ok((row, contents))
+        let (contents, bytes) = tokio::task::spawn_blocking(move || unpacked(&kept)).await??;
+        Ok((row, contents, bytes))
     }
 
     pub(super) async fn inventory_of(&self, digest: &Digest) -> Result<Inventory, Error> {
-        let (_, contents) = self.contents_of(digest).await?;
+        let examined = self.look_at(digest).await?;
+        let contents = &examined.contents;
         let mut inventory = Inventory { layers: vec![0; contents.image.layers.len()], ..Inventory::default() };
         for found in &contents.components {
             *inventory.ecosystems.entry(found.component.ecosystem.word().to_owned()).or_default() += 1;
@@ -75,15 +82,9 @@ impl Service {
         filter: &InsideFilter,
         page: &PageRequest,
     ) -> Result<Page<Component>, Error> {
-        let (row, contents) = self.examined_of(digest).await?;
-        let findings = self.findings_of(&row, &contents).await?;
-        let mut worst: BTreeMap<&str, inspect::Severity> = BTreeMap::new();
-        for finding in findings.iter().filter(|finding| !finding.lifted) {
-            let known = worst.entry(&finding.component).or_insert(finding.severity);
-            *known = finding.severity.max(*known);
-        }
-        let components = contents.components.iter().filter(|found| passes(found, filter));
-        cut(components, page, |found| component(&contents, found, worst.get(&*found.id).copied()))
+        let examined = self.look_at(digest).await?;
+        let components = examined.contents.components.iter().filter(|found| passes(found, filter));
+        cut(components, page, |found| component(&examined.contents, found, examined.worst.get(&found.id).copied()))
     }
 
     pub(super) async fn findings_page(
@@ -92,21 +93,26 @@ impl Service {
         filter: &InsideFilter,
         page: &PageRequest,
     ) -> Result<Page<Finding>, Error> {
-        let (row, contents) = self.examined_of(digest).await?;
-        let findings = self.findings_of(&row, &contents).await?;
-        let found: BTreeMap<&str, &Found> = contents.components.iter().map(|found| (&*found.id, found)).collect();
+        let examined = self.look_at(digest).await?;
+        let components = &examined.contents.components;
+        let found: HashMap<&str, &Found> = components.iter().map(|found| (&*found.id, found)).collect();
         let without_search = InsideFilter { search: None, ..filter.clone() };
-        let seen = findings.into_iter().filter(|finding| {
+        let seen = examined.findings.iter().filter(|finding| {
             let names = [&finding.id, &finding.component].into_iter().chain(&finding.aliases);
             holds(filter.search.as_deref(), names.map(String::as_str))
                 && found.get(&*finding.component).is_none_or(|found| passes(found, &without_search))
         });
-        cut(seen, page, |finding| finding)
+        let mut cut = cut(seen, page, Finding::clone)?;
+        self.first_seen_tell(&mut cut.items).await?;
+        Ok(cut)
     }
 
     pub(super) async fn unexamined_page(&self, digest: &Digest, page: &PageRequest) -> Result<Page<Unexamined>, Error> {
-        let (_, contents) = self.contents_of(digest).await?;
-        cut(contents.unexamined.iter(), page, |one| Unexamined { place: place(&one.place), why: one.why.clone() })
+        let examined = self.look_at(digest).await?;
+        cut(examined.contents.unexamined.iter(), page, |one| Unexamined {
+            place: place(&one.place),
+            why: one.why.clone(),
+        })
     }
 
     pub(super) async fn document_of(&self, digest: &Digest, format: DocumentFormat) -> Result<Bytes, Error> {
@@ -128,10 +134,7 @@ impl Service {
 
     pub(super) async fn difference_of(&self, first: &Digest, second: &Digest) -> Result<ImageDifference, Error> {
         let configs = (self.configuration_of(first).await?, self.configuration_of(second).await?);
-        let (first_row, first) = self.examined_of(first).await?;
-        let (second_row, second) = self.examined_of(second).await?;
-        let (before, after) =
-            (self.findings_of(&first_row, &first).await?, self.findings_of(&second_row, &second).await?);
+        let (first, second) = (self.look_at(first).await?, self.look_at(second).await?);
         let without = |these: &[Finding], those: &[Finding]| -> Vec<Finding> {
             let is_there = |finding: &Finding| {
                 let (id, component) = (&finding.id, unversioned(&finding.component));
@@ -139,10 +142,14 @@ impl Service {
             };
             these.iter().filter(|finding| !is_there(finding)).cloned().collect()
         };
+        let mut findings_new = without(&second.findings, &first.findings);
+        let mut findings_gone = without(&first.findings, &second.findings);
+        self.first_seen_tell(&mut findings_new).await?;
+        self.first_seen_tell(&mut findings_gone).await?;
         Ok(ImageDifference {
-            components: components_difference(&first, &second),
-            findings_new: without(&after, &before),
-            findings_gone: without(&before, &after),
+            components: components_difference(&first.contents, &second.contents),
+            findings_new,
+            findings_gone,
             configuration: configuration_difference(&configs.0, &configs.1),
         })
     }
@@ -185,8 +192,8 @@ impl Service {
         if row.state != State::Done {
             return Ok(inside);
         }
-        let (row, contents) = self.examined_of(digest).await?;
-        for finding in self.findings_of(&row, &contents).await? {
+        let examined = self.look_at(digest).await?;
+        for finding in &examined.findings {
             if finding.lifted {
                 inside.lifted += 1;
             } else {
@@ -194,7 +201,8 @@ impl Service {
                 inside.known_exploited += u64::from(finding.known_exploited);
             }
         }
-        inside.uncompared = uncompared(contents.matched.map(|matched| matched.gaps).unwrap_or_default());
+        let gaps = examined.contents.matched.as_ref().map(|matched| matched.gaps.clone());
+        inside.uncompared = uncompared(gaps.unwrap_or_default());
         Ok(inside)
     }
 }
@@ -208,10 +216,10 @@ fn uncompared(mut gaps: Vec<String>) -> Vec<String> {
     gaps
 }
 
-fn unpacked(kept: &[u8]) -> Result<Contents, Error> {
+fn unpacked(kept: &[u8]) -> Result<(Contents, usize), Error> {
     let mut bytes = Vec::new();
     zstd::stream::read::Decoder::new(kept)?.take(CONTENTS_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(json::read(&bytes)?)
+    Ok((json::read(&bytes)?, bytes.len()))
 }
 
 /// The image is called by where it is.

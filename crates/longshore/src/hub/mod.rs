@@ -91,6 +91,7 @@ async fn open(
     let deps = registry::Deps { db, blobs: Arc::new(blobs), replica: replica.clone(), sources: Vec::new() };
     let registry = Arc::new(registry::Service::new(config.registry.clone(), deps)?);
     registry.tasks_spawn(tasks);
+    let pushed = registry.pushed();
 
     let deps = delivery::Deps {
         registry: registry.clone(),
@@ -116,7 +117,7 @@ async fn open(
         replica: replica.clone(),
     };
     let inspect = inspect::hub::Service::new(inspect::hub::Config { folder }, deps);
-    inspect.tasks_spawn(tasks);
+    inspect.tasks_spawn(tasks, pushed);
     let told = inspect.clone();
     let on_deployed = move |event| {
         let inspect = told.clone();

@@ -75,7 +75,9 @@ impl Store {
         now: Micros,
     ) -> Result<(), Error> {
         let put = Put::new(repository, digest, document, bytes, tags, (self.rules.clone(), now))?;
-        self.manifests_write(repository, put, |tx, put| async move { put.write(tx).await }.boxed()).await
+        self.manifests_write(repository, put, |tx, put| async move { put.write(tx).await }.boxed()).await?;
+        self.pushed.wake();
+        Ok(())
     }
 
     /// Removes a manifest with its tags. Fails when it is pinned, an index needs it or one of its tags is immutable; none

@@ -55,13 +55,22 @@ pub(crate) struct Store {
     deleted: Wake,
     /// Is woken when something was found damaged.
     damaged: Wake,
+    /// Is woken when a manifest was pushed or pulled through.
+    pushed: Wake,
 }
 
 impl Store {
     pub(crate) fn new(db: Db, rules: Rules) -> Self {
         // Other hubs write to a shared database, and nobody tells this one.
         let bytes_max = if db.is_shared() { 0 } else { CACHE_BYTES_MAX };
-        Self { db, cache: Arc::new(Cache::new(bytes_max)), rules, deleted: Wake::default(), damaged: Wake::default() }
+        Self {
+            db,
+            cache: Arc::new(Cache::new(bytes_max)),
+            rules,
+            deleted: Wake::default(),
+            damaged: Wake::default(),
+            pushed: Wake::default(),
+        }
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -71,6 +80,11 @@ impl Store {
     /// Is woken when something was deleted.
     pub(crate) fn deleted(&self) -> &Wake {
         &self.deleted
+    }
+
+    /// Is woken when a manifest was pushed or pulled through.
+    pub(crate) fn pushed(&self) -> &Wake {
+        &self.pushed
     }
 
     /// Is woken when something was found damaged.

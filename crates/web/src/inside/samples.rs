@@ -54,7 +54,7 @@ pub(crate) fn place(layer: u32, chain: &[&str]) -> Place {
 }
 
 pub(crate) fn advisories() -> Advisories {
-    Advisories { count: 21_000, newest: Some(ago(10_800)), taken_in: Some(ago(3_600)) }
+    Advisories { count: 21_000, newest: Some(ago(10_800)), taken_in: Some(ago(3_600)), waiting: 0 }
 }
 
 fn component(ecosystem: &str, name: &str, version: &str, evidence: Evidence, place: Place) -> Component {

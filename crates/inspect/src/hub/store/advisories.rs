@@ -1,18 +1,20 @@
 //! Advisories: the file, what it speaks of, and which components have what.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use api::Micros;
-use base::db::{Tx, sql};
+use base::db::{Queryable, Row, Tx, sql};
 use futures::FutureExt as _;
 
 use super::lookup::{Key, key};
-use super::{SLOTS, Store, damaged, slots, slots_number};
+use super::{ROWS, SLOTS, Store, damaged, rows_text, slots, slots_number, whole};
 use crate::hub::error::Error;
 
 /// Rows that one transaction changes.
 const CHUNK: usize = 2000;
+/// Findings that are read at once.
+const FINDINGS_PAGE: u32 = 20_000;
 /// Names for which components are looked up one by one; for more, all are compared anew.
 const NAMES_MAX: usize = 2000;
 
@@ -45,18 +47,6 @@ pub(in crate::hub) struct Match {
 }
 
 impl Store {
-    /// The version of the file of advisories, and when it was taken in; none where there is none.
-    pub(in crate::hub) async fn advisory_version(&self) -> Result<Option<(i64, Micros)>, Error> {
-        let row = sql("SELECT version, taken_in FROM advisory_data WHERE id = 1").optional(&self.db).await?;
-        row.map(|row| Ok((row.get("version")?, row.get("taken_in")?))).transpose()
-    }
-
-    /// The file of advisories.
-    pub(in crate::hub) async fn advisory_bytes(&self) -> Result<Option<(i64, Vec<u8>)>, Error> {
-        let row = sql("SELECT version, bytes FROM advisory_data WHERE id = 1").optional(&self.db).await?;
-        row.map(|row| Ok((row.get("version")?, row.get("bytes")?))).transpose()
-    }
-
     /// Takes a file in the place of another of that version, and says which components are to be compared anew. False
     /// where another was taken in meanwhile.
     pub(in crate::hub) async fn advisories_change(
@@ -73,10 +63,7 @@ impl Store {
                     let change = Arc::clone(&change);
                     async move {
                         let end = change.new.len().min(at + CHUNK);
-                        for one in change.new.get(at..end).unwrap_or_default() {
-                            vulnerability_put(tx, one).await?;
-                        }
-                        Ok::<_, Error>(())
+                        vulnerabilities_put(tx, change.new.get(at..end).unwrap_or_default()).await
                     }
                     .boxed()
                 })
@@ -151,6 +138,26 @@ impl Store {
         }
         Ok(())
     }
+}
+
+impl<Q: Queryable> Store<Q> {
+    /// The version of the file of advisories, and when it was taken in; none where there is none.
+    pub(in crate::hub) async fn advisory_version(&self) -> Result<Option<(i64, Micros)>, Error> {
+        let row = sql("SELECT version, taken_in FROM advisory_data WHERE id = 1").optional(&self.db).await?;
+        row.map(|row| Ok((row.get("version")?, row.get("taken_in")?))).transpose()
+    }
+
+    /// The file of advisories.
+    pub(in crate::hub) async fn advisory_bytes(&self) -> Result<Option<(i64, Vec<u8>)>, Error> {
+        let row = sql("SELECT version, bytes FROM advisory_data WHERE id = 1").optional(&self.db).await?;
+        row.map(|row| Ok((row.get("version")?, row.get("bytes")?))).transpose()
+    }
+
+    /// How many components wait to be compared.
+    pub(in crate::hub) async fn unmatched_count(&self) -> Result<u64, Error> {
+        let row = sql("SELECT CAST(COUNT(*) AS BIGINT) AS count FROM component WHERE matched = 0");
+        Ok(row.one(&self.db).await?.get("count")?)
+    }
 
     /// Vulnerabilities of a name.
     pub(in crate::hub) async fn vulnerabilities(&self, name: &str) -> Result<Vec<Vulnerability>, Error> {
@@ -175,60 +182,81 @@ impl Store {
             .collect()
     }
 
-    /// The components that have one of these vulnerabilities, and when the first was seen.
-    pub(in crate::hub) async fn found(&self, ids: &[String]) -> Result<(HashMap<i64, Match>, Option<Micros>), Error> {
+    /// Which of these components have one of these vulnerabilities.
+    pub(in crate::hub) async fn found(&self, ids: &[String], components: &[i64]) -> Result<HashMap<i64, Match>, Error> {
         let mut found: HashMap<i64, Match> = HashMap::new();
-        let mut first: Option<Micros> = None;
-        for chunk in ids.chunks(SLOTS) {
-            let statement = sql("SELECT component, is_certain, fixed_in, first_seen FROM finding WHERE id IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-            for row in slots(statement, chunk).all(&self.db).await? {
-                let fixed_in: String = row.get("fixed_in")?;
-                let fixed_in: Vec<String> =
-                    serde_json::from_str(&fixed_in).map_err(|error| damaged("fixed_in", error))?;
-                let seen: Micros = row.get("first_seen")?;
-                first = Some(first.map_or(seen, |first| first.min(seen)));
-                let one = Match { is_certain: row.get("is_certain")?, fixed_in };
-                let known = found.entry(row.get("component")?).or_insert_with(|| one.clone());
-                known.is_certain |= one.is_certain;
+        for id in ids {
+            for chunk in components.chunks(SLOTS) {
+                let statement = sql("SELECT component, is_certain, fixed_in FROM finding WHERE component IN \
+                     ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+                     AND id = $21");
+                for row in slots_number(statement, chunk).bind(id).all(&self.db).await? {
+                    let one = matched_row(&row)?;
+                    let known = found.entry(row.get("component")?).or_insert_with(|| one.clone());
+                    known.is_certain |= one.is_certain;
+                }
             }
         }
-        Ok((found, first))
+        Ok(found)
     }
 
-    /// When vulnerabilities were first seen in these components.
-    pub(in crate::hub) async fn first_seen(&self, components: &[i64]) -> Result<HashMap<String, Micros>, Error> {
-        let mut first: HashMap<String, Micros> = HashMap::new();
-        for chunk in components.chunks(SLOTS) {
-            let statement = sql("SELECT id, first_seen FROM finding WHERE component IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-            for row in slots_number(statement, chunk).all(&self.db).await? {
-                let seen: Micros = row.get("first_seen")?;
-                let known = first.entry(row.get("id")?).or_insert(seen);
-                *known = seen.min(*known);
+    /// When vulnerabilities were first seen here, of those that are.
+    pub(in crate::hub) async fn first_seen(&self, ids: &[String]) -> Result<BTreeMap<String, Micros>, Error> {
+        let mut first = BTreeMap::new();
+        for chunk in ids.chunks(SLOTS) {
+            let statement = sql("SELECT id, MIN(first_seen) AS first_seen FROM finding WHERE id IN \
+                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) GROUP BY id");
+            for row in slots(statement, chunk).all(&self.db).await? {
+                first.insert(row.get("id")?, row.get("first_seen")?);
             }
         }
         Ok(first)
     }
 }
 
-async fn vulnerability_put(tx: &mut Tx, one: &Vulnerability) -> Result<(), Error> {
-    let names = serde_json::to_string(&one.names).map_err(|error| damaged("names", error))?;
-    sql("INSERT INTO vulnerability (id, names, summary, severity, known_exploited, published)
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET names = excluded.names,
-         summary = excluded.summary, severity = excluded.severity, known_exploited = excluded.known_exploited,
-         published = excluded.published")
-    .bind(&one.id)
-    .bind(names)
-    .bind(&one.summary)
-    .bind(&one.severity)
-    .bind(one.known_exploited)
-    .bind(one.published)
-    .execute(tx)
-    .await?;
-    sql("DELETE FROM vulnerability_name WHERE id = $1").bind(&one.id).execute(tx).await?;
-    for name in one.names.iter().collect::<BTreeSet<_>>() {
-        sql("INSERT INTO vulnerability_name (name, id) VALUES ($1, $2)").bind(name).bind(&one.id).execute(tx).await?;
+fn matched_row(row: &Row) -> Result<Match, Error> {
+    let fixed_in: String = row.get("fixed_in")?;
+    let fixed_in = match fixed_in.as_str() {
+        "[]" => Vec::new(),
+        text => serde_json::from_str(text).map_err(|error| damaged("fixed_in", error))?,
+    };
+    Ok(Match { is_certain: row.get("is_certain")?, fixed_in })
+}
+
+async fn vulnerabilities_put(tx: &mut Tx, all: &[Vulnerability]) -> Result<(), Error> {
+    const PUT: &str = "INSERT INTO vulnerability (id, names, summary, severity, known_exploited, published)";
+    const AGAIN: &str = "ON CONFLICT (id) DO UPDATE SET names = excluded.names, summary = excluded.summary, \
+         severity = excluded.severity, known_exploited = excluded.known_exploited, published = excluded.published";
+    const NAME: &str = "INSERT INTO vulnerability_name (name, id)";
+    static MANY: LazyLock<String> = LazyLock::new(|| rows_text(PUT, 6, ROWS, AGAIN));
+    static ONE: LazyLock<String> = LazyLock::new(|| rows_text(PUT, 6, 1, AGAIN));
+    static NAMES: LazyLock<String> = LazyLock::new(|| rows_text(NAME, 2, ROWS, ""));
+    static NAME_ONE: LazyLock<String> = LazyLock::new(|| rows_text(NAME, 2, 1, ""));
+    for rows in all.chunks(ROWS) {
+        for (text, rows) in whole(rows, &MANY, &ONE) {
+            let mut statement = sql(text);
+            for one in rows {
+                let names = serde_json::to_string(&one.names).map_err(|error| damaged("names", error))?;
+                statement = statement.bind(&one.id).bind(names).bind(&one.summary).bind(&one.severity);
+                statement = statement.bind(one.known_exploited).bind(one.published);
+            }
+            statement.execute(tx).await?;
+        }
+    }
+    for chunk in all.chunks(SLOTS) {
+        let ids: Vec<String> = chunk.iter().map(|one| one.id.clone()).collect();
+        let gone = sql("DELETE FROM vulnerability_name WHERE id IN \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+        slots(gone, &ids).execute(tx).await?;
+    }
+    let names: BTreeSet<(&String, &String)> =
+        all.iter().flat_map(|one| one.names.iter().map(move |name| (name, &one.id))).collect();
+    let names: Vec<_> = names.into_iter().collect();
+    for rows in names.chunks(ROWS) {
+        for (text, rows) in whole(rows, &NAMES, &NAME_ONE) {
+            let statement = rows.iter().fold(sql(text), |statement, (name, id)| statement.bind(*name).bind(*id));
+            statement.execute(tx).await?;
+        }
     }
     Ok(())
 }
@@ -243,38 +271,51 @@ async fn matched(
     if current.map(|row| row.get::<i64>("version")).transpose()? != Some(version) {
         return Ok(());
     }
-    let ids: Vec<i64> = chunk.iter().map(|(id, _)| *id).collect();
+    const PUT: &str = "INSERT INTO finding (component, id, is_certain, fixed_in, first_seen)";
+    const AGAIN: &str = "ON CONFLICT (component, id) DO UPDATE SET is_certain = excluded.is_certain, \
+         fixed_in = excluded.fixed_in";
+    static MANY: LazyLock<String> = LazyLock::new(|| rows_text(PUT, 5, ROWS, AGAIN));
+    static ONE: LazyLock<String> = LazyLock::new(|| rows_text(PUT, 5, 1, AGAIN));
+    // Those that wait, between the first and the last of these, are these: what is new has a greater number.
+    let (Some((first, _)), Some((last, _))) = (chunk.first(), chunk.last()) else { return Ok(()) };
     let mut known: HashMap<(i64, String), Match> = HashMap::new();
-    for slot in ids.chunks(SLOTS) {
-        let statement = sql("SELECT component, id, is_certain, fixed_in FROM finding WHERE component IN \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-        for row in slots_number(statement, slot).all(tx).await? {
-            let fixed_in: String = row.get("fixed_in")?;
-            let fixed_in = serde_json::from_str(&fixed_in).map_err(|error| damaged("fixed_in", error))?;
-            known.insert(
-                (row.get("component")?, row.get("id")?),
-                Match { is_certain: row.get("is_certain")?, fixed_in },
-            );
+    let there = sql("SELECT f.component AS component, f.id AS id, f.is_certain AS is_certain, f.fixed_in AS fixed_in \
+         FROM component c JOIN finding f ON f.component = c.id WHERE c.matched = 0 AND c.id >= $1 AND c.id <= $2 \
+         AND (f.component > $3 OR f.component = $3 AND f.id > $4) ORDER BY f.component, f.id LIMIT $5");
+    let mut after = (0_i64, String::new());
+    loop {
+        let rows = there.clone().bind(*first).bind(*last).bind(after.0).bind(&after.1).bind(FINDINGS_PAGE);
+        let rows = rows.all(tx).await?;
+        for row in &rows {
+            after = (row.get("component")?, row.get("id")?);
+            known.insert(after.clone(), matched_row(row)?);
         }
-        let statement = sql("UPDATE component SET matched = $21 WHERE id IN \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-        slots_number(statement, slot).bind(version).execute(tx).await?;
+        if rows.len() < FINDINGS_PAGE as usize {
+            break;
+        }
     }
+    sql("UPDATE component SET matched = $1 WHERE matched = 0 AND id >= $2 AND id <= $3")
+        .bind(version)
+        .bind(*first)
+        .bind(*last)
+        .execute(tx)
+        .await?;
+    let mut new: Vec<(i64, &String, &Match)> = Vec::new();
     for (component, found) in chunk {
         for (id, one) in found {
-            if known.remove(&(*component, id.clone())).as_ref() == Some(one) {
-                continue;
+            if known.remove(&(*component, id.clone())).as_ref() != Some(one) {
+                new.push((*component, id, one));
             }
-            let fixed_in = serde_json::to_string(&one.fixed_in).map_err(|error| damaged("fixed_in", error))?;
-            sql("INSERT INTO finding (component, id, is_certain, fixed_in, first_seen) VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (component, id) DO UPDATE SET is_certain = excluded.is_certain, fixed_in = excluded.fixed_in")
-            .bind(*component)
-            .bind(id)
-            .bind(one.is_certain)
-            .bind(fixed_in)
-            .bind(now)
-            .execute(tx)
-            .await?;
+        }
+    }
+    for rows in new.chunks(ROWS) {
+        for (text, rows) in whole(rows, &MANY, &ONE) {
+            let mut statement = sql(text);
+            for (component, id, one) in rows {
+                let fixed_in = serde_json::to_string(&one.fixed_in).map_err(|error| damaged("fixed_in", error))?;
+                statement = statement.bind(*component).bind(*id).bind(one.is_certain).bind(fixed_in).bind(now);
+            }
+            statement.execute(tx).await?;
         }
     }
     for (component, id) in known.into_keys() {

@@ -1,25 +1,26 @@
 //! What images hold: the documents, and the index from components and licences to images.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use api::Micros;
-use base::db::{Tx, sql};
+use base::db::{Sql, Tx, sql};
 use futures::FutureExt as _;
 
 use super::super::packed::{Reader, Writer};
 use super::super::stored;
 use super::images::LayerRow;
-use super::lookup::Key;
+use super::lookup::{Key, platform_text};
 use super::postings::{self, BUCKET, Held, PLACES_KEPT};
-use super::{SLOTS, Store, damaged, numbers_take, slots, slots_number};
+use super::{Changing, ROWS, SLOTS, Store, damaged, numbers_take, raise, rows_text, slots, slots_number, whole};
+use crate::advisory::place::Platform;
 use crate::component::Evidence;
 use crate::hub::error::Error;
 
 /// Components that are put into the index in one transaction at most.
 const CHUNK: usize = 2000;
-/// Rows that are written with one statement.
-const ROWS: usize = 8;
+const POST: &str = "INSERT INTO posting (subject, bucket, images)";
+const POST_AGAIN: &str = "ON CONFLICT (subject, bucket) DO UPDATE SET images = excluded.images";
 
 /// A component of an image, as the index has it.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub(in crate::hub) struct Entry {
 pub(in crate::hub) struct Kept {
     pub(in crate::hub) number: i64,
     pub(in crate::hub) system: Option<String>,
+    /// The distribution's release, as advisories name it.
+    pub(in crate::hub) platform: Option<Platform>,
     pub(in crate::hub) unexamined: u64,
     pub(in crate::hub) components: u64,
     pub(in crate::hub) contents: Vec<u8>,
@@ -57,11 +60,16 @@ impl Store {
         for kept in images.iter() {
             self.unlicensed(kept.number).await?;
         }
-        let all: Vec<(usize, usize)> = images
+        let mut all: Vec<(&Key, usize, usize)> = images
             .iter()
             .enumerate()
-            .flat_map(|(image, kept)| (0..kept.entries.len()).map(move |entry| (image, entry)))
+            .flat_map(|(image, kept)| {
+                kept.entries.iter().enumerate().map(move |(entry, kept)| (&kept.key, image, entry))
+            })
             .collect();
+        // What several of them have is written once for all of them.
+        all.sort_unstable();
+        let all: Vec<(usize, usize)> = all.into_iter().map(|(_, image, entry)| (image, entry)).collect();
         let mut subjects: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
         for chunk in all.chunks(CHUNK) {
             let (images, chunk) = (Arc::clone(&images), Arc::new(chunk.to_vec()));
@@ -128,14 +136,6 @@ impl Store {
         Ok(row.map(|row| row.get("contents")).transpose()?)
     }
 
-    /// The components of an image by number.
-    pub(in crate::hub) async fn components_of(&self, number: i64) -> Result<Vec<i64>, Error> {
-        let row = sql("SELECT subjects FROM image_contents WHERE number = $1").bind(number).optional(&self.db).await?;
-        let Some(row) = row else { return Ok(Vec::new()) };
-        let subjects = subjects_read(&row.get::<Vec<u8>>("subjects")?)?;
-        Ok(subjects.into_iter().filter(|subject| *subject > 0).collect())
-    }
-
     /// Takes an image that is in no repository out of all there is.
     pub(in crate::hub) async fn forget(&self, number: i64) -> Result<(), Error> {
         self.db
@@ -156,7 +156,7 @@ impl Store {
                     ] {
                         sql(text).bind(number).execute(tx).await?;
                     }
-                    Ok::<_, Error>(())
+                    raise(tx, Changing::Images).await
                 }
                 .boxed()
             })
@@ -336,50 +336,40 @@ async fn post(tx: &mut Tx, said: Said) -> Result<(), Error> {
         }
         let mut written = Vec::with_capacity(subjects.len());
         for (subject, images) in subjects {
-            let mut row = known.remove(&subject).unwrap_or_default();
+            let row = known.remove(&subject).unwrap_or_default();
+            let mut all: BTreeMap<u16, Held> = postings::read(subject, &row)?.into_iter().collect();
             for (image, held) in images {
-                let held = merged(subject, &row, image, held)?;
-                row = postings::put(subject, &row, image, Some(held))?;
+                let held = merged(all.get(&image), held);
+                all.insert(image, held);
             }
-            written.push((subject, row));
+            written.push((subject, postings::write(&all.into_iter().collect::<Vec<_>>())));
         }
-        for rows in written.chunks(ROWS) {
-            post_rows(tx, bucket, rows).await?;
-        }
+        post_rows(tx, bucket, &written).await?;
     }
     Ok(())
 }
 
 /// What is to be said of an image: components under a licence come in several transactions.
-fn merged(subject: i64, row: &[u8], image: u16, held: Held) -> Result<Held, Error> {
-    let Held::Licensed(new) = held else { return Ok(held) };
-    let known = postings::read(subject, row)?.into_iter().find(|(known, _)| *known == image);
-    let mut ids: BTreeSet<i64> = new.into_iter().collect();
-    if let Some((_, Held::Licensed(known))) = known {
-        ids.extend(known);
+fn merged(known: Option<&Held>, held: Held) -> Held {
+    match (known, held) {
+        (Some(Held::Licensed(known)), Held::Licensed(new)) => {
+            let ids: BTreeSet<i64> = known.iter().copied().chain(new).collect();
+            Held::Licensed(ids.into_iter().collect())
+        }
+        (_, held) => held,
     }
-    Ok(Held::Licensed(ids.into_iter().collect()))
 }
 
 async fn post_rows(tx: &mut Tx, bucket: i64, rows: &[(i64, Vec<u8>)]) -> Result<(), Error> {
-    if rows.len() == ROWS {
-        let mut statement = sql("INSERT INTO posting (subject, bucket, images) VALUES ($1, $2, $3), ($4, $5, $6), \
-             ($7, $8, $9), ($10, $11, $12), ($13, $14, $15), ($16, $17, $18), ($19, $20, $21), ($22, $23, $24) \
-             ON CONFLICT (subject, bucket) DO UPDATE SET images = excluded.images");
-        for (subject, row) in rows {
-            statement = statement.bind(*subject).bind(bucket).bind(row.as_slice());
+    static MANY: LazyLock<String> = LazyLock::new(|| rows_text(POST, 3, ROWS, POST_AGAIN));
+    static ONE: LazyLock<String> = LazyLock::new(|| rows_text(POST, 3, 1, POST_AGAIN));
+    for rows in rows.chunks(ROWS) {
+        for (text, rows) in whole(rows, &MANY, &ONE) {
+            let bind = |statement: Sql, (subject, row): &(i64, Vec<u8>)| {
+                statement.bind(*subject).bind(bucket).bind(row.as_slice())
+            };
+            rows.iter().fold(sql(text), bind).execute(tx).await?;
         }
-        statement.execute(tx).await?;
-        return Ok(());
-    }
-    for (subject, row) in rows {
-        sql("INSERT INTO posting (subject, bucket, images) VALUES ($1, $2, $3)
-             ON CONFLICT (subject, bucket) DO UPDATE SET images = excluded.images")
-        .bind(*subject)
-        .bind(bucket)
-        .bind(row.as_slice())
-        .execute(tx)
-        .await?;
     }
     Ok(())
 }
@@ -426,14 +416,15 @@ async fn finish(tx: &mut Tx, kept: &Kept, subjects: &BTreeSet<i64>, now: Micros)
     }
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sql("UPDATE image SET state = 'done', format = $1, at = $2, why = '', system = $3, unexamined = $4, components = $5, \
-         tries = 0 WHERE number = $6")
+         platform = $6, tries = 0 WHERE number = $7")
     .bind(stored::FORMAT)
     .bind(now)
     .bind(kept.system.clone())
     .bind(count(kept.unexamined))
     .bind(count(kept.components))
+    .bind(kept.platform.as_ref().map(platform_text).unwrap_or_default())
     .bind(kept.number)
     .execute(tx)
     .await?;
-    Ok(())
+    raise(tx, Changing::Images).await
 }

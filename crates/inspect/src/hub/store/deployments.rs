@@ -1,16 +1,17 @@
 //! What delivery tells: releases, environments and hosts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use api::delivery::{Deployed, ReleaseId};
 use api::inspect::NotExamined;
 use api::{AppName, EnvName, HostName, Micros, ServiceName};
-use base::db::{Row, Tx, sql};
+use base::db::{Queryable, Row, Tx, sql};
 use futures::FutureExt as _;
 use oci::Digest;
 
-use super::{SLOTS, Store, digest, parsed, slots};
+use super::{Changing, SLOTS, Store, digest, parsed, raise, slots};
 use crate::hub::error::Error;
+use crate::hub::numbers::Numbers;
 
 /// Releases of a service that are looked at for a fix.
 const RELEASES_MAX: u32 = 2000;
@@ -53,7 +54,9 @@ impl Store {
             })
             .await
     }
+}
 
+impl<Q: Queryable> Store<Q> {
     /// Releases of images, also those of an index that has one.
     pub(in crate::hub) async fn releases(&self, images: &[Digest]) -> Result<Vec<ReleaseRow>, Error> {
         let texts: Vec<String> = images.iter().map(ToString::to_string).collect();
@@ -120,7 +123,7 @@ impl Store {
     }
 
     /// Images that environments have or hosts run, by number.
-    pub(in crate::hub) async fn images_used(&self) -> Result<HashSet<i64>, Error> {
+    pub(in crate::hub) async fn images_used(&self) -> Result<Numbers, Error> {
         let rows = sql("WITH used AS (SELECT DISTINCT digest FROM running UNION SELECT r.digest FROM exposure e \
              JOIN release_known r ON r.id = e.release WHERE e.until IS NULL) \
              SELECT i.number AS number FROM used u JOIN image i ON i.digest = u.digest \
@@ -269,5 +272,5 @@ async fn take(tx: &mut Tx, event: &Deployed) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    raise(tx, Changing::Deployments).await
 }

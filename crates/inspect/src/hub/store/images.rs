@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use oci::{Digest, RepositoryName};
 
 use super::super::stored;
-use super::{Store, damaged, digest, numbers_take, parsed, progress_set};
+use super::{Changing, Store, damaged, digest, numbers_take, parsed, progress_set, raise};
 use crate::hub::error::Error;
 
 /// The name under which the progress of the look at all that enters is kept.
@@ -128,6 +128,7 @@ impl Store {
                             .await?;
                     }
                     progress_set(tx, PUSHED, &format!("{} {repository} {digest}", at.0)).await?;
+                    raise(tx, Changing::Images).await?;
                     Ok::<_, Error>(new)
                 }
                 .boxed()
@@ -140,13 +141,18 @@ impl Store {
         self.db
             .write(move |tx| {
                 async move {
-                    Ok(sql("UPDATE image SET state = 'waiting', tries = 0, due_at = $1, at = $1, format = $2 \
+                    let count =
+                        sql("UPDATE image SET state = 'waiting', tries = 0, due_at = $1, at = $1, format = $2 \
                          WHERE number IN (SELECT number FROM image WHERE format < $2 AND state <> 'waiting' LIMIT $3)")
-                    .bind(now)
-                    .bind(stored::FORMAT)
-                    .bind(limit)
-                    .execute(tx)
-                    .await?)
+                        .bind(now)
+                        .bind(stored::FORMAT)
+                        .bind(limit)
+                        .execute(tx)
+                        .await?;
+                    if count > 0 {
+                        raise(tx, Changing::Images).await?;
+                    }
+                    Ok(count)
                 }
                 .boxed()
             })
@@ -211,7 +217,7 @@ impl Store {
                         .bind(number)
                         .execute(tx)
                         .await?;
-                    Ok::<_, Error>(())
+                    raise(tx, Changing::Images).await
                 }
                 .boxed()
             })
@@ -261,7 +267,7 @@ impl Store {
                         .bind(repository.as_str())
                         .execute(tx)
                         .await?;
-                    Ok::<_, Error>(())
+                    raise(tx, Changing::Images).await
                 }
                 .boxed()
             })

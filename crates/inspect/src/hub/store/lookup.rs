@@ -1,8 +1,9 @@
 //! Looking things up in the index: which images have a component, or something under a licence.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
-use base::db::{Row, Tx, sql};
+use base::db::{Queryable, Row, Tx, sql};
 use oci::{Digest, RepositoryName};
 
 use super::contents::hash;
@@ -13,7 +14,11 @@ use crate::advisory::name::normalised;
 use crate::advisory::place::Platform;
 use crate::component::{Component, Ecosystem, Evidence, Source};
 use crate::hub::error::Error;
+use crate::hub::numbers::Numbers;
 use crate::hub::stored::ECOSYSTEMS;
+
+/// Images that are listed at once.
+const IMAGES_PAGE: u32 = 50_000;
 
 /// What tells components apart in the index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +61,7 @@ impl Key {
     }
 
     fn platform_text(&self) -> String {
-        self.platform.as_ref().map(|platform| format!("{}:{}", platform.id, platform.release)).unwrap_or_default()
+        self.platform.as_ref().map(platform_text).unwrap_or_default()
     }
 
     pub(super) fn hash(&self) -> Vec<u8> {
@@ -113,12 +118,19 @@ pub(super) fn key(row: &Row) -> Result<Key, Error> {
         version: row.get("version")?,
         architecture: row.get("architecture")?,
         source: source.zip(source_version),
-        platform: platform.split_once(':').map(|(id, release)| Platform {
-            id: id.to_owned(),
-            release: release.to_owned(),
-            channel: None,
-        }),
+        platform: platform_of(&platform),
     })
+}
+
+/// A distribution's release as it is kept.
+pub(in crate::hub) fn platform_text(platform: &Platform) -> String {
+    format!("{}:{}", platform.id, platform.release)
+}
+
+/// The distribution's release that was kept.
+pub(in crate::hub) fn platform_of(text: &str) -> Option<Platform> {
+    let (id, release) = text.split_once(':')?;
+    Some(Platform { id: id.to_owned(), release: release.to_owned(), channel: None })
 }
 
 /// What is looked for.
@@ -126,17 +138,84 @@ pub(super) fn key(row: &Row) -> Result<Key, Error> {
 pub(in crate::hub) enum Seek {
     /// A component by name.
     Name { ecosystem: Option<Ecosystem>, name: String, version: Option<String> },
-    /// Components by number.
-    Components(Vec<i64>),
+    /// Whatever has one of these vulnerabilities.
+    Vulnerabilities(Vec<String>),
     /// Something under a licence, by its number.
     Licence(i64),
 }
 
-/// An image that has what is looked for.
+/// In which images another name of an OS package counts.
 #[derive(Clone, Debug, Default)]
-pub(in crate::hub) struct Holder {
-    /// Components by number.
-    pub(in crate::hub) components: BTreeMap<i64, Option<Held>>,
+pub(in crate::hub) enum OwnedIn {
+    /// In all.
+    #[default]
+    All,
+    /// In these alone.
+    These(Arc<Numbers>),
+}
+
+/// The images that have what is looked for.
+#[derive(Debug, Default)]
+pub(in crate::hub) struct Holders {
+    /// By number.
+    pub(in crate::hub) images: Numbers,
+    owned_in: OwnedIn,
+    /// Rows of the index: what they are of, and of which images, by bucket.
+    rows: BTreeMap<i64, Vec<(i64, Vec<u8>)>>,
+}
+
+impl Holders {
+    fn new(rows: impl IntoIterator<Item = (i64, i64, Vec<u8>)>, owned_in: OwnedIn) -> Result<Self, Error> {
+        let mut holders = Self { images: Numbers::default(), owned_in, rows: BTreeMap::new() };
+        for (subject, bucket, row) in rows {
+            postings::scan(subject, &row, |low, is_owned| {
+                let image = bucket * BUCKET + i64::from(low);
+                if counts(&holders.owned_in, image, is_owned) {
+                    holders.images.insert(image);
+                }
+            })?;
+            holders.rows.entry(bucket).or_default().push((subject, row));
+        }
+        Ok(holders)
+    }
+
+    /// The components that these images have it for, by number; where they lie is told unless it is looked for by what
+    /// several of them have in common.
+    pub(in crate::hub) fn components(
+        &self,
+        images: &[i64],
+    ) -> Result<BTreeMap<i64, BTreeMap<i64, Option<Held>>>, Error> {
+        let wanted: HashSet<i64> = images.iter().copied().collect();
+        let buckets: BTreeSet<i64> = images.iter().map(|image| image.div_euclid(BUCKET)).collect();
+        let mut components: BTreeMap<i64, BTreeMap<i64, Option<Held>>> = BTreeMap::new();
+        for bucket in buckets {
+            for (subject, row) in self.rows.get(&bucket).into_iter().flatten() {
+                for (low, held) in postings::read(*subject, row)? {
+                    let image = bucket * BUCKET + i64::from(low);
+                    if !wanted.contains(&image) {
+                        continue;
+                    }
+                    let of_image = components.entry(image).or_default();
+                    match held {
+                        Held::Component { is_owned, .. } => {
+                            if counts(&self.owned_in, image, is_owned) {
+                                of_image.insert(*subject, Some(held));
+                            }
+                        }
+                        Held::Licensed(ids) => of_image.extend(ids.into_iter().map(|id| (id, None))),
+                    }
+                }
+            }
+        }
+        Ok(components)
+    }
+}
+
+fn counts(owned_in: &OwnedIn, image: i64, is_owned: bool) -> bool {
+    match owned_in {
+        OwnedIn::All => true,
+        OwnedIn::These(images) => !is_owned || images.contains(image),
+    }
 }
 
 /// The forms in which a name may be kept.
@@ -150,9 +229,9 @@ fn forms(ecosystem: Option<Ecosystem>, name: &str) -> Vec<String> {
     }
 }
 
-impl Store {
-    /// Which images have what is looked for, by number.
-    pub(in crate::hub) async fn holders(&self, seek: &Seek) -> Result<BTreeMap<i64, Holder>, Error> {
+impl<Q: Queryable> Store<Q> {
+    /// Which images have what is looked for.
+    pub(in crate::hub) async fn holders(&self, seek: &Seek, owned_in: OwnedIn) -> Result<Holders, Error> {
         let mut rows = Vec::new();
         match seek {
             Seek::Name { ecosystem, name, version } => {
@@ -167,11 +246,13 @@ impl Store {
                 let statement = statement.bind(form(0)).bind(form(1)).bind(form(2)).bind(form(3)).bind(name);
                 rows = statement.bind(ecosystem).bind(version).all(&self.db).await?;
             }
-            Seek::Components(components) => {
-                for chunk in components.chunks(SLOTS) {
-                    let statement = sql("SELECT subject, bucket, images FROM posting WHERE subject IN \
-                         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-                    rows.extend(slots_number(statement, chunk).all(&self.db).await?);
+            Seek::Vulnerabilities(ids) => {
+                for chunk in ids.chunks(SLOTS) {
+                    let statement = sql("SELECT p.subject AS subject, p.bucket AS bucket, p.images AS images \
+                         FROM (SELECT DISTINCT component FROM finding WHERE id IN \
+                         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)) f \
+                         JOIN posting p ON p.subject = f.component");
+                    rows.extend(slots(statement, chunk).all(&self.db).await?);
                 }
             }
             Seek::Licence(licence) => {
@@ -179,18 +260,8 @@ impl Store {
                 rows = statement.bind(-licence).all(&self.db).await?;
             }
         }
-        let mut holders: BTreeMap<i64, Holder> = BTreeMap::new();
-        for row in rows {
-            let (subject, bucket): (i64, i64) = (row.get("subject")?, row.get("bucket")?);
-            for (low, held) in postings::read(subject, &row.get::<Vec<u8>>("images")?)? {
-                let holder = holders.entry(bucket * BUCKET + i64::from(low)).or_default();
-                match held {
-                    Held::Component { .. } => drop(holder.components.insert(subject, Some(held))),
-                    Held::Licensed(ids) => holder.components.extend(ids.into_iter().map(|id| (id, None))),
-                }
-            }
-        }
-        Ok(holders)
+        let row = |row: Row| Ok((row.get("subject")?, row.get("bucket")?, row.get("images")?));
+        Holders::new(rows.into_iter().map(row).collect::<Result<Vec<_>, Error>>()?, owned_in)
     }
 
     /// The number of a licence.
@@ -288,6 +359,28 @@ impl Store {
             }
         }
         Ok(held)
+    }
+
+    /// The distributions that images are of; empty for none.
+    pub(in crate::hub) async fn platforms(&self) -> Result<Vec<String>, Error> {
+        let rows = sql("SELECT DISTINCT platform FROM image").all(&self.db).await?;
+        rows.iter().map(|row| Ok(row.get("platform")?)).collect()
+    }
+
+    /// The images of a distribution.
+    pub(in crate::hub) async fn images_of_platform(&self, platform: &str) -> Result<Numbers, Error> {
+        let (mut numbers, mut after) = (Numbers::default(), -1_i64);
+        loop {
+            let rows = sql("SELECT number FROM image WHERE platform = $1 AND number > $2 ORDER BY number LIMIT $3");
+            let rows = rows.bind(platform).bind(after).bind(IMAGES_PAGE).all(&self.db).await?;
+            for row in &rows {
+                after = row.get("number")?;
+                numbers.insert(after);
+            }
+            if rows.len() < IMAGES_PAGE as usize {
+                return Ok(numbers);
+            }
+        }
     }
 
     /// How many images were not read, or not all of them.

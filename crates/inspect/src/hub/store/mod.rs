@@ -7,7 +7,7 @@ mod images;
 mod lookup;
 mod postings;
 
-use base::db::{Db, Migration, Row, Tx, sql};
+use base::db::{Db, Migration, Queryable, Row, Snapshot, Tx, sql};
 use oci::Digest;
 
 use super::error::Error;
@@ -16,7 +16,7 @@ pub(super) use advisories::{Change, Match, Vulnerability};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
 pub(super) use images::{Due, ImageRow, LayerRow, Outcome, State};
-pub(super) use lookup::{Holder, Key, Seek};
+pub(super) use lookup::{Holders, Key, OwnedIn, Seek, platform_of};
 pub(super) use postings::Held;
 
 #[cfg(test)]
@@ -29,15 +29,42 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "contents", sql: include_str!("../../../migrations/0001_contents.sql") },
     Migration { number: 2, name: "deployments", sql: include_str!("../../../migrations/0002_deployments.sql") },
     Migration { number: 3, name: "advisories", sql: include_str!("../../../migrations/0003_advisories.sql") },
+    Migration { number: 4, name: "changes", sql: include_str!("../../../migrations/0004_changes.sql") },
+    Migration { number: 5, name: "impact", sql: include_str!("../../../migrations/0005_impact.sql") },
 ];
 
 /// Values of one list in a statement: longer lists are asked for in several.
 pub(super) const SLOTS: usize = 20;
 
-/// The rows. Cheap to clone.
+/// The rows; or with a [`Snapshot`] those of one moment, which can be read alone.
 #[derive(Clone)]
-pub(super) struct Store {
-    db: Db,
+pub(super) struct Store<Q = Db> {
+    db: Q,
+}
+
+/// What [`raise`] counts changes of.
+#[derive(Clone, Copy, Debug)]
+enum Changing {
+    /// Images: which there are, how each stands, where they are, which index has them.
+    Images,
+    /// Releases, what environments have, and what hosts run.
+    Deployments,
+}
+
+impl Changing {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Images => "images",
+            Self::Deployments => "deployments",
+        }
+    }
+}
+
+/// How often things changed: two that are equal were read of the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Changes {
+    pub(super) images: i64,
+    pub(super) deployments: i64,
 }
 
 impl Store {
@@ -49,11 +76,57 @@ impl Store {
         &self.db
     }
 
+    /// The rows of one moment: that of the first read.
+    pub(super) async fn snapshot(&self) -> Result<Store<Snapshot>, Error> {
+        Ok(Store { db: self.db.snapshot().await? })
+    }
+
     /// How far something is.
     pub(super) async fn progress(&self, name: &str) -> Result<Option<String>, Error> {
         let row = sql("SELECT value FROM progress WHERE name = $1").bind(name).optional(&self.db).await?;
         Ok(row.map(|row| row.get("value")).transpose()?)
     }
+}
+
+impl<Q: Queryable> Store<Q> {
+    /// How often things changed.
+    pub(super) async fn changes(&self) -> Result<Changes, Error> {
+        let mut changes = Changes::default();
+        for row in sql("SELECT name, count FROM change").all(&self.db).await? {
+            let (name, count): (String, i64) = (row.get("name")?, row.get("count")?);
+            match name.as_str() {
+                name if name == Changing::Images.word() => changes.images = count,
+                name if name == Changing::Deployments.word() => changes.deployments = count,
+                _ => {}
+            }
+        }
+        Ok(changes)
+    }
+}
+
+/// Counts a change. To be the last of a transaction that changes such rows: others wait for it from here on.
+async fn raise(tx: &mut Tx, what: Changing) -> Result<(), Error> {
+    sql("UPDATE change SET count = count + 1 WHERE name = $1").bind(what.word()).execute(tx).await?;
+    Ok(())
+}
+
+/// Rows that one statement writes where many are to be written.
+const ROWS: usize = 16;
+
+/// The text of a statement with so many rows of values.
+fn rows_text(head: &str, columns: usize, rows: usize, tail: &str) -> String {
+    let row = |row: usize| {
+        let slots: Vec<String> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", slots.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!("{head} VALUES {} {tail}", rows.join(", "))
+}
+
+/// Rows with the text of the statement that writes them: [`ROWS`] of them at once, fewer one by one.
+fn whole<'r, T>(rows: &'r [T], many: &'static str, one: &'static str) -> impl Iterator<Item = (&'static str, &'r [T])> {
+    let (text, count) = if rows.len() == ROWS { (many, ROWS) } else { (one, 1) };
+    rows.chunks(count).map(move |rows| (text, rows))
 }
 
 async fn progress_set(tx: &mut Tx, name: &str, value: &str) -> Result<(), Error> {

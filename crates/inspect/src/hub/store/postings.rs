@@ -8,6 +8,8 @@ use crate::component::Evidence;
 pub(super) const BUCKET: i64 = 256;
 /// Places that are kept of a component in an image.
 pub(super) const PLACES_KEPT: usize = 3;
+/// The bit of another name of an OS package.
+const OWNED: u8 = 0x80;
 
 /// What is said of one image in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +46,34 @@ pub(super) fn read(subject: i64, bytes: &[u8]) -> Result<Vec<(u16, Held)>, Damag
                 let layer = reader.number()?.checked_sub(1).and_then(|layer| u32::try_from(layer).ok());
                 places.push((layer, reader.number()?.cast_signed()));
             }
-            Held::Component { evidence, is_owned: head & 0x80 != 0, places }
+            Held::Component { evidence, is_owned: head & OWNED != 0, places }
         } else {
             Held::Licensed(reader.rising()?.into_iter().map(u64::cast_signed).collect())
         };
         images.push((image, held));
     }
     Ok(images)
+}
+
+/// Reads the numbers of a row alone, each with whether it is another name of an OS package there.
+pub(super) fn scan(subject: i64, bytes: &[u8], mut each: impl FnMut(u16, bool)) -> Result<(), Damaged> {
+    let mut reader = Reader::new(bytes);
+    let mut last = 0_u64;
+    while !reader.is_at_end() {
+        last = last.saturating_add(reader.number()?);
+        let image = u16::try_from(last).map_err(|_| Damaged("the number of an image is too large"))?;
+        let (head, count) = if subject > 0 {
+            let head = reader.byte()?;
+            (head, 2 * usize::from(head >> 2 & 0x1f))
+        } else {
+            (0, reader.size()?)
+        };
+        for _ in 0..count {
+            reader.number()?;
+        }
+        each(image, head & OWNED != 0);
+    }
+    Ok(())
 }
 
 /// Writes a row of images that rise.
@@ -62,7 +85,7 @@ pub(super) fn write(images: &[(u16, Held)]) -> Vec<u8> {
         match held {
             Held::Component { evidence, is_owned, places } => {
                 let places = places.get(..PLACES_KEPT.min(places.len())).unwrap_or_default();
-                writer.byte(*evidence as u8 | (places.len() as u8) << 2 | u8::from(*is_owned) << 7);
+                writer.byte(*evidence as u8 | (places.len() as u8) << 2 | if *is_owned { OWNED } else { 0 });
                 for (layer, place) in places {
                     writer.number(layer.map_or(0, |layer| u64::from(layer) + 1));
                     writer.number(place.cast_unsigned());
@@ -137,11 +160,16 @@ mod tests {
                     None => drop(model.remove(&image)),
                 }
             }
+            let mut scanned = Vec::new();
+            scan(subject, &row, |image, is_owned| scanned.push((image, is_owned))).unwrap();
+            let owned = |held: &Held| matches!(held, Held::Component { is_owned: true, .. });
+            prop_assert_eq!(scanned, model.iter().map(|(image, held)| (*image, owned(held))).collect::<Vec<_>>());
             prop_assert_eq!(read(subject, &row).unwrap(), model.into_iter().collect::<Vec<_>>());
         }
 
         #[test]
         fn damaged_rows_are_told(bytes in prop::collection::vec(any::<u8>(), 0..60), subject in -1..2_i64) {
+            let _ = scan(subject, &bytes, |_, _| ());
             let _ = read(subject, &bytes);
         }
     }

@@ -13,6 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::component::{Ecosystem, Evidence};
+use crate::hub::numbers::Numbers;
 
 fn image(number: u32) -> Digest {
     Digest::sha256_of(&number.to_le_bytes())
@@ -47,6 +48,7 @@ fn kept(number: i64, entries: Vec<Entry>) -> Kept {
     Kept {
         number,
         system: None,
+        platform: None,
         unexamined: 0,
         components: entries.len() as u64,
         contents: vec![1],
@@ -64,6 +66,10 @@ async fn enter(store: &Store, numbers: impl Iterator<Item = u32>) -> BTreeMap<u3
         known.insert(number, store.image(&image(number)).await.unwrap().unwrap().number);
     }
     known
+}
+
+fn listed(holders: &Holders) -> Vec<i64> {
+    holders.images.falling(&Numbers::default(), false).collect()
 }
 
 /// What an image has: names and versions with their licences.
@@ -101,7 +107,7 @@ async fn holds(db: &Db, steps: Vec<(u32, Option<Has>)>) {
             numbers.insert(store.image(&image(*number)).await.unwrap().unwrap().number, *number);
         }
         let found = async |seek: Seek| -> BTreeSet<u32> {
-            store.holders(&seek).await.unwrap().keys().map(|number| numbers[number]).collect()
+            listed(&store.holders(&seek, OwnedIn::All).await.unwrap()).iter().map(|number| numbers[number]).collect()
         };
         let wanted = |holds: &dyn Fn(&Has) -> bool| -> BTreeSet<u32> {
             model.iter().filter(|(_, has)| holds(has)).map(|(number, _)| *number).collect()
@@ -116,16 +122,17 @@ async fn holds(db: &Db, steps: Vec<(u32, Option<Has>)>) {
         }
         for licence in 0..3_u8 {
             let Some(id) = store.licence(&format!("Licence-{licence}")).await.unwrap() else { continue };
-            let holders = store.holders(&Seek::Licence(id)).await.unwrap();
-            for (number, holder) in &holders {
+            let holders = store.holders(&Seek::Licence(id), OwnedIn::All).await.unwrap();
+            let listed = listed(&holders);
+            for (number, components) in &holders.components(&listed).unwrap() {
                 let has = &model[&numbers[number]];
-                let ids: Vec<i64> = holder.components.keys().copied().collect();
+                let ids: Vec<i64> = components.keys().copied().collect();
                 let keys: BTreeSet<Key> = store.keys(&ids).await.unwrap().into_values().collect();
                 let under = has.iter().filter(|(_, known)| **known == licence);
                 assert_eq!(keys, under.map(|((name, version), _)| key(*name, *version)).collect());
             }
             assert_eq!(
-                holders.keys().map(|number| numbers[number]).collect::<BTreeSet<_>>(),
+                listed.iter().map(|number| numbers[number]).collect::<BTreeSet<_>>(),
                 wanted(&|has| has.values().any(|known| *known == licence))
             );
         }
@@ -152,14 +159,14 @@ async fn where_a_component_lies_is_told() {
         let numbers = enter(&store, 0..1).await;
         store.keep(vec![kept(numbers[&0], vec![entry(1, 2, 0)])], Micros(5)).await.unwrap();
         let seek = Seek::Name { ecosystem: Some(Ecosystem::Maven), name: "artifact1".to_owned(), version: None };
-        let holders = store.holders(&seek).await.unwrap();
-        let (id, held) = holders[&numbers[&0]].components.iter().next().unwrap();
+        let holders = store.holders(&seek, OwnedIn::All).await.unwrap();
+        let components = holders.components(&[numbers[&0]]).unwrap().remove(&numbers[&0]).unwrap();
+        let (id, held) = components.iter().next().unwrap();
         let Some(Held::Component { evidence, places, .. }) = held else { panic!("{held:?}") };
         assert_eq!(*evidence, Evidence::Contained);
         let chains = store.chains(&[places[0].1]).await.unwrap();
         assert_eq!((places[0].0, &chains[&places[0].1]), (Some(1), &vec!["/app/1.jar".to_owned()]));
         assert_eq!(store.held(&[(numbers[&0], *id)]).await.unwrap()[&(numbers[&0], *id)], held.clone().unwrap());
-        assert_eq!(store.components_of(numbers[&0]).await.unwrap(), [*id]);
     })
     .await;
 }
@@ -211,7 +218,7 @@ async fn events_that_are_told_again_change_nothing() {
             assert_eq!(times(1), [(20, Some(30)), (21, None)]);
             assert_eq!(exposures[&release(1)][1].hosts, ["one".parse().unwrap()]);
         }
-        assert_eq!(store.images_used().await.unwrap(), [numbers[&1]].into());
+        assert_eq!(store.images_used().await.unwrap(), [numbers[&1]].into_iter().collect());
         assert_eq!(store.releases(&[image(1)]).await.unwrap()[0].release, release(1));
         let waiting = store.not_examined(10).await.unwrap();
         assert_eq!((waiting.len(), waiting[0].why.as_str()), (1, "its image waits to be read"));

@@ -1,0 +1,118 @@
+//! Images that were looked at last, with what advisories say of them: who looks at one asks for page after page of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::Micros;
+use api::inspect::{Finding, Severity};
+use oci::Digest;
+use tokio::sync::OnceCell;
+
+use super::Service;
+use super::error::Error;
+use super::findings::listed;
+use crate::document::Contents;
+
+/// Bytes of all that is kept, about.
+const BYTES_MAX: usize = 64 << 20;
+/// Images at most, whatever they take.
+const IMAGES_MAX: usize = 256;
+/// How long one is kept: some advisories end at a time that they name.
+const SECONDS_MAX: u64 = 600;
+/// Bytes in memory for each that the document of an image has.
+const BYTES_FOR_EACH: usize = 3;
+/// Bytes that a finding takes with its texts.
+const FINDING_BYTES: usize = 1024;
+
+/// Of what it was made: it is good while that is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Of {
+    image: i64,
+    /// When the image was read.
+    read_at: Micros,
+    /// Of the advisories; none where there are none.
+    version: Option<i64>,
+}
+
+/// An image that was read, with what advisories say of it.
+pub(super) struct Examined {
+    pub(super) contents: Contents,
+    /// The worst first; none of them says when it was first seen.
+    pub(super) findings: Vec<Finding>,
+    /// The worst of a component's that nothing lifts.
+    pub(super) worst: HashMap<String, Severity>,
+}
+
+struct Kept {
+    of: Of,
+    since: Micros,
+    bytes: usize,
+    cell: Arc<OnceCell<Arc<Examined>>>,
+}
+
+/// What is kept, the one that was asked for last at the end.
+#[derive(Default)]
+pub(super) struct Examinations {
+    kept: Mutex<VecDeque<Kept>>,
+}
+
+impl Examinations {
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it is, or will be.
+    fn cell(&self, of: Of, now: Micros) -> Arc<OnceCell<Arc<Examined>>> {
+        let mut kept = self.kept();
+        kept.retain(|one| now.since(one.since).as_secs() < SECONDS_MAX);
+        let known = kept.iter().position(|one| one.of == of).and_then(|at| kept.remove(at));
+        let one = known.unwrap_or_else(|| Kept { of, since: now, bytes: 0, cell: Arc::default() });
+        let cell = Arc::clone(&one.cell);
+        kept.push_back(one);
+        if kept.len() > IMAGES_MAX {
+            kept.pop_front();
+        }
+        cell
+    }
+
+    /// Notes what one takes, and lets go of others until all of them take no more than they may.
+    fn weigh(&self, cell: &Arc<OnceCell<Arc<Examined>>>, bytes: usize) {
+        let mut kept = self.kept();
+        for one in kept.iter_mut().filter(|one| Arc::ptr_eq(&one.cell, cell)) {
+            one.bytes = bytes;
+        }
+        let mut all: usize = kept.iter().map(|one| one.bytes).sum();
+        while all > BYTES_MAX {
+            let Some(gone) = kept.pop_front() else { break };
+            all -= gone.bytes;
+        }
+    }
+}
+
+impl Service {
+    /// An image that was read, with what advisories say of it today; made once for all who ask for it.
+    pub(super) async fn look_at(&self, digest: &Digest) -> Result<Arc<Examined>, Error> {
+        let row = self.image_row(digest).await?;
+        let version = self.known().await?.map(|known| known.version);
+        let of = Of { image: row.number, read_at: row.at, version };
+        let cell = self.inner.examined.cell(of, self.now());
+        let mut made = None;
+        let examined = cell.get_or_try_init(async || {
+            let (_, contents, bytes) = self.contents_with_size(digest).await?;
+            let contents = self.examined(contents).await?;
+            let findings = listed(&contents, self.now());
+            made = Some(bytes * BYTES_FOR_EACH + findings.len() * FINDING_BYTES);
+            let mut worst: HashMap<String, Severity> = HashMap::new();
+            for finding in findings.iter().filter(|finding| !finding.lifted) {
+                let known = worst.entry(finding.component.clone()).or_insert(finding.severity);
+                *known = finding.severity.max(*known);
+            }
+            Ok::<_, Error>(Arc::new(Examined { contents, findings, worst }))
+        });
+        let examined = Arc::clone(examined.await?);
+        if let Some(bytes) = made {
+            self.inner.examined.weigh(&cell, bytes);
+        }
+        Ok(examined)
+    }
+}
