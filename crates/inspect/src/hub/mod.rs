@@ -7,6 +7,7 @@
 //! - All of it can be made again from the registry: what is kept is a function of its bytes, but for the times at which
 //!   something was first seen.
 
+mod attach;
 mod base_image;
 mod deployments;
 mod error;
@@ -19,6 +20,7 @@ mod reading;
 mod store;
 mod stored;
 mod sweep;
+mod vex;
 mod views;
 
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ const LOOK_SECONDS: u64 = 1;
 /// How often components are looked for that are to be compared with advisories, in seconds, when nothing says that there
 /// are any.
 const MATCH_SECONDS: u64 = 10;
+/// How often what is to be attached to images is looked for, in seconds, when nothing says that there is any.
+const ATTACH_SECONDS: u64 = 10;
 /// How often what left it is looked for, in seconds.
 const SWEEP_SECONDS: u64 = 3600;
 /// How long the lease lasts, in seconds. Reading a layer may take longer than this: it is renewed meanwhile.
@@ -84,6 +88,8 @@ struct Inner {
     advisories: tokio::sync::Mutex<Option<Arc<findings::Known>>>,
     /// Wakes the comparison of components with advisories.
     matching: Wake,
+    /// Wakes the look at what is to be attached.
+    attaching: Wake,
     /// What runs, for as long as it is good.
     used: tokio::sync::Mutex<Option<Arc<find::Used>>>,
     /// What entered in the last seconds and was noted.
@@ -120,6 +126,7 @@ impl Service {
                 lease: tokio::sync::Mutex::default(),
                 advisories: tokio::sync::Mutex::default(),
                 matching: Wake::default(),
+                attaching: Wake::default(),
                 used: tokio::sync::Mutex::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
@@ -127,7 +134,8 @@ impl Service {
         }
     }
 
-    /// Starts the background work: what enters the registry is read, and what left it is forgotten.
+    /// Starts the background work: what enters the registry is read, what is known of it is attached to it, and what left
+    /// it is forgotten.
     pub fn tasks_spawn(&self, tasks: &Tasks) {
         let (service, shutdown) = (self.clone(), tasks.shutdown().clone());
         tasks.spawn("inspect-reading", Duration::from_secs(LOOK_SECONDS), Wake::default(), move || {
@@ -139,6 +147,12 @@ impl Service {
         tasks.spawn("inspect-matching", every, self.inner.matching.clone(), move || {
             let service = service.clone();
             async move { service.match_some().await }
+        });
+        let (service, shutdown) = (self.clone(), tasks.shutdown().clone());
+        let every = Duration::from_secs(ATTACH_SECONDS);
+        tasks.spawn("inspect-attaching", every, self.inner.attaching.clone(), move || {
+            let (service, shutdown) = (service.clone(), shutdown.clone());
+            async move { service.attach_some(&shutdown).await }
         });
         let service = self.clone();
         tasks.spawn("inspect-sweep", Duration::from_secs(SWEEP_SECONDS), Wake::default(), move || {

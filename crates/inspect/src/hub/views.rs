@@ -181,6 +181,7 @@ impl Service {
             base: self.base_of(&row).await?,
             advisories: self.advisories_known().await?,
             uncompared: Vec::new(),
+            notes: Vec::new(),
         };
         if row.state != State::Done {
             return Ok(inside);
@@ -194,7 +195,8 @@ impl Service {
                 inside.known_exploited += u64::from(finding.known_exploited);
             }
         }
-        inside.uncompared = uncompared(contents.matched.map(|matched| matched.gaps).unwrap_or_default());
+        let matched = contents.matched.unwrap_or_default();
+        (inside.uncompared, inside.notes) = (uncompared(matched.gaps), matched.notes);
         Ok(inside)
     }
 }
@@ -215,7 +217,7 @@ fn unpacked(kept: &[u8]) -> Result<Contents, Error> {
 }
 
 /// The image is called by where it is.
-fn name(contents: &mut Contents, digest: &Digest, repository: Option<RepositoryName>) {
+pub(super) fn name(contents: &mut Contents, digest: &Digest, repository: Option<RepositoryName>) {
     if let Some(repository) = repository {
         contents.image.name = format!("{repository}@{digest}");
         contents.image.repository = Some(repository.to_string());
