@@ -1,5 +1,5 @@
 //! Attaching over a registry in memory that stops at any of its calls, on both databases.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -328,23 +328,32 @@ async fn a_hub_that_is_killed_at_any_call_leaves_one_of_each_in_the_end() {
 async fn two_hubs_at_once_leave_one_of_each() {
     for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
         let world = World::new(db);
-        for at in 0..40 {
+        for at in 0..200 {
             let image = world.image(at, &["team/app"], "one").await;
             let registry = Arc::new(Memory::new(&world.there, at));
-            let slow = world.hub(&registry, "slow");
+            let hub = world.hub(&registry, "slow");
+            // The other's lease is over.
+            world.later(Duration::from_secs(60));
             let shutdown = world.shutdown.clone();
-            let slow = tokio::spawn(async move { slow.attach_some(&shutdown).await });
-            if tokio::time::timeout(Duration::from_millis(300), registry.stopped.notified()).await.is_ok() {
-                // It stands still for longer than it has the lease.
-                world.later(Duration::from_secs(60));
-                world.settle().await;
-                registry.goes_on.notify_one();
+            let mut slow = tokio::spawn(async move { hub.attach_some(&shutdown).await });
+            tokio::select! {
+                // It was never stopped: there are no more calls.
+                ended = &mut slow => {
+                    assert!(ended.unwrap().is_ok() && at > 10, "{at} calls are too few to have been stopped at");
+                    return;
+                }
+                () = registry.stopped.notified() => {}
             }
+            // It stands still for longer than it has the lease.
+            world.later(Duration::from_secs(60));
+            world.settle().await;
+            registry.goes_on.notify_one();
             slow.await.unwrap().unwrap();
             world.later(LOOK_AGAIN);
             world.settle().await;
             world.one_of_each("team/app", &image);
         }
+        panic!("there is no end of calls");
     })
     .await;
 }
