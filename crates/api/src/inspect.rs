@@ -95,6 +95,10 @@ pub struct Inside {
     /// than [`UNCOMPARED_MAX`] the last says how many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uncompared: Vec<String>,
+    /// What else there is to know of its findings, a sentence each without its stop: which statements (VEX) that were
+    /// attached to it could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Sentences in [`Inside::uncompared`] at most.
@@ -196,7 +200,9 @@ pub struct Finding {
     pub fixed_in: Vec<String>,
     /// What speaks for the component.
     pub evidence: Evidence,
-    /// What a VEX statement says of it, and who says so; why it applies or does not.
+    /// What a VEX statement says of it, and who says so; why it applies or does not. Statements are read that are attached
+    /// to the image, or to an index that has it: whoever may push to a repository that has the image may state something
+    /// of it, signed or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
     /// Whether that lifts it.
@@ -425,7 +431,8 @@ pub struct ConfigurationDifference {
     pub after: Option<String>,
 }
 
-/// What gates and pages ask of an image, signed.
+/// What gates and pages ask of an image, signed. The same statement is attached to the image's digest in each repository
+/// that has it, but for mirrors: an OCI referrer of the type `application/vnd.dev.sigstore.bundle.v0.3+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentsEvidence {
     /// How the image stands.
@@ -434,6 +441,8 @@ pub struct ContentsEvidence {
     pub licences: BTreeMap<String, u64>,
     /// An in-toto statement of the above in a DSSE envelope, as JSON text.
     pub envelope: String,
+    /// The certificate of the key that signed it, PEM: the hub's own authority.
+    pub certificate: String,
 }
 
 /// Narrows a list of components or findings.

@@ -74,6 +74,15 @@ pub struct PushedManifest {
     pub kind: ManifestKind,
 }
 
+/// A manifest that says something about another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaidOf {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is.
+    pub artifact_type: Option<String>,
+}
+
 /// The registry, as the hub's other contexts see it.
 #[async_trait]
 pub trait Registry: Send + Sync {
@@ -116,6 +125,13 @@ pub trait Registry: Send + Sync {
         &self,
         manifests: &[(RepositoryName, Digest)],
     ) -> Result<BTreeMap<(RepositoryName, Digest), Vec<Tag>>>;
+    /// What is here that names a manifest as its subject, by digest: at most `limit`. Nothing is fetched for it.
+    async fn said_of(&self, repository: &RepositoryName, subject: &Digest, limit: u32) -> Result<Vec<SaidOf>>;
+    /// Removes a manifest; what it alone needed is collected later. Says whether it was there. Fails when it is pinned,
+    /// needed by an index or under an immutable tag.
+    async fn manifest_delete(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool>;
+    /// Whether a repository is filled from another registry alone: nothing can be stored in it.
+    fn is_mirror(&self, repository: &RepositoryName) -> bool;
     /// Refuses a host that the rules do not let pull from a repository.
     fn host_check(&self, host: &HostIdentity, repository: &RepositoryName) -> Result<()>;
 }

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use api::Micros;
 use api::access::HostIdentity;
-use api::registry::{BlobBytes, Pin, PushedManifest, Registry, StoredManifest};
+use api::registry::{BlobBytes, Pin, PushedManifest, Registry, SaidOf, StoredManifest};
 use async_trait::async_trait;
 use base::db::Db;
 use base::tasks::{Tasks, Wake};
@@ -279,6 +279,20 @@ impl Registry for Service {
         manifests: &[(RepositoryName, Digest)],
     ) -> api::Result<BTreeMap<(RepositoryName, Digest), Vec<Tag>>> {
         Ok(self.store.tags_leading_to(manifests).await?)
+    }
+
+    async fn said_of(&self, repository: &RepositoryName, subject: &Digest, limit: u32) -> api::Result<Vec<SaidOf>> {
+        let found = self.store.referrers(repository, subject, None, "", limit).await?;
+        let said = |one: store::Referrer| SaidOf { digest: one.digest, artifact_type: one.artifact_type };
+        Ok(found.into_iter().map(said).collect())
+    }
+
+    async fn manifest_delete(&self, repository: &RepositoryName, digest: &Digest) -> api::Result<bool> {
+        Ok(self.store.manifest_delete(repository, *digest, Micros::now()).await?)
+    }
+
+    fn is_mirror(&self, repository: &RepositoryName) -> bool {
+        self.upstreams.of(repository).is_some()
     }
 
     fn host_check(&self, host: &HostIdentity, repository: &RepositoryName) -> api::Result<()> {

@@ -203,6 +203,15 @@ impl Registry for Images {
         Ok(BTreeMap::new())
     }
 
+    async fn said_of(&self, _: &RepositoryName, _: &Digest, _: u32) -> api::Result<Vec<api::registry::SaidOf>> {
+        not_asked()
+    }
+    async fn manifest_delete(&self, _: &RepositoryName, _: &Digest) -> api::Result<bool> {
+        not_asked()
+    }
+    fn is_mirror(&self, _: &RepositoryName) -> bool {
+        false
+    }
     fn host_check(&self, host: &HostIdentity, repository: &RepositoryName) -> api::Result<()> {
         if repository.as_str().starts_with("team-a/") && host.labels.get("team").is_none_or(|team| team != "a") {
             return Err(Problem::new(403, "denied", "The host may not pull this"));

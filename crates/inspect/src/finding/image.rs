@@ -26,6 +26,8 @@ pub struct Against<'a> {
     pub advisories: Option<&'a Advisories>,
     /// VEX statements that are trusted.
     pub statements: &'a [Statement],
+    /// Digests that statements may call the image by beside its own: of indexes that have it.
+    pub digests: &'a [String],
     /// What somebody decided to ignore.
     pub ignore: &'a [IgnoreList],
     /// Now.
@@ -162,7 +164,7 @@ fn state(contents: &Contents, findings: &mut [Finding], against: &Against<'_>) {
         }
     }
     let image = &contents.image;
-    let digests: Vec<String> = image.digest.iter().cloned().collect();
+    let digests: Vec<String> = image.digest.iter().chain(against.digests).cloned().collect();
     let subject = Subject {
         digests: &digests,
         repository: image.repository.as_deref(),

@@ -72,7 +72,7 @@ fn contents(system: Option<(&str, &str)>, components: Vec<Found>) -> Contents {
 }
 
 fn against(advisories: &Advisories) -> Against<'_> {
-    Against { advisories: Some(advisories), statements: &[], ignore: &[], now: now() }
+    Against { advisories: Some(advisories), statements: &[], digests: &[], ignore: &[], now: now() }
 }
 
 fn ids(findings: &[Finding]) -> Vec<&str> {

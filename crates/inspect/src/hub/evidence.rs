@@ -1,26 +1,66 @@
 //! What gates ask of an image, signed by the hub: an in-toto statement in a DSSE envelope.
 
 use api::access::SignPurpose;
-use api::inspect::ContentsEvidence;
+use api::inspect::{ContentsEvidence, Inside};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oci::Digest;
-use serde_json::json;
+use oci::{Digest, RepositoryName};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 
 use super::Service;
 use super::error::Error;
 
 /// What the payload is.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+/// Characters of a line of PEM.
+const PEM_LINE: usize = 64;
 /// What the statement is about.
-const PREDICATE_TYPE: &str = "urn:longshore:contents:1";
+pub(super) const PREDICATE_TYPE: &str = "urn:longshore:contents:1";
+
+/// What is said of an image.
+pub(super) struct Said {
+    inside: Inside,
+    licences: BTreeMap<String, u64>,
+}
+
+impl Said {
+    /// When the advisories were taken in that this leans on.
+    pub(super) fn advisories_at(&self) -> Option<api::Micros> {
+        self.inside.advisories.taken_in
+    }
+
+    /// A hash of what it says of the image itself. How old the advisories are and whether the base has a newer build is so
+    /// for the moment alone: neither makes another statement.
+    pub(super) fn hash(&self) -> String {
+        let mut inside = json!(self.inside);
+        if let Some(inside) = inside.as_object_mut() {
+            inside.remove("advisories");
+            if let Some(base) = inside.get_mut("base").and_then(Value::as_object_mut) {
+                base.remove("newer");
+            }
+        }
+        hex(&Sha256::digest(json!([inside, self.licences]).to_string()))
+    }
+}
 
 impl Service {
-    pub(super) async fn evidence_of(&self, digest: &Digest) -> Result<ContentsEvidence, Error> {
+    pub(super) async fn said(&self, digest: &Digest) -> Result<Said, Error> {
         let licences = self.inventory_of(digest).await?.licences;
-        let inside = self.inside_of(digest).await?;
+        Ok(Said { inside: self.inside_of(digest).await?, licences })
+    }
+
+    pub(super) async fn evidence_of(&self, digest: &Digest) -> Result<ContentsEvidence, Error> {
+        let said = self.said(digest).await?;
         let names = self.store().repositories_of(digest).await?;
+        let envelope = self.signed(digest, &names, &said).await?.to_string();
+        let certificate = pem(&self.inner.access.ca_certificate());
+        Ok(ContentsEvidence { inside: said.inside, licences: said.licences, envelope, certificate })
+    }
+
+    /// A signed statement that this is so of an image in these repositories.
+    pub(super) async fn signed(&self, digest: &Digest, names: &[RepositoryName], said: &Said) -> Result<Value, Error> {
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
             "subject": names
@@ -28,21 +68,32 @@ impl Service {
                 .map(|name| json!({ "name": name, "digest": { digest.algorithm().as_str(): digest.hex() } }))
                 .collect::<Vec<_>>(),
             "predicateType": PREDICATE_TYPE,
-            "predicate": { "inside": inside, "licences": licences },
+            "predicate": { "inside": said.inside, "licences": said.licences },
         });
         let payload = statement.to_string();
         // What DSSE signs, without the word that it begins with: that is the purpose's.
         let signed = format!("{} {PAYLOAD_TYPE} {} {payload}", PAYLOAD_TYPE.len(), payload.len());
         let signature = self.inner.access.sign(SignPurpose::Dsse, signed.as_bytes()).await?;
-        let key = Sha256::digest(self.inner.access.ca_certificate());
-        let envelope = json!({
+        Ok(json!({
             "payloadType": PAYLOAD_TYPE,
             "payload": STANDARD.encode(&payload),
-            "signatures": [{
-                "keyid": key.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-                "sig": STANDARD.encode(signature),
-            }],
-        });
-        Ok(ContentsEvidence { inside, licences, envelope: envelope.to_string() })
+            "signatures": [{ "keyid": self.key_id(), "sig": STANDARD.encode(signature) }],
+        }))
     }
+
+    /// The CA's certificate by its hash: its key signs.
+    pub(super) fn key_id(&self) -> String {
+        hex(&Sha256::digest(self.inner.access.ca_certificate()))
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> =
+        (0..text.len()).step_by(PEM_LINE).filter_map(|at| text.get(at..text.len().min(at + PEM_LINE))).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

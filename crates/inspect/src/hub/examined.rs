@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use super::Service;
 use super::error::Error;
 use super::findings::listed;
+use super::vex::Voices;
 use crate::document::Contents;
 
 /// Bytes of all that is kept, about.
@@ -32,6 +33,7 @@ struct Of {
     read_at: Micros,
     /// Of the advisories; none where there are none.
     version: Option<i64>,
+    voices: Voices,
 }
 
 /// An image that was read, with what advisories say of it.
@@ -94,12 +96,13 @@ impl Service {
     pub(super) async fn look_at(&self, digest: &Digest) -> Result<Arc<Examined>, Error> {
         let row = self.image_row(digest).await?;
         let version = self.known().await?.map(|known| known.version);
-        let of = Of { image: row.number, read_at: row.at, version };
+        let spoken = self.spoken(digest).await?;
+        let of = Of { image: row.number, read_at: row.at, version, voices: spoken.voices() };
         let cell = self.inner.examined.cell(of, self.now());
         let mut made = None;
         let examined = cell.get_or_try_init(async || {
             let (_, contents, bytes) = self.contents_with_size(digest).await?;
-            let contents = self.examined(contents).await?;
+            let contents = self.examined(spoken, contents).await?;
             let findings = listed(&contents, self.now());
             made = Some(bytes * BYTES_FOR_EACH + findings.len() * FINDING_BYTES);
             let mut worst: HashMap<String, Severity> = HashMap::new();

@@ -17,6 +17,7 @@ use super::Service;
 use super::error::Error;
 use super::find::Target;
 use super::store::{Change, ImageRow, Key, Match, Seek, Store, Vulnerability};
+use super::vex::Spoken;
 use super::views::{evidence, place};
 use crate::advisory::place::Platform;
 use crate::component::{Component, Ecosystem};
@@ -131,19 +132,32 @@ impl Service {
     /// An image that was read, with what advisories say of it today.
     pub(super) async fn examined_of(&self, digest: &Digest) -> Result<(ImageRow, Contents), Error> {
         let (row, contents) = self.contents_of(digest).await?;
-        Ok((row, self.examined(contents).await?))
+        Ok((row, self.examined(self.spoken(digest).await?, contents).await?))
     }
 
-    /// What was found, with what advisories say of it today.
-    pub(super) async fn examined(&self, mut contents: Contents) -> Result<Contents, Error> {
+    /// What was found, with what advisories, and those who may push, say of it today.
+    pub(super) async fn examined(&self, spoken: Spoken, mut contents: Contents) -> Result<Contents, Error> {
         let Some(known) = self.known().await? else { return Ok(contents) };
         let now = timestamp(self.now());
         let examined = tokio::task::spawn_blocking(move || {
             let components =
                 contents.components.iter().flat_map(|found| std::iter::once(&found.component).chain(&found.further));
             let advisories = known.file.advisories_on(components, now)?;
-            let against = Against { advisories: Some(&advisories), statements: &[], ignore: &[], now };
+            let against = Against {
+                advisories: Some(&advisories),
+                statements: &spoken.statements,
+                digests: &spoken.digests,
+                ignore: &[],
+                now,
+            };
+            // Statements may name the image by where it is.
+            let named = contents.image.repository.take();
+            contents.image.repository = spoken.repository.as_ref().map(ToString::to_string);
             examine(&mut contents, &against);
+            contents.image.repository = named;
+            if let Some(matched) = &mut contents.matched {
+                matched.notes.extend(spoken.notes());
+            }
             Ok::<_, Error>(contents)
         });
         examined.await?
@@ -326,6 +340,11 @@ fn finding(of: &document::Finding, found: Option<&Found>, first_seen: Micros) ->
     let verdict = of.verdict.as_ref().map(|verdict| {
         let statement = verdict.statement.as_deref().map(|text| format!(": {text}")).unwrap_or_default();
         format!("{} says {}{statement}", verdict.document, verdict.status.word())
+    });
+    let verdict = verdict.or_else(|| {
+        let heard = of.heard.iter().find(|heard| heard.passed_over.is_some())?;
+        let why = heard.passed_over.as_deref().unwrap_or_default();
+        Some(format!("{} says {}, which does not apply: {why}", heard.document, heard.status.word()))
     });
     Finding {
         id: of.id.clone(),

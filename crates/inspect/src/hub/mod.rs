@@ -7,6 +7,7 @@
 //! - All of it can be made again from the registry: what is kept is a function of its bytes, but for the times at which
 //!   something was first seen.
 
+mod attach;
 mod base_image;
 mod deployments;
 mod error;
@@ -24,6 +25,7 @@ mod stored;
 mod sweep;
 #[cfg(test)]
 mod testing;
+mod vex;
 mod views;
 
 use std::path::PathBuf;
@@ -48,6 +50,8 @@ const LOOK_SECONDS: u64 = 1;
 /// How often components are looked for that are to be compared with advisories, in seconds, when nothing says that there
 /// are any.
 const MATCH_SECONDS: u64 = 10;
+/// How often what is to be attached to images is looked for, in seconds, when nothing says that there is any.
+const ATTACH_SECONDS: u64 = 10;
 /// How often what left it is looked for, in seconds.
 const SWEEP_SECONDS: u64 = 3600;
 /// How long the lease lasts, in seconds. Reading a layer may take longer than this: it is renewed meanwhile.
@@ -96,6 +100,8 @@ struct Inner {
     unknown: Mutex<Option<find::Unknown>>,
     /// Images that were looked at last, with what advisories say of them.
     examined: examined::Examinations,
+    /// Wakes the look at what is to be attached.
+    attaching: Wake,
     /// What entered in the last seconds and was noted.
     noted: Mutex<reading::Noted>,
     /// Where the look at what left the registry goes on.
@@ -133,14 +139,15 @@ impl Service {
                 used: Mutex::default(),
                 unknown: Mutex::default(),
                 examined: examined::Examinations::default(),
+                attaching: Wake::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
             }),
         }
     }
 
-    /// Starts the background work: what enters the registry is read, at once where `pushed` is woken by that, and what left
-    /// it is forgotten.
+    /// Starts the background work: what enters the registry is read, at once where `pushed` is woken by that, what is known
+    /// of it is attached to it, and what left it is forgotten.
     pub fn tasks_spawn(&self, tasks: &Tasks, pushed: Wake) {
         let (service, shutdown) = (self.clone(), tasks.shutdown().clone());
         tasks.spawn("inspect-reading", Duration::from_secs(LOOK_SECONDS), pushed, move || {
@@ -152,6 +159,12 @@ impl Service {
         tasks.spawn("inspect-matching", every, self.inner.matching.clone(), move || {
             let service = service.clone();
             async move { service.match_some().await }
+        });
+        let (service, shutdown) = (self.clone(), tasks.shutdown().clone());
+        let every = Duration::from_secs(ATTACH_SECONDS);
+        tasks.spawn("inspect-attaching", every, self.inner.attaching.clone(), move || {
+            let (service, shutdown) = (service.clone(), shutdown.clone());
+            async move { service.attach_some(&shutdown).await }
         });
         let service = self.clone();
         tasks.spawn("inspect-sweep", Duration::from_secs(SWEEP_SECONDS), Wake::default(), move || {

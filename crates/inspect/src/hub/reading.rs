@@ -103,7 +103,7 @@ impl Service {
     }
 
     async fn note(&self, new: &[PushedManifest], after: (Micros, String, String)) -> Result<(), Error> {
-        let (mut images, mut children) = (Vec::new(), Vec::new());
+        let (mut images, mut children, mut spoken_of) = (Vec::new(), Vec::new(), Vec::new());
         let places: Vec<_> = new
             .iter()
             .filter(|pushed| pushed.kind == ManifestKind::Image)
@@ -126,13 +126,14 @@ impl Service {
                     let Ok(document) = Document::parse(&found.bytes, Some(&found.media_type)) else { continue };
                     children.extend(document.manifests().iter().map(|child| (pushed.digest, child.digest)));
                 }
-                ManifestKind::Artifact => {}
+                ManifestKind::Artifact => spoken_of.extend(self.spoken_of(pushed).await?),
             }
         }
+        let pushed: Vec<Digest> = images.iter().map(|(_, digest, _)| *digest).collect();
         if self.store().entered(images, children, after, self.now()).await? > 0 {
             self.changed();
         }
-        Ok(())
+        self.attach_again(pushed, spoken_of).await
     }
 
     async fn read_one(&self, due: Due) -> Result<(), Error> {
@@ -150,6 +151,7 @@ impl Service {
                 let (components, unexamined) = (kept.components, kept.unexamined);
                 self.store().keep(vec![*kept], self.now()).await?;
                 self.inner.matching.wake();
+                self.inner.attaching.wake();
                 tracing::info!(image = %digest, components, unexamined, "an image was examined");
             }
             Ok(Read::Not(outcome)) => {

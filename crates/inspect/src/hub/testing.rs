@@ -11,7 +11,7 @@ use api::access::{
     SignPurpose,
 };
 use api::inspect::{Sought, Where};
-use api::registry::{BlobBytes, Pin, PushedManifest, Registry, StoredManifest};
+use api::registry::{BlobBytes, Pin, PushedManifest, Registry, SaidOf, StoredManifest};
 use api::{HostName, Problem};
 use async_trait::async_trait;
 use base::db::Db;
@@ -151,6 +151,18 @@ impl Registry for Nothing {
         _: &[(RepositoryName, Digest)],
     ) -> Answer<BTreeMap<(RepositoryName, Digest), Vec<Tag>>> {
         Ok(BTreeMap::new())
+    }
+
+    async fn said_of(&self, _: &RepositoryName, _: &Digest, _: u32) -> Answer<Vec<SaidOf>> {
+        Ok(Vec::new())
+    }
+
+    async fn manifest_delete(&self, _: &RepositoryName, _: &Digest) -> Answer<bool> {
+        refused()
+    }
+
+    fn is_mirror(&self, _: &RepositoryName) -> bool {
+        false
     }
 
     fn host_check(&self, _: &HostIdentity, _: &RepositoryName) -> Answer<()> {

@@ -188,6 +188,7 @@ impl Service {
             base: self.base_of(&row).await?,
             advisories: self.advisories_known().await?,
             uncompared: Vec::new(),
+            notes: Vec::new(),
         };
         if row.state != State::Done {
             return Ok(inside);
@@ -201,8 +202,9 @@ impl Service {
                 inside.known_exploited += u64::from(finding.known_exploited);
             }
         }
-        let gaps = examined.contents.matched.as_ref().map(|matched| matched.gaps.clone());
-        inside.uncompared = uncompared(gaps.unwrap_or_default());
+        let matched = examined.contents.matched.as_ref();
+        inside.uncompared = uncompared(matched.map(|matched| matched.gaps.clone()).unwrap_or_default());
+        inside.notes = matched.map(|matched| matched.notes.clone()).unwrap_or_default();
         Ok(inside)
     }
 }
@@ -223,7 +225,7 @@ fn unpacked(kept: &[u8]) -> Result<(Contents, usize), Error> {
 }
 
 /// The image is called by where it is.
-fn name(contents: &mut Contents, digest: &Digest, repository: Option<RepositoryName>) {
+pub(super) fn name(contents: &mut Contents, digest: &Digest, repository: Option<RepositoryName>) {
     if let Some(repository) = repository {
         contents.image.name = format!("{repository}@{digest}");
         contents.image.repository = Some(repository.to_string());

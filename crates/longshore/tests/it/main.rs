@@ -7,6 +7,7 @@
     reason = "helpers of tests fail as loudly as tests, and say what they measured"
 )]
 
+mod attached;
 mod browser;
 mod clients;
 mod command_line;

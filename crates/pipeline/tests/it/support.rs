@@ -262,6 +262,18 @@ impl Registry for MemoryRegistry {
         Ok(BTreeMap::new())
     }
 
+    async fn said_of(&self, _: &RepositoryName, _: &Digest, _: u32) -> api::Result<Vec<api::registry::SaidOf>> {
+        Ok(Vec::new())
+    }
+
+    async fn manifest_delete(&self, _: &RepositoryName, _: &Digest) -> api::Result<bool> {
+        Ok(false)
+    }
+
+    fn is_mirror(&self, _: &RepositoryName) -> bool {
+        false
+    }
+
     fn host_check(&self, _: &api::access::HostIdentity, _: &RepositoryName) -> api::Result<()> {
         Ok(())
     }

@@ -184,6 +184,7 @@ pub(crate) fn inside() -> Inside {
         }),
         advisories: advisories(),
         uncompared: vec!["1 npm component: no advisory is known".to_owned()],
+        notes: Vec::new(),
     }
 }
 
@@ -345,6 +346,7 @@ impl Fixed {
             inside: Mutex::new(Inside {
                 components: u64::MAX,
                 uncompared: vec!["y".repeat(100_000); 1_000],
+                notes: vec!["z".repeat(100_000); 1_000],
                 findings,
                 lifted: u64::MAX,
                 ..inside()

@@ -177,12 +177,16 @@ pub(super) fn in_what_compared(inside: &Inside) -> &'static str {
     }
 }
 
-/// What could not be compared with advisories.
+/// What could not be compared with advisories, and what else there is to know.
 fn uncompared(inside: &Inside) -> Markup {
     html! {
         @if !inside.uncompared.is_empty() {
             dt { "Not compared" }
             dd { @for why in inside.uncompared.iter().take(UNCOMPARED_MAX) { div { (plain(why, WHY_CHARS_MAX)) } } }
+        }
+        @if !inside.notes.is_empty() {
+            dt { "Further" }
+            dd { @for note in inside.notes.iter().take(UNCOMPARED_MAX) { div { (plain(note, WHY_CHARS_MAX)) } } }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::purl::Purl;
 pub struct Subject<'a> {
     /// The digests it goes by: of its manifest, of an index that names it, of its configuration.
     pub digests: &'a [String],
-    /// The repository with its host.
+    /// The repository with its host; where it stands without one, no host that is stated is compared.
     pub repository: Option<&'a str>,
     /// The tag.
     pub tag: Option<&'a str>,
@@ -179,7 +179,11 @@ fn image_purl(purl: &Purl, subject: &Subject<'_>) -> Result<(), Reason> {
             let url = url.trim_end_matches('/');
             // Either the whole repository, or what the name lies in.
             let within = repository.rsplit_once('/').map(|(within, _)| within);
-            if url != repository && Some(url) != within {
+            let is_hosted = repository.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']));
+            let is = |known: &str| {
+                url == known || !is_hosted && url.strip_suffix(known).is_some_and(|host| host.ends_with('/'))
+            };
+            if !is(repository) && !within.is_some_and(is) {
                 return Err(other());
             }
         }

@@ -10,7 +10,7 @@ use crate::document::read::{Notes, ReadError};
 /// How many relationships may be built on one another.
 const RELATIONSHIP_DEPTH_MAX: usize = 8;
 
-pub(super) fn read(root: &Node<'_>) -> Result<Vex, ReadError> {
+pub(super) fn read(root: &Node<'_>, mut budget: Budget) -> Result<Vex, ReadError> {
     let document = root.get("document").ok_or_else(|| root.missing("document"))?;
     let version = document.required("csaf_version")?;
     if version != "2.0" {
@@ -19,7 +19,6 @@ pub(super) fn read(root: &Node<'_>) -> Result<Vex, ReadError> {
     let heading = Heading::of(&document);
     let tree = Tree::of(root);
     let mut notes = Notes::default();
-    let mut budget = Budget::default();
     let mut statements = Vec::new();
     for node in root.list("vulnerabilities")? {
         let ids = node.each("ids");

@@ -7,11 +7,10 @@ use crate::document::Hash;
 use crate::document::read::tree::Node;
 use crate::document::read::{Notes, ReadError};
 
-pub(super) fn read(root: &Node<'_>) -> Result<Vex, ReadError> {
+pub(super) fn read(root: &Node<'_>, mut budget: Budget) -> Result<Vex, ReadError> {
     let subject = root.get("metadata").and_then(|metadata| metadata.get("component"));
     let index = Index::of(root, subject.as_ref());
     let mut notes = Notes::default();
-    let mut budget = Budget::default();
     let mut statements = Vec::new();
     for node in root.list("vulnerabilities")? {
         let Some(analysis) = node.get("analysis") else { continue };

@@ -172,14 +172,23 @@ pub struct Vex {
 
 /// Reads a VEX document: OpenVEX 0.0.1 and 0.2.0, CycloneDX, or CSAF 2.0.
 pub fn read(bytes: &[u8]) -> Result<Vex, ReadError> {
+    read_within(bytes, STATEMENT_BYTES_MAX)
+}
+
+/// The same, where the statements of the document may together take so many bytes, about.
+///
+/// # Errors
+/// As with [`read`].
+pub fn read_within(bytes: &[u8], bytes_max: usize) -> Result<Vex, ReadError> {
+    let budget = Budget { bytes: 0, bytes_max };
     let tree = tree::parse(bytes)?;
     let root = tree.root();
     if root.get("@context").is_some() && root.get("statements").is_some() {
-        openvex::read(&root)
+        openvex::read(&root, budget)
     } else if root.text("bomFormat") == Some("CycloneDX") {
-        cyclonedx::read(&root)
+        cyclonedx::read(&root, budget)
     } else if root.get("document").and_then(|document| document.text("csaf_version")).is_some() {
-        csaf::read(&root)
+        csaf::read(&root, budget)
     } else {
         Err(ReadError::Format { known: "OpenVEX, CycloneDX and CSAF" })
     }
@@ -187,17 +196,18 @@ pub fn read(bytes: &[u8]) -> Result<Vex, ReadError> {
 
 /// Counts the bytes of what is copied into statements, so that a small document that refers to the same things again
 /// and again does not make something large.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Budget {
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl Budget {
     /// Takes as many bytes from what is left, before they are copied.
     fn spend(&mut self, bytes: usize, at: &Node<'_>) -> Result<(), ReadError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > STATEMENT_BYTES_MAX {
-            return Err(ReadError::Limit { at: at.at(), what: "bytes of statements", limit: STATEMENT_BYTES_MAX });
+        if self.bytes > self.bytes_max {
+            return Err(ReadError::Limit { at: at.at(), what: "bytes of statements", limit: self.bytes_max });
         }
         Ok(())
     }

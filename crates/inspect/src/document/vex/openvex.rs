@@ -5,7 +5,7 @@ use crate::document::Hash;
 use crate::document::read::tree::Node;
 use crate::document::read::{Notes, ReadError};
 
-pub(super) fn read(root: &Node<'_>) -> Result<Vex, ReadError> {
+pub(super) fn read(root: &Node<'_>, mut budget: Budget) -> Result<Vex, ReadError> {
     let context = root.required("@context")?;
     if !context.starts_with("https://openvex.dev/ns") {
         return Err(ReadError::Format { known: "OpenVEX, CycloneDX and CSAF" });
@@ -15,7 +15,6 @@ pub(super) fn read(root: &Node<'_>) -> Result<Vex, ReadError> {
         return Err(ReadError::Version { format: "OpenVEX", version: version.chars().take(32).collect() });
     }
     let mut notes = Notes::default();
-    let mut budget = Budget::default();
     let mut statements = Vec::new();
     for node in root.list("statements")? {
         if statements.len() >= STATEMENTS_MAX {

@@ -152,6 +152,7 @@ impl Store {
                     for text in [
                         "DELETE FROM image_contents WHERE number = $1",
                         "DELETE FROM image_layer WHERE image = $1",
+                        "DELETE FROM attaching WHERE image = $1",
                         "DELETE FROM image WHERE number = $1",
                     ] {
                         sql(text).bind(number).execute(tx).await?;
@@ -414,6 +415,12 @@ async fn finish(tx: &mut Tx, kept: &Kept, subjects: &BTreeSet<i64>, now: Micros)
             .execute(tx)
             .await?;
     }
+    sql("INSERT INTO attaching (image, due_at, tries, is_entered) VALUES ($1, $2, 0, 0)
+         ON CONFLICT (image) DO UPDATE SET due_at = excluded.due_at, tries = 0")
+    .bind(kept.number)
+    .bind(now)
+    .execute(tx)
+    .await?;
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sql("UPDATE image SET state = 'done', format = $1, at = $2, why = '', system = $3, unexamined = $4, components = $5, \
          platform = $6, tries = 0 WHERE number = $7")

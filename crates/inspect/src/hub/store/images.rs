@@ -262,11 +262,12 @@ impl Store {
             .write(move |tx| {
                 let repository = repository.clone();
                 async move {
-                    sql("DELETE FROM image_repository WHERE digest = $1 AND repository = $2")
-                        .bind(of.to_string())
-                        .bind(repository.as_str())
-                        .execute(tx)
-                        .await?;
+                    for text in [
+                        "DELETE FROM image_repository WHERE digest = $1 AND repository = $2",
+                        "DELETE FROM attachment WHERE subject = $1 AND repository = $2",
+                    ] {
+                        sql(text).bind(of.to_string()).bind(repository.as_str()).execute(tx).await?;
+                    }
                     raise(tx, Changing::Images).await
                 }
                 .boxed()

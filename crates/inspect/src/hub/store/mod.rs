@@ -1,6 +1,7 @@
 //! The data of the hub's side of inspection: the only SQL of this context.
 
 mod advisories;
+mod attachments;
 mod contents;
 mod deployments;
 mod images;
@@ -13,6 +14,7 @@ use oci::Digest;
 use super::error::Error;
 
 pub(super) use advisories::{Change, Match, Vulnerability};
+pub(super) use attachments::{Attaching, Attachment, Kind, Standing};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
 pub(super) use images::{Due, ImageRow, LayerRow, Outcome, State};
@@ -31,6 +33,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 3, name: "advisories", sql: include_str!("../../../migrations/0003_advisories.sql") },
     Migration { number: 4, name: "changes", sql: include_str!("../../../migrations/0004_changes.sql") },
     Migration { number: 5, name: "impact", sql: include_str!("../../../migrations/0005_impact.sql") },
+    Migration { number: 6, name: "attached", sql: include_str!("../../../migrations/0006_attached.sql") },
 ];
 
 /// Values of one list in a statement: longer lists are asked for in several.

@@ -266,6 +266,7 @@ fn judge(contents: &mut Contents, judges: &Judges) -> api::Result<()> {
     let against = Against {
         advisories: advisories.as_ref(),
         statements: &judges.statements,
+        digests: &[],
         ignore: &judges.ignore,
         now: judges.now,
     };

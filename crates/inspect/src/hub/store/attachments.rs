@@ -1,0 +1,297 @@
+//! What is attached to images, and when that is looked at next.
+
+use api::Micros;
+use base::db::{Row, sql};
+use futures::FutureExt as _;
+use oci::{Digest, RepositoryName};
+
+use super::{Store, damaged, digest, parsed, progress_set};
+use crate::hub::error::Error;
+
+/// The name under which is kept with which advisories all images are being looked at.
+const ADVISORIES: &str = "attached";
+/// Indexes of an image that are looked at.
+const PARENTS_MAX: u32 = 20;
+
+/// What is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Kind {
+    Cyclonedx,
+    Spdx,
+    Evidence,
+}
+
+impl Kind {
+    pub(in crate::hub) const ALL: [Self; 3] = [Self::Cyclonedx, Self::Spdx, Self::Evidence];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Cyclonedx => "cyclonedx",
+            Self::Spdx => "spdx",
+            Self::Evidence => "evidence",
+        }
+    }
+
+    fn of(word: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word).ok_or_else(|| damaged("kind", word))
+    }
+}
+
+/// How far an attachment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::hub) enum Standing {
+    /// Its digest is known; whether the registry has it is not.
+    Writing,
+    There,
+    /// Another took its place.
+    Leaving,
+}
+
+impl Standing {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Writing => "writing",
+            Self::There => "there",
+            Self::Leaving => "leaving",
+        }
+    }
+
+    fn of(word: &str) -> Result<Self, Error> {
+        [Self::Writing, Self::There, Self::Leaving]
+            .into_iter()
+            .find(|standing| standing.word() == word)
+            .ok_or_else(|| damaged("state", word))
+    }
+}
+
+/// Something that the hub attached to an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Attachment {
+    pub(in crate::hub) repository: RepositoryName,
+    pub(in crate::hub) manifest: Digest,
+    pub(in crate::hub) subject: Digest,
+    pub(in crate::hub) kind: Kind,
+    /// What it was made from.
+    pub(in crate::hub) says: String,
+    pub(in crate::hub) standing: Standing,
+    pub(in crate::hub) at: Micros,
+}
+
+/// An image to which something may have to be attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::hub) struct Attaching {
+    pub(in crate::hub) image: i64,
+    pub(in crate::hub) digest: Digest,
+    pub(in crate::hub) due_at: Micros,
+    pub(in crate::hub) tries: u32,
+    pub(in crate::hub) is_entered: bool,
+}
+
+impl Store {
+    /// Has images looked at: these, and those of these indexes. With `is_entered`, they were pushed.
+    pub(in crate::hub) async fn attaching_now(
+        &self,
+        digests: Vec<Digest>,
+        is_entered: bool,
+        now: Micros,
+    ) -> Result<u64, Error> {
+        self.db
+            .write(move |tx| {
+                let digests = digests.clone();
+                async move {
+                    let mut count = 0;
+                    for digest in digests {
+                        count += sql("UPDATE attaching SET due_at = $1, tries = 0, \
+                             is_entered = CASE WHEN CAST($2 AS BIGINT) = 1 THEN 1 ELSE is_entered END WHERE image IN \
+                             (SELECT number FROM image WHERE digest = $3 UNION \
+                             SELECT i.number FROM index_child c JOIN image i ON i.digest = c.child WHERE c.parent = $3)")
+                        .bind(now)
+                        .bind(is_entered)
+                        .bind(digest.to_string())
+                        .execute(tx)
+                        .await?;
+                    }
+                    Ok::<_, Error>(count)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Has all images looked at when the advisories are others than the last time.
+    pub(in crate::hub) async fn attaching_all(&self, advisories: i64, now: Micros) -> Result<(), Error> {
+        if self.progress(ADVISORIES).await?.is_some_and(|known| known == advisories.to_string()) {
+            return Ok(());
+        }
+        self.db
+            .write(move |tx| {
+                async move {
+                    sql("UPDATE attaching SET due_at = $1, tries = 0 WHERE due_at > $1").bind(now).execute(tx).await?;
+                    progress_set(tx, ADVISORIES, &advisories.to_string()).await
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Images that are to be looked at, the first that came first.
+    pub(in crate::hub) async fn attaching_due(&self, now: Micros, limit: u32) -> Result<Vec<Attaching>, Error> {
+        let rows = sql("SELECT a.image AS image, a.due_at AS due_at, a.tries AS tries, a.is_entered AS is_entered, \
+             i.digest AS digest FROM attaching a JOIN image i ON i.number = a.image \
+             WHERE a.due_at <= $1 AND i.state = 'done' ORDER BY a.due_at, a.image LIMIT $2")
+        .bind(now)
+        .bind(limit)
+        .all(&self.db)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Attaching {
+                    image: row.get("image")?,
+                    digest: digest(row, "digest")?,
+                    due_at: row.get("due_at")?,
+                    tries: row.get("tries")?,
+                    is_entered: row.get("is_entered")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Notes when an image is looked at again, unless it was told meanwhile that it is to be looked at now.
+    pub(in crate::hub) async fn attaching_next(&self, of: Attaching, next: Micros, tries: u32) -> Result<(), Error> {
+        self.db
+            .write(move |tx| {
+                async move {
+                    // After a failure, whether all is there is still to be seen.
+                    sql("UPDATE attaching SET due_at = $1, tries = $2, \
+                         is_entered = CASE WHEN $2 = 0 THEN 0 ELSE is_entered END WHERE image = $3 AND due_at = $4")
+                    .bind(next)
+                    .bind(tries)
+                    .bind(of.image)
+                    .bind(of.due_at)
+                    .execute(tx)
+                    .await?;
+                    Ok::<_, Error>(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// What was attached to an image, in all repositories.
+    pub(in crate::hub) async fn attachments(&self, subject: &Digest) -> Result<Vec<Attachment>, Error> {
+        let rows =
+            sql("SELECT repository, manifest, subject, kind, says, state, at FROM attachment WHERE subject = $1 \
+             ORDER BY repository, at, manifest LIMIT 10000");
+        rows.bind(subject.to_string()).all(&self.db).await?.iter().map(attachment).collect()
+    }
+
+    /// Whether the hub attached this itself.
+    pub(in crate::hub) async fn is_attachment(
+        &self,
+        repository: &RepositoryName,
+        manifest: &Digest,
+    ) -> Result<bool, Error> {
+        let row = sql("SELECT 1 AS one FROM attachment WHERE repository = $1 AND manifest = $2")
+            .bind(repository.as_str())
+            .bind(manifest.to_string());
+        Ok(row.optional(&self.db).await?.is_some())
+    }
+
+    /// Notes what is about to be attached.
+    pub(in crate::hub) async fn attachment_begin(&self, of: Attachment) -> Result<(), Error> {
+        self.db
+            .write(move |tx| {
+                let of = of.clone();
+                async move {
+                    sql("INSERT INTO attachment (repository, manifest, subject, kind, says, state, at) \
+                         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (repository, manifest) \
+                         DO UPDATE SET says = excluded.says, state = excluded.state, at = excluded.at")
+                    .bind(of.repository.as_str())
+                    .bind(of.manifest.to_string())
+                    .bind(of.subject.to_string())
+                    .bind(of.kind.word())
+                    .bind(of.says.as_str())
+                    .bind(of.standing.word())
+                    .bind(of.at)
+                    .execute(tx)
+                    .await?;
+                    Ok::<_, Error>(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Notes that it is attached, in the place of all others of its kind. False where it is not known any more.
+    pub(in crate::hub) async fn attachment_done(&self, of: Attachment) -> Result<bool, Error> {
+        self.db
+            .write(move |tx| {
+                let of = of.clone();
+                async move {
+                    let done = sql("UPDATE attachment SET state = $1, says = $2, at = $3 \
+                         WHERE repository = $4 AND manifest = $5")
+                    .bind(Standing::There.word())
+                    .bind(of.says.as_str())
+                    .bind(of.at)
+                    .bind(of.repository.as_str())
+                    .bind(of.manifest.to_string())
+                    .execute(tx)
+                    .await?;
+                    if done == 0 {
+                        return Ok(false);
+                    }
+                    sql("UPDATE attachment SET state = $1 WHERE repository = $2 AND subject = $3 AND kind = $4 \
+                         AND manifest <> $5")
+                    .bind(Standing::Leaving.word())
+                    .bind(of.repository.as_str())
+                    .bind(of.subject.to_string())
+                    .bind(of.kind.word())
+                    .bind(of.manifest.to_string())
+                    .execute(tx)
+                    .await?;
+                    Ok::<_, Error>(true)
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Forgets an attachment, unless it went further than it was known to be.
+    pub(in crate::hub) async fn attachment_gone(&self, of: Attachment) -> Result<(), Error> {
+        self.db
+            .write(move |tx| {
+                let of = of.clone();
+                async move {
+                    sql("DELETE FROM attachment WHERE repository = $1 AND manifest = $2 AND state = $3")
+                        .bind(of.repository.as_str())
+                        .bind(of.manifest.to_string())
+                        .bind(of.standing.word())
+                        .execute(tx)
+                        .await?;
+                    Ok::<_, Error>(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    /// Indexes that have an image.
+    pub(in crate::hub) async fn parents_of(&self, child: &Digest) -> Result<Vec<Digest>, Error> {
+        let rows = sql("SELECT parent FROM index_child WHERE child = $1 ORDER BY parent LIMIT $2")
+            .bind(child.to_string())
+            .bind(PARENTS_MAX);
+        rows.all(&self.db).await?.iter().map(|row| digest(row, "parent")).collect()
+    }
+}
+
+fn attachment(row: &Row) -> Result<Attachment, Error> {
+    Ok(Attachment {
+        repository: parsed(row, "repository")?,
+        manifest: digest(row, "manifest")?,
+        subject: digest(row, "subject")?,
+        kind: Kind::of(&row.get::<String>("kind")?)?,
+        says: row.get("says")?,
+        standing: Standing::of(&row.get::<String>("state")?)?,
+        at: row.get("at")?,
+    })
+}
