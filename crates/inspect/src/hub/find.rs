@@ -18,7 +18,7 @@ use super::store::{Exposed, Held, Holder, ImageRow, Key, ReleaseRow, Seek, State
 use super::views::evidence;
 use crate::assemble::id;
 use crate::component::Ecosystem;
-use crate::licence;
+use crate::licence::Expression;
 
 /// Components of an image that are named.
 const COMPONENTS_SHOWN: usize = 20;
@@ -102,8 +102,10 @@ impl Service {
                 Ok(of(Some(Seek::Name { ecosystem, name: name.clone(), version: version.clone() })))
             }
             Sought::Licence { id } => {
-                let id = licence::listed(id).unwrap_or(id);
-                Ok(of(self.store().licence(id).await?.map(Seek::Licence)))
+                let names = Expression::read(id).names();
+                // What is no single licence is looked for as it stands.
+                let name = if let [name] = names.as_slice() { name } else { id };
+                Ok(of(self.store().licence(name).await?.map(Seek::Licence)))
             }
             Sought::Advisory { id } => self.advisory_target(id).await,
         }

@@ -22,7 +22,7 @@ use crate::archive::Limits;
 use crate::assemble::assemble;
 use crate::content::Content;
 use crate::document::{self, Contents, Found, json};
-use crate::licence::{Expression, Licence};
+use crate::licence::Expression;
 use crate::local;
 use crate::walk::{self, Layer};
 
@@ -386,16 +386,8 @@ pub(super) fn entries(contents: &Contents) -> Vec<Entry> {
 
 /// The names of a component's licences, without what connects them.
 fn licences(found: &Found) -> Vec<String> {
-    let mut names = BTreeSet::new();
-    for licence in &found.licences {
-        for term in Expression::read(&licence.stated).terms() {
-            let name = match &term.licence {
-                Licence::Listed(id) => (*id).to_owned(),
-                Licence::Reference(text) | Licence::Unknown(text) => text.clone(),
-            };
-            names.insert(if term.or_later { format!("{name}+") } else { name });
-        }
-    }
+    let stated = found.licences.iter().map(|licence| Expression::read(&licence.stated));
+    let mut names: BTreeSet<String> = stated.flat_map(|stated| stated.names()).collect();
     names.retain(|name| !name.is_empty() && name.chars().count() <= LICENCE_CHARS_MAX);
     names.into_iter().collect()
 }
