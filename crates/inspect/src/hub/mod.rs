@@ -11,6 +11,7 @@ mod base_image;
 mod deployments;
 mod error;
 mod evidence;
+mod files;
 mod find;
 mod findings;
 pub mod http;
@@ -37,6 +38,8 @@ pub use error::Error;
 use store::Store;
 pub use store::{CONTEXT, MIGRATIONS};
 
+use crate::secret::Scanner;
+
 /// How often what entered the registry is looked for, in seconds.
 const LOOK_SECONDS: u64 = 1;
 /// How often components are looked for that are to be compared with advisories, in seconds, when nothing says that there
@@ -55,6 +58,8 @@ const LEASE_NAME: &str = "inspect-reading";
 pub struct Config {
     /// Where layers lie while they are read, in unnamed files.
     pub folder: PathBuf,
+    /// Whether layers are searched for keys, tokens and passwords.
+    pub secrets: bool,
 }
 
 /// What the context works with.
@@ -73,6 +78,8 @@ pub struct Deps {
 
 struct Inner {
     config: Config,
+    /// Looks for secrets, where that is wanted.
+    scanner: Option<Scanner>,
     store: Store,
     access: Arc<dyn Access>,
     registry: Arc<dyn Registry>,
@@ -84,6 +91,8 @@ struct Inner {
     advisories: tokio::sync::Mutex<Option<Arc<findings::Known>>>,
     /// Wakes the comparison of components with advisories.
     matching: Wake,
+    /// Held while the files of two images are compared, which takes memory.
+    comparing: tokio::sync::Mutex<()>,
     /// What runs, for as long as it is good.
     used: tokio::sync::Mutex<Option<Arc<find::Used>>>,
     /// What entered in the last seconds and was noted.
@@ -110,6 +119,7 @@ impl Service {
         let Deps { db, access, registry, clock, replica } = deps;
         Self {
             inner: Arc::new(Inner {
+                scanner: config.secrets.then(Scanner::new),
                 config,
                 store: Store::new(db),
                 access,
@@ -120,6 +130,7 @@ impl Service {
                 lease: tokio::sync::Mutex::default(),
                 advisories: tokio::sync::Mutex::default(),
                 matching: Wake::default(),
+                comparing: tokio::sync::Mutex::default(),
                 used: tokio::sync::Mutex::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),

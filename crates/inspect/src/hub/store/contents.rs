@@ -40,6 +40,8 @@ pub(in crate::hub) struct Kept {
     pub(in crate::hub) number: i64,
     pub(in crate::hub) system: Option<String>,
     pub(in crate::hub) unexamined: u64,
+    /// Keys and tokens; none where they were not looked for.
+    pub(in crate::hub) secrets: Option<u64>,
     pub(in crate::hub) components: u64,
     pub(in crate::hub) contents: Vec<u8>,
     pub(in crate::hub) layers: Vec<LayerRow>,
@@ -426,12 +428,13 @@ async fn finish(tx: &mut Tx, kept: &Kept, subjects: &BTreeSet<i64>, now: Micros)
     }
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sql("UPDATE image SET state = 'done', format = $1, at = $2, why = '', system = $3, unexamined = $4, components = $5, \
-         tries = 0 WHERE number = $6")
+         secrets = $6, tries = 0 WHERE number = $7")
     .bind(stored::FORMAT)
     .bind(now)
     .bind(kept.system.clone())
     .bind(count(kept.unexamined))
     .bind(count(kept.components))
+    .bind(kept.secrets.map(count))
     .bind(kept.number)
     .execute(tx)
     .await?;

@@ -4,6 +4,7 @@ mod advisories;
 mod contents;
 mod deployments;
 mod images;
+mod layers;
 mod lookup;
 mod postings;
 
@@ -29,6 +30,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "contents", sql: include_str!("../../../migrations/0001_contents.sql") },
     Migration { number: 2, name: "deployments", sql: include_str!("../../../migrations/0002_deployments.sql") },
     Migration { number: 3, name: "advisories", sql: include_str!("../../../migrations/0003_advisories.sql") },
+    Migration { number: 4, name: "files-secrets", sql: include_str!("../../../migrations/0004_files_secrets.sql") },
 ];
 
 /// Values of one list in a statement: longer lists are asked for in several.

@@ -48,6 +48,7 @@ fn kept(number: i64, entries: Vec<Entry>) -> Kept {
         number,
         system: None,
         unexamined: 0,
+        secrets: None,
         components: entries.len() as u64,
         contents: vec![1],
         layers: Vec::new(),
