@@ -16,7 +16,7 @@ use crate::delivery::{
 use crate::fanout::{Preheat, PreheatRequest, Swarm, SwarmHost};
 use crate::inspect::{
     Advisories, Component, ContentsEvidence, DocumentFormat, Finding, ImageDifference, Inside, InsideFilter, Inventory,
-    Sought, Unexamined, Where,
+    Secret, Sought, Unexamined, Where,
 };
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
 use crate::registry::Going;
@@ -289,6 +289,11 @@ impl HubClient {
     /// What of an image was not examined.
     pub async fn inside_unexamined(&self, digest: &Digest, page: &PageQuery) -> Result<Page<Unexamined>> {
         self.get(&inside(digest, "/unexamined"), page).await
+    }
+
+    /// Keys, tokens and passwords in an image's layers.
+    pub async fn inside_secrets(&self, digest: &Digest, page: &PageQuery) -> Result<Page<Secret>> {
+        self.get(&inside(digest, "/secrets"), page).await
     }
 
     /// All of what is in an image, as a document.

@@ -223,6 +223,22 @@ pub struct Unexamined {
     pub why: String,
 }
 
+/// A key, a token or a password that lies in a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// The rule that found it: `private-key`, `github-token` …
+    pub rule: String,
+    /// Where it lies.
+    pub place: Place,
+    /// In which line, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Enough to recognise it by, never the secret itself.
+    pub redacted: String,
+    /// Whether a later layer deletes the file; whoever has the layer has the secret all the same.
+    pub deleted: bool,
+}
+
 /// A form in which what is inside can be written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -403,6 +419,80 @@ pub struct ImageDifference {
     pub findings_gone: Vec<Finding>,
     /// What differs in the configuration: the key, what it was, what it is.
     pub configuration: Vec<ConfigurationDifference>,
+    /// What differs in the files.
+    #[serde(default)]
+    pub files: FilesDifference,
+}
+
+/// Files that [`FilesDifference::items`] names at most.
+pub const FILES_DIFFERENT_MAX: usize = 1000;
+
+/// How the files of two images differ. Times are left out: they differ with every build.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesDifference {
+    /// Files of the second image alone.
+    pub added: u64,
+    /// Files of the first image alone.
+    pub removed: u64,
+    /// Files, and directories, that both have and that are not the same.
+    pub changed: u64,
+    /// The first of them by path, [`FILES_DIFFERENT_MAX`] at most.
+    pub items: Vec<FileDifference>,
+    /// Why they were not compared; none where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_compared: Option<String>,
+}
+
+/// A file that differs. None stands for "not there".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDifference {
+    /// Where it lies.
+    pub path: String,
+    /// What the first image has there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<FileState>,
+    /// What the second has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<FileState>,
+}
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// Another name of a file.
+    HardLink,
+    /// A device.
+    Device,
+    /// A named pipe.
+    Fifo,
+}
+
+/// What an image has at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileState {
+    /// What it is.
+    pub kind: FileKind,
+    /// Bytes of a file.
+    pub size: u64,
+    /// Permissions, with setuid, setgid and sticky.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// What a link leads to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// The first half of the SHA-256 of what is in it, in hexadecimal digits, where it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
 }
 
 /// A component that differs. None stands for "not there".
@@ -488,6 +578,9 @@ pub trait Inspect: Send + Sync {
     async fn findings(&self, digest: &Digest, filter: &InsideFilter, page: &PageRequest) -> Result<Page<Finding>>;
     /// What of it was not examined.
     async fn unexamined(&self, digest: &Digest, page: &PageRequest) -> Result<Page<Unexamined>>;
+    /// Keys, tokens and passwords in its layers, also in those that a later one hides. Empty where they are not looked for,
+    /// as [`Inside::secrets`] says.
+    async fn secrets(&self, digest: &Digest, page: &PageRequest) -> Result<Page<Secret>>;
     /// All of it as a document. Identical input gives identical bytes.
     async fn document(&self, digest: &Digest, format: DocumentFormat) -> Result<Bytes>;
     /// What gates ask, signed.

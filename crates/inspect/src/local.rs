@@ -1,6 +1,5 @@
 //! Inspects what lies on this machine: an image's archive or layout, a folder, a file.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::{File, Metadata};
 use std::io;
@@ -18,7 +17,7 @@ use crate::content::Content;
 use crate::document::{self, Contents, Tool};
 use crate::image::{self, Image, ImageError, Place};
 use crate::secret::Scanner;
-use crate::walk::{self, Layer, Walk};
+use crate::walk::{self, Gathering, Layer, Walk};
 
 /// Threads that read layers at most. Each may hold a decompressor's window.
 const THREADS_MAX: usize = 4;
@@ -72,13 +71,13 @@ fn of_image(path: &str, image: Image, folder: &Path, scanner: Option<&Scanner>) 
     let mut order: Vec<usize> = (0..image.layers.len()).collect();
     order.sort_by_key(|at| size(*at));
     let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_MAX).min(order.len());
-    let (next, done) = (Mutex::new(order), Mutex::new(BTreeMap::new()));
+    let (next, done) = (Mutex::new(order), Mutex::new(Gathering::default()));
     let work = || {
         loop {
             let Some(at) = next.lock().ok().and_then(|mut order| order.pop()) else { return };
             let read = image.layers.get(at).map(|layer| read(layer, folder, scanner));
             if let (Some(read), Ok(mut done)) = (read, done.lock()) {
-                done.insert(at, read);
+                done.add(at, read);
             }
         }
     };
@@ -88,7 +87,7 @@ fn of_image(path: &str, image: Image, folder: &Path, scanner: Option<&Scanner>) 
         }
         work();
     });
-    let layers: Vec<Layer> = done.into_inner().unwrap_or_default().into_values().collect();
+    let layers: Vec<Layer> = done.into_inner().unwrap_or_default().finish().into_values().collect();
     contents(described(path, &image), assemble(&layers))
 }
 

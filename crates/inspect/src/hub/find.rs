@@ -22,7 +22,7 @@ use super::store::{
 use super::views::evidence;
 use crate::assemble::id;
 use crate::component::Ecosystem;
-use crate::licence;
+use crate::licence::Expression;
 
 /// Components of an image that are named.
 const COMPONENTS_SHOWN: usize = 20;
@@ -175,8 +175,10 @@ async fn target(at: &Store<Snapshot>, sought: &Sought) -> Result<Target, Error> 
             Ok(of(Some(Seek::Name { ecosystem, name: name.clone(), version: version.clone() })))
         }
         Sought::Licence { id } => {
-            let id = licence::listed(id).unwrap_or(id);
-            Ok(of(at.licence(id).await?.map(Seek::Licence)))
+            let names = Expression::read(id).names();
+            // What is no single licence is looked for as it stands.
+            let name = if let [name] = names.as_slice() { name } else { id };
+            Ok(of(at.licence(name).await?.map(Seek::Licence)))
         }
         Sought::Advisory { id } => advisory_target(at, id).await,
     }

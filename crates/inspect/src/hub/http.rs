@@ -26,6 +26,7 @@ pub fn api_routes(inspect: Arc<dyn Inspect>) -> Router {
         .route("/api/v1/inside/{digest}/components", get(components))
         .route("/api/v1/inside/{digest}/findings", get(findings))
         .route("/api/v1/inside/{digest}/unexamined", get(unexamined))
+        .route("/api/v1/inside/{digest}/secrets", get(secrets))
         .route("/api/v1/inside/{digest}/document/{format}", get(document))
         .route("/api/v1/inside/{digest}/evidence", get(evidence))
         .route("/api/v1/inside/{digest}/difference/{second}", get(difference))
@@ -87,6 +88,14 @@ async fn unexamined(
     page: InQuery<PageQuery>,
 ) -> Result<Response, Problem> {
     Ok(json::response(StatusCode::OK, &inspect.unexamined(&path(digest)?, &query(page)?.request()?).await?))
+}
+
+async fn secrets(
+    State(inspect): Inspection,
+    digest: InPath<Digest>,
+    page: InQuery<PageQuery>,
+) -> Result<Response, Problem> {
+    Ok(json::response(StatusCode::OK, &inspect.secrets(&path(digest)?, &query(page)?.request()?).await?))
 }
 
 async fn document(State(inspect): Inspection, of: InPath<(Digest, DocumentFormat)>) -> Result<Response, Problem> {

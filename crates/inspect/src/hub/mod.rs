@@ -13,6 +13,7 @@ mod deployments;
 mod error;
 mod evidence;
 mod examined;
+mod files;
 mod find;
 mod findings;
 pub mod http;
@@ -45,6 +46,8 @@ pub use noted::{Noted, contents_note};
 use store::Store;
 pub use store::{CONTEXT, MIGRATIONS};
 
+use crate::secret::Scanner;
+
 /// How often what entered the registry is looked for, in seconds.
 const LOOK_SECONDS: u64 = 1;
 /// How often components are looked for that are to be compared with advisories, in seconds, when nothing says that there
@@ -65,6 +68,8 @@ const LEASE_NAME: &str = "inspect-reading";
 pub struct Config {
     /// Where layers lie while they are read, in unnamed files.
     pub folder: PathBuf,
+    /// Whether layers are searched for keys, tokens and passwords.
+    pub secrets: bool,
 }
 
 /// What the context works with.
@@ -83,6 +88,8 @@ pub struct Deps {
 
 struct Inner {
     config: Config,
+    /// Looks for secrets, where that is wanted.
+    scanner: Option<Scanner>,
     store: Store,
     access: Arc<dyn Access>,
     registry: Arc<dyn Registry>,
@@ -102,6 +109,8 @@ struct Inner {
     examined: examined::Examinations,
     /// Wakes the look at what is to be attached.
     attaching: Wake,
+    /// Held while the files of two images are compared, which takes memory.
+    comparing: tokio::sync::Mutex<()>,
     /// What entered in the last seconds and was noted.
     noted: Mutex<reading::Noted>,
     /// Where the look at what left the registry goes on.
@@ -126,6 +135,7 @@ impl Service {
         let Deps { db, access, registry, clock, replica } = deps;
         Self {
             inner: Arc::new(Inner {
+                scanner: config.secrets.then(Scanner::new),
                 config,
                 store: Store::new(db),
                 access,
@@ -140,6 +150,7 @@ impl Service {
                 unknown: Mutex::default(),
                 examined: examined::Examinations::default(),
                 attaching: Wake::default(),
+                comparing: tokio::sync::Mutex::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
             }),

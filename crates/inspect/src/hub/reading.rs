@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::Service;
 use super::error::Error;
+use super::files::Builder;
 use super::store::{Due, Entry, Kept, Key, LayerRow, Outcome};
 use super::stored;
 use crate::advisory::place::Platform;
@@ -22,9 +23,9 @@ use crate::archive::Limits;
 use crate::assemble::assemble;
 use crate::content::Content;
 use crate::document::{self, Contents, Found, json};
-use crate::licence::{Expression, Licence};
+use crate::licence::Expression;
 use crate::local;
-use crate::walk::{self, Layer};
+use crate::walk::{self, Gathering, Layer};
 
 /// Manifests that are listed at once.
 const PAGE: u32 = 500;
@@ -67,7 +68,11 @@ impl Service {
         self.take_in().await?;
         self.store().outdated_wait(PAGE, self.now()).await?;
         let due = self.store().due(self.now(), IMAGES_IN_A_ROW).await?;
-        let is_more = due.len() == IMAGES_IN_A_ROW as usize;
+        let mut is_more = due.len() == IMAGES_IN_A_ROW as usize;
+        if due.is_empty() && self.inner.scanner.is_some() {
+            // A few at a time: nothing is said of an image while it waits.
+            is_more = self.store().unsearched_wait(IMAGES_IN_A_ROW, self.now()).await? > 0;
+        }
         for image in due {
             if shutdown.has_begun() || self.lease().await?.is_none() {
                 return Ok(Progress::Done);
@@ -223,18 +228,19 @@ impl Service {
             manifest.layers.iter().map(|layer| (layer.digest, layer)).collect();
         let readings: Vec<_> =
             distinct.into_values().map(|layer| self.layer_named(repository, layer).boxed()).collect();
+        let mut readings = futures::stream::iter(readings).buffer_unordered(LAYERS_PARALLEL);
+        let mut gathering = Gathering::default();
+        while let Some((digest, layer)) = readings.try_next().await? {
+            gathering.add(digest, layer);
+        }
         let read: BTreeMap<Digest, Arc<Layer>> =
-            futures::stream::iter(readings).buffer_unordered(LAYERS_PARALLEL).try_collect().await?;
+            gathering.finish().into_iter().map(|(digest, layer)| (digest, Arc::new(layer))).collect();
         let all = manifest.layers.iter().map(|layer| read.get(&layer.digest).map(Arc::clone));
         all.collect::<Option<_>>().ok_or_else(|| Error::Work("a layer was not read".to_owned()))
     }
 
-    async fn layer_named(
-        &self,
-        repository: &RepositoryName,
-        layer: &Descriptor,
-    ) -> Result<(Digest, Arc<Layer>), Error> {
-        Ok((layer.digest, Arc::new(self.layer(repository, layer).await?)))
+    async fn layer_named(&self, repository: &RepositoryName, layer: &Descriptor) -> Result<(Digest, Layer), Error> {
+        Ok((layer.digest, self.layer(repository, layer).await?))
     }
 
     async fn layer(&self, repository: &RepositoryName, layer: &Descriptor) -> Result<Layer, Error> {
@@ -244,6 +250,8 @@ impl Service {
         if let Some(kept) = self.store().layer(&layer.digest).await? {
             let read = tokio::task::spawn_blocking(move || stored::read(&kept)).await?;
             match read {
+                // Secrets are to be looked for, and were not.
+                Ok(layer) if self.inner.scanner.is_some() && !layer.report.sought_secrets => {}
                 Ok(layer) => return Ok(layer),
                 Err(error) => tracing::warn!(layer = %layer.digest, %error, "what was kept of a layer is read anew"),
             }
@@ -268,15 +276,20 @@ impl Service {
         if length != blob.length {
             return Err(Error::Work(format!("the blob {} ended after {length} bytes", layer.digest)));
         }
-        let file = file.into_std().await;
+        let (file, service) = (file.into_std().await, self.clone());
         let (read, kept) = tokio::task::spawn_blocking(move || {
-            let layer = walk::layer(Content::file(&file, 0, length), &folder, Limits::default());
-            let kept = stored::write(&layer);
+            let mut files = Builder::default();
+            let blob = Content::file(&file, 0, length);
+            let (limits, scanner) = (Limits::default(), service.inner.scanner.as_ref());
+            let layer = walk::layer_listing(blob, &folder, limits, scanner, &mut |listed| files.add(listed));
+            // Where the layer was not read to its end, half a list would tell of files that are gone.
+            let is_whole = layer.report.files.iter().all(|file| !file.chain.is_empty());
+            let kept = stored::write(&layer).map(|kept| (kept, files.finish().filter(|_| is_whole)));
             (layer, kept)
         })
         .await?;
-        if let Some(kept) = kept {
-            self.store().layer_keep(layer.digest, kept, self.now()).await?;
+        if let Some((kept, files)) = kept {
+            self.store().layer_keep(layer.digest, kept, files, self.now()).await?;
         }
         Ok(read)
     }
@@ -307,13 +320,14 @@ fn kept(
     layers: &[Arc<Layer>],
 ) -> Result<Kept, Error> {
     let layers: Vec<&Layer> = layers.iter().map(|layer| &**layer).collect();
+    let are_sought = layers.iter().all(|layer| layer.report.sought_secrets);
     let contents = local::contents(described(digest, manifest, config), assemble(&layers));
     let rows = manifest.layers.iter().zip(&config.rootfs.diff_ids);
     let rows = rows.map(|(layer, diff_id)| LayerRow { digest: layer.digest, diff_id: *diff_id }).collect();
-    packed(number, &contents, rows)
+    Ok(Kept { secrets: are_sought.then_some(contents.secrets.len() as u64), ..packed(number, &contents, rows)? })
 }
 
-/// What is kept of an image that holds this.
+/// What is kept of an image that holds this, where nobody looked for secrets.
 pub(super) fn packed(number: i64, contents: &Contents, layers: Vec<LayerRow>) -> Result<Kept, Error> {
     let mut json = Vec::new();
     json::write(contents, &mut json)?;
@@ -322,6 +336,7 @@ pub(super) fn packed(number: i64, contents: &Contents, layers: Vec<LayerRow>) ->
         system: contents.operating_system.as_ref().map(|system| system.name.clone()),
         platform: platform(contents),
         unexamined: contents.unexamined.len() as u64,
+        secrets: None,
         components: contents.components.len() as u64,
         contents: zstd::bulk::compress(&json, LEVEL)?,
         layers,
@@ -391,16 +406,8 @@ pub(super) fn entries(contents: &Contents) -> Vec<Entry> {
 
 /// The names of a component's licences, without what connects them.
 fn licences(found: &Found) -> Vec<String> {
-    let mut names = BTreeSet::new();
-    for licence in &found.licences {
-        for term in Expression::read(&licence.stated).terms() {
-            let name = match &term.licence {
-                Licence::Listed(id) => (*id).to_owned(),
-                Licence::Reference(text) | Licence::Unknown(text) => text.clone(),
-            };
-            names.insert(if term.or_later { format!("{name}+") } else { name });
-        }
-    }
+    let stated = found.licences.iter().map(|licence| Expression::read(&licence.stated));
+    let mut names: BTreeSet<String> = stated.flat_map(|stated| stated.names()).collect();
     names.retain(|name| !name.is_empty() && name.chars().count() <= LICENCE_CHARS_MAX);
     names.into_iter().collect()
 }

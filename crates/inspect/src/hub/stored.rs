@@ -7,11 +7,12 @@ use super::packed::{Damaged, Reader, Writer};
 use crate::component::{Component, Ecosystem, Evidence, Source};
 use crate::layers::LayerTree;
 use crate::os_release::OsRelease;
+use crate::secret::{Confidence, Rule, Secret};
 use crate::walk::{Examined, Fact, Layer, Package, Report};
 
 /// Which way of looking at layers, and of keeping what was found, this program has: what another one kept is read anew.
 /// To be raised with any change of what is found in a layer.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// Bytes of a report that are unpacked at most.
 const REPORT_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of both parts at most; a layer that says more is read again for every image.
@@ -29,6 +30,7 @@ pub(super) struct Kept {
 pub(super) fn write(layer: &Layer) -> Option<Kept> {
     let mut writer = Writer::default();
     writer.number(layer.report.files_count);
+    writer.byte(u8::from(layer.report.sought_secrets));
     writer.each(&layer.report.files, examined);
     let report = writer.finish();
     let tree = layer.tree.to_bytes();
@@ -49,7 +51,8 @@ pub(super) fn read(kept: &Kept) -> Result<Layer, Damaged> {
         return Err(Damaged("it is longer than anything that is kept"));
     }
     let mut reader = Reader::new(&report);
-    let report = Report { files_count: reader.number()?, files: reader.each(examined_read)? };
+    let (files_count, sought_secrets) = (reader.number()?, reader.byte()? != 0);
+    let report = Report { files_count, sought_secrets, files: reader.each(examined_read)? };
     if !reader.is_at_end() {
         return Err(Damaged("it has more than it should"));
     }
@@ -59,9 +62,7 @@ pub(super) fn read(kept: &Kept) -> Result<Layer, Damaged> {
 
 fn examined(writer: &mut Writer, file: &Examined) {
     writer.each(&file.chain, |writer, path| writer.bytes(path));
-    // Secrets are not looked for here.
-    let facts: Vec<&Fact> = file.facts.iter().filter(|fact| !matches!(fact, Fact::Secret(_))).collect();
-    writer.each(&facts, |writer, one| fact(writer, one));
+    writer.each(&file.facts, fact);
 }
 
 fn examined_read(reader: &mut Reader<'_>) -> Result<Examined, Damaged> {
@@ -116,7 +117,14 @@ fn fact(writer: &mut Writer, fact: &Fact) {
             writer.byte(7);
             writer.text(digits);
         }
-        Fact::Secret(_) => {}
+        Fact::Secret(Secret { rule, confidence, line, column, excerpt }) => {
+            writer.byte(8);
+            writer.byte(position(&Rule::ALL, rule));
+            writer.byte(position(&CONFIDENCE, confidence));
+            writer.number(*line);
+            writer.number(*column);
+            writer.text(excerpt);
+        }
     }
 }
 
@@ -140,6 +148,17 @@ fn fact_read(reader: &mut Reader<'_>) -> Result<Fact, Damaged> {
         5 => Fact::Unexamined(reader.text()?),
         6 => Fact::SameLicences { package: reader.text()?, of: reader.text()? },
         7 => Fact::BuildId(reader.text()?),
+        8 => {
+            let rule = Rule::ALL.get(usize::from(reader.byte()?)).copied();
+            let confidence = CONFIDENCE.get(usize::from(reader.byte()?)).copied();
+            Fact::Secret(Secret {
+                rule: rule.ok_or(Damaged("a rule is not known"))?,
+                confidence: confidence.ok_or(Damaged("a confidence is not known"))?,
+                line: reader.number()?,
+                column: reader.number()?,
+                excerpt: reader.text()?,
+            })
+        }
         _ => return Err(Damaged("it says something that is not known")),
     })
 }
@@ -169,6 +188,7 @@ pub(super) const ECOSYSTEMS: [Ecosystem; 12] = [
     Ecosystem::NuGet,
     Ecosystem::Generic,
 ];
+const CONFIDENCE: [Confidence; 3] = [Confidence::Low, Confidence::Medium, Confidence::High];
 const EVIDENCE: [Evidence; 3] = [Evidence::Installed, Evidence::Contained, Evidence::Inferred];
 
 fn position<T: PartialEq>(all: &[T], one: &T) -> u8 {
@@ -240,6 +260,13 @@ mod tests {
             Fact::Unexamined("it is encrypted".to_owned()),
             Fact::SameLicences { package: "a".to_owned(), of: "b".to_owned() },
             Fact::BuildId("00ff".to_owned()),
+            Fact::Secret(Secret {
+                rule: Rule::Netrc,
+                confidence: Confidence::High,
+                line: 3,
+                column: 400,
+                excerpt: "password … (9 bytes)".to_owned(),
+            }),
         ];
         let files = vec![Examined { chain: vec![b"a/\xff".to_vec(), b"b".to_vec()], facts }];
         let mut tree = TreeBuilder::new(PathKey::random());
@@ -248,7 +275,7 @@ mod tests {
         {
             tree.record(&path::clean(path.as_bytes()).unwrap(), is_directory).unwrap();
         }
-        Layer { report: Report { files, files_count: 7 }, tree: tree.finish() }
+        Layer { report: Report { files, files_count: 7, sought_secrets: true }, tree: tree.finish() }
     }
 
     #[test]

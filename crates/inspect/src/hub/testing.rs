@@ -32,7 +32,7 @@ pub(super) fn hub(db: &Db, folder: &std::path::Path, replica: &str) -> Service {
         clock: Arc::new(Micros::now),
         replica: replica.to_owned(),
     };
-    Service::new(Config { folder: folder.to_owned() }, deps)
+    Service::new(Config { folder: folder.to_owned(), secrets: false }, deps)
 }
 
 pub(super) fn repository() -> RepositoryName {
@@ -73,6 +73,7 @@ pub(super) fn kept(number: i64, entries: Vec<Entry>) -> Kept {
         system: None,
         platform: None,
         unexamined: 0,
+        secrets: None,
         components: entries.len() as u64,
         contents: Vec::new(),
         layers: Vec::new(),

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use api::Page;
 use api::inspect::{
     self, Advisories, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
-    Evidence, Examination, Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Sought,
+    Evidence, Examination, Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Secret, Sought,
     UNCOMPARED_MAX, Unexamined, Where,
 };
 use async_trait::async_trait;
@@ -115,6 +115,17 @@ impl Service {
         })
     }
 
+    pub(super) async fn secrets_page(&self, digest: &Digest, page: &PageRequest) -> Result<Page<Secret>, Error> {
+        let (_, contents) = self.contents_of(digest).await?;
+        cut(contents.secrets.iter(), page, |secret| Secret {
+            rule: secret.rule.clone(),
+            place: place(&secret.place),
+            line: secret.line,
+            redacted: secret.redacted.clone(),
+            deleted: secret.deleted,
+        })
+    }
+
     pub(super) async fn document_of(&self, digest: &Digest, format: DocumentFormat) -> Result<Bytes, Error> {
         let (_, mut contents) = self.examined_of(digest).await?;
         let repository = self.store().repositories_of(digest).await?.into_iter().next();
@@ -134,6 +145,7 @@ impl Service {
 
     pub(super) async fn difference_of(&self, first: &Digest, second: &Digest) -> Result<ImageDifference, Error> {
         let configs = (self.configuration_of(first).await?, self.configuration_of(second).await?);
+        let files = self.files_difference(&self.image_row(first).await?, &self.image_row(second).await?).await?;
         let (first, second) = (self.look_at(first).await?, self.look_at(second).await?);
         let without = |these: &[Finding], those: &[Finding]| -> Vec<Finding> {
             let is_there = |finding: &Finding| {
@@ -151,6 +163,7 @@ impl Service {
             findings_new,
             findings_gone,
             configuration: configuration_difference(&configs.0, &configs.1),
+            files,
         })
     }
 
@@ -184,7 +197,7 @@ impl Service {
             findings: BTreeMap::new(),
             known_exploited: 0,
             lifted: 0,
-            secrets: None,
+            secrets: row.secrets,
             base: self.base_of(&row).await?,
             advisories: self.advisories_known().await?,
             uncompared: Vec::new(),
@@ -403,6 +416,10 @@ impl Inspect for Service {
 
     async fn unexamined(&self, digest: &Digest, page: &PageRequest) -> api::Result<Page<Unexamined>> {
         Ok(self.unexamined_page(digest, page).await?)
+    }
+
+    async fn secrets(&self, digest: &Digest, page: &PageRequest) -> api::Result<Page<Secret>> {
+        Ok(self.secrets_page(digest, page).await?)
     }
 
     async fn document(&self, digest: &Digest, format: DocumentFormat) -> api::Result<Bytes> {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{listed, listed_exception, names};
+use super::{address, deprecated, listed, listed_exception, names};
 
 /// The longest text that is parsed, in bytes; a longer one is kept and not understood.
 pub const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
@@ -128,6 +128,7 @@ impl Expression {
             return Self { text: text.to_owned(), ..expression };
         }
         let node = names::find(trimmed)
+            .or_else(|| address::find(trimmed))
             .and_then(|spdx| Self::parse(spdx).ok())
             .map(|known| known.node)
             .or_else(|| Parser::new(trimmed, true).and_then(Parser::whole).ok().filter(Node::has_known))
@@ -162,6 +163,12 @@ impl Expression {
         let mut terms = Vec::new();
         self.node.collect(&mut terms);
         terms
+    }
+
+    /// What each licence in it is called, its exception left out: an SPDX id, or the text where it is none.
+    pub fn names(&self) -> Vec<String> {
+        let name = |term: &&Term| format!("{}{}", term.licence, if term.or_later { "+" } else { "" });
+        self.terms().iter().map(name).collect()
     }
 
     /// The SPDX form, ids as the list writes them; `None` where something was not understood.
@@ -257,8 +264,13 @@ enum Token<'a> {
     Close,
     And,
     Or,
+    /// `, and` and `, or`, which bind less than these without the comma: `A or B, and C`.
+    CommaAnd,
+    CommaOr,
     With,
     Word(&'a str),
+    /// Alone, until what follows is known.
+    Comma,
 }
 
 struct Parser<'a> {
@@ -284,7 +296,7 @@ impl<'a> Parser<'a> {
     }
 
     fn whole(mut self) -> Result<Node, ExpressionError> {
-        let node = self.any(0)?;
+        let node = self.listed(0)?;
         match self.tokens.get(self.next) {
             None => Ok(node),
             Some(_) => Err(self.misplaced()),
@@ -304,30 +316,39 @@ impl<'a> Parser<'a> {
             None => return ExpressionError::Missing { at: self.end },
             Some(Token::Open) => "(",
             Some(Token::Close) => ")",
-            Some(Token::And) => "AND",
-            Some(Token::Or) => "OR",
+            Some(Token::And | Token::CommaAnd) => "AND",
+            Some(Token::Or | Token::CommaOr) => "OR",
+            Some(Token::Comma) => ",",
             Some(Token::With) => "WITH",
             Some(Token::Word(word)) => word,
         };
         ExpressionError::Misplaced { word: word.to_owned(), at: self.at() }
     }
 
-    fn any(&mut self, depth: usize) -> Result<Node, ExpressionError> {
-        let mut nodes = vec![self.all(depth)?];
-        while self.peek() == Some(Token::Or) {
-            self.next += 1;
-            nodes.push(self.all(depth)?);
-        }
-        Ok(joined(nodes, Node::Or))
+    fn listed(&mut self, depth: usize) -> Result<Node, ExpressionError> {
+        self.each(Token::CommaOr, Node::Or, depth, |parser, depth| {
+            parser.each(Token::CommaAnd, Node::And, depth, Self::any)
+        })
     }
 
-    fn all(&mut self, depth: usize) -> Result<Node, ExpressionError> {
-        let mut nodes = vec![self.single(depth)?];
-        while self.peek() == Some(Token::And) {
+    fn any(&mut self, depth: usize) -> Result<Node, ExpressionError> {
+        self.each(Token::Or, Node::Or, depth, |parser, depth| parser.each(Token::And, Node::And, depth, Self::single))
+    }
+
+    /// What an operator connects.
+    fn each(
+        &mut self,
+        operator: Token<'static>,
+        connected: fn(Vec<Node>) -> Node,
+        depth: usize,
+        inner: fn(&mut Self, usize) -> Result<Node, ExpressionError>,
+    ) -> Result<Node, ExpressionError> {
+        let mut nodes = vec![inner(self, depth)?];
+        while self.peek() == Some(operator) {
             self.next += 1;
-            nodes.push(self.single(depth)?);
+            nodes.push(inner(self, depth)?);
         }
-        Ok(joined(nodes, Node::And))
+        Ok(joined(nodes, connected))
     }
 
     fn single(&mut self, depth: usize) -> Result<Node, ExpressionError> {
@@ -337,7 +358,7 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Some(Token::Open) => {
                 self.next += 1;
-                let node = self.any(depth + 1)?;
+                let node = self.listed(depth + 1)?;
                 if self.peek() != Some(Token::Close) {
                     return Err(self.misplaced());
                 }
@@ -374,7 +395,7 @@ impl<'a> Parser<'a> {
         let at = self.at();
         let word = self.words()?;
         let node = match licence(&word) {
-            Some((licence, or_later)) => Node::Term(Term { licence, or_later, exception: None }),
+            Some(term) => Node::Term(term),
             None if self.lenient => names::find(&word)
                 .and_then(|spdx| Expression::parse(spdx).ok())
                 .map_or_else(|| Node::unknown(&word), |known| known.node),
@@ -383,7 +404,7 @@ impl<'a> Parser<'a> {
         if self.peek() != Some(Token::With) {
             return Ok(node);
         }
-        let Node::Term(term) = node else { return Err(self.misplaced()) };
+        let Node::Term(term @ Term { exception: None, .. }) = node else { return Err(self.misplaced()) };
         self.next += 1;
         let at = self.at();
         let word = self.words()?;
@@ -398,7 +419,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// One operator over these; what has the same operator inside becomes part of it.
+/// One operator over these; where there is one node only, that.
 fn joined(mut nodes: Vec<Node>, operator: fn(Vec<Node>) -> Node) -> Node {
     if nodes.len() == 1
         && let Some(node) = nodes.pop()
@@ -415,10 +436,10 @@ fn tokens(text: &str, lenient: bool) -> Vec<(Token<'_>, usize)> {
         let mark = match character {
             '(' => Some(Token::Open),
             ')' => Some(Token::Close),
-            // What is listed without an operator all holds, as far as one can know.
-            ',' | ';' | '&' if lenient => Some(Token::And),
+            ',' | ';' if lenient => Some(Token::Comma),
+            '&' if lenient => Some(Token::And),
             // Rust's and others' older way to say "or".
-            '/' if lenient && names::find(word_around(text, at)).is_some() => None,
+            '/' if lenient && is_word(word_around(text, at)) => None,
             '/' | '|' if lenient => Some(Token::Or),
             _ => None,
         };
@@ -429,20 +450,28 @@ fn tokens(text: &str, lenient: bool) -> Vec<(Token<'_>, usize)> {
         if let Some(begin) = start.take()
             && let Some(word) = text.get(begin..at)
         {
-            tokens.push((word_token(word), begin));
+            tokens.push((if lenient && is_and_or(word) { Token::And } else { word_token(word) }, begin));
         }
         if let Some(mark) = mark {
-            // "A, and B", "A || B": one operator.
-            let again = matches!(
-                (tokens.last(), mark),
-                (Some((Token::And, _)), Token::And) | (Some((Token::Or, _)), Token::Or)
-            );
+            // "A || B": one operator.
+            let is_operator = matches!(mark, Token::And | Token::Or | Token::Comma);
+            let again = is_operator && tokens.last().is_some_and(|(last, _)| *last == mark);
             if !again {
                 tokens.push((mark, at));
             }
         }
     }
     if lenient { soften(tokens) } else { tokens }
+}
+
+/// Whether a slash belongs to the word that it stands in.
+fn is_word(word: &str) -> bool {
+    is_and_or(word) || names::find(word).is_some()
+}
+
+/// Which of the two it is nobody says; that all holds is the stricter reading.
+fn is_and_or(word: &str) -> bool {
+    word.eq_ignore_ascii_case("and/or")
 }
 
 /// The word that a slash stands in: `zlib/libpng` is the name of one licence. Empty where it is long.
@@ -467,7 +496,7 @@ fn word_token(word: &str) -> Token<'_> {
     }
 }
 
-/// Takes the operators out that are none: the "or" of "or later", the second one of ", and".
+/// Takes the operators out that are none, such as the "or" of "or later", and says what commas mean.
 fn soften(tokens: Vec<(Token<'_>, usize)>) -> Vec<(Token<'_>, usize)> {
     let mut softened: Vec<(Token<'_>, usize)> = Vec::with_capacity(tokens.len());
     for (place, (token, at)) in tokens.iter().enumerate() {
@@ -483,25 +512,39 @@ fn soften(tokens: Vec<(Token<'_>, usize)>) -> Vec<(Token<'_>, usize)> {
             token => *token,
         };
         match (softened.last_mut(), token) {
-            (Some((Token::And, _)), Token::And) => {}
+            (Some((last @ Token::Comma, _)), Token::And) => *last = Token::CommaAnd,
             // ", or" ends a list of choices only where all of it is one; the stricter reading stays for the rest.
+            (Some((last @ Token::Comma, _)), Token::Or) => *last = Token::CommaOr,
+            (Some((Token::And, _)), Token::And) => {}
             (Some((last @ Token::And, _)), Token::Or) => *last = Token::Or,
             _ => softened.push((token, *at)),
         }
     }
+    // What is listed without an operator all holds, as far as one can know.
+    for (token, _) in softened.iter_mut().filter(|(token, _)| *token == Token::Comma) {
+        *token = Token::And;
+    }
     softened
 }
 
-/// An id of the list or a reference, and whether `+` follows it.
-fn licence(word: &str) -> Option<(Licence, bool)> {
-    // `GPL-2.0+` is an id itself.
-    if let Some(id) = listed(word) {
-        return Some((Licence::Listed(id), false));
-    }
+/// An id of the list, with `+` where it has one, or a reference. What the list advises against is read as what it says to
+/// write instead, so that one licence has one name.
+fn licence(word: &str) -> Option<Term> {
+    let term = |licence, or_later| Term { licence, or_later, exception: None };
     if is_reference(word, "LicenseRef-") {
-        return Some((Licence::Reference(word.to_owned()), false));
+        return Some(term(Licence::Reference(word.to_owned()), false));
     }
-    listed(word.strip_suffix('+')?).map(|id| (Licence::Listed(id), true))
+    // `GPL-2.0+` is an id itself.
+    let (id, or_later) = match listed(word) {
+        Some(id) => (id, false),
+        None => (listed(word.strip_suffix('+')?)?, true),
+    };
+    match deprecated::successor(id, or_later) {
+        Some(deprecated::Successor { id, exception }) => {
+            Some(Term { exception: exception.map(Exception::Listed), ..term(Licence::Listed(id), false) })
+        }
+        None => Some(term(Licence::Listed(id), or_later)),
+    }
 }
 
 fn exception(word: &str) -> Option<Exception> {

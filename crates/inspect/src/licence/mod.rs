@@ -1,5 +1,7 @@
 //! Licences: SPDX expressions kept as they were written, common names understood, and a policy that judges them.
 
+mod address;
+mod deprecated;
 mod expression;
 mod list;
 mod names;

@@ -176,10 +176,7 @@ impl Policy {
             // It may take rights away as well as give them.
             Some(Exception::Unknown(_)) => least = self.unknown,
         }
-        let (plain, combined): (Vec<&String>, Vec<&String>) = names.iter().partition(|name| !name.contains(" with "));
-        let found = combined.iter().find_map(|name| self.find(name, true));
-        let found = found.or_else(|| plain.iter().find_map(|name| self.find(name, true)));
-        found.unwrap_or(self.default).max(least)
+        names.iter().find_map(|name| self.find(name, true)).unwrap_or(self.default).max(least)
     }
 
     /// The most specific rule for a name in lower case. What was not understood no pattern may match by chance.
@@ -196,51 +193,10 @@ impl Policy {
     }
 }
 
-/// The ids under which rules for a licence are looked for, in lower case: as it stands, and what a deprecated id became.
-fn spellings(id: &'static str, or_later: bool) -> Vec<String> {
-    let mut names = Vec::new();
-    if or_later {
-        names.push(format!("{id}+"));
-    }
-    names.push(id.to_owned());
-    let written = if or_later { format!("{id}+") } else { id.to_owned() };
-    if let Some(now) = successor(&written).or_else(|| successor(id)) {
-        // A licence that has its exception in its id: both forms.
-        if let Some((licence, _)) = now.split_once(WITH) {
-            names.push(licence.to_owned());
-        }
-        names.push(now);
-    }
-    names.into_iter().map(|name| name.to_lowercase()).collect()
-}
-
-/// What the SPDX list says to write instead of a deprecated id.
-fn successor(id: &str) -> Option<String> {
-    let gnu = |id: &str| ["GPL-", "LGPL-", "AGPL-", "GFDL-"].iter().any(|family| id.starts_with(family));
-    let fixed = match id {
-        "BSD-2-Clause-FreeBSD" => "BSD-2-Clause-Views",
-        "BSD-2-Clause-NetBSD" => "BSD-2-Clause",
-        "GPL-2.0-with-autoconf-exception" => "GPL-2.0-only WITH Autoconf-exception-2.0",
-        "GPL-2.0-with-bison-exception" => "GPL-2.0-only WITH Bison-exception-2.2",
-        "GPL-2.0-with-classpath-exception" => "GPL-2.0-only WITH Classpath-exception-2.0",
-        "GPL-2.0-with-font-exception" => "GPL-2.0-only WITH Font-exception-2.0",
-        "GPL-2.0-with-GCC-exception" => "GPL-2.0-only WITH GCC-exception-2.0",
-        "GPL-3.0-with-autoconf-exception" => "GPL-3.0-only WITH Autoconf-exception-3.0",
-        "GPL-3.0-with-GCC-exception" => "GPL-3.0-only WITH GCC-exception-3.1",
-        "StandardML-NJ" => "SMLNJ",
-        "bzip2-1.0.5" => "bzip2-1.0.6",
-        "eCos-2.0" => "GPL-2.0-or-later WITH eCos-exception-2.0",
-        "wxWindows" => "GPL-2.0-or-later WITH WxWindows-exception-3.1",
-        _ if super::is_deprecated(id.strip_suffix('+').unwrap_or(id)) && gnu(id) => {
-            let now = match id.strip_suffix('+') {
-                Some(id) => format!("{id}-or-later"),
-                None => format!("{id}-only"),
-            };
-            return Some(now);
-        }
-        _ => return None,
-    };
-    Some(fixed.to_owned())
+/// The names under which rules for a licence are looked for, in lower case.
+fn spellings(id: &str, or_later: bool) -> Vec<String> {
+    let id = id.to_lowercase();
+    if or_later { vec![format!("{id}+"), id] } else { vec![id] }
 }
 
 /// Whether a pattern matches, where `*` stands for any text.
@@ -282,8 +238,7 @@ fn rule(value: &DeValue<'_>) -> Result<String, Fault> {
     let lower = text.to_lowercase();
     if text.contains('*') {
         let licence = lower.split(" with ").next().unwrap_or_default();
-        let mut ids = list::LICENCES.iter().chain(list::DEPRECATED);
-        if !ids.any(|id| matches(licence, &id.to_lowercase())) && !licence.contains("ref-") {
+        if !list::LICENCES.iter().any(|id| matches(licence, &id.to_lowercase())) && !licence.contains("ref-") {
             return Err((format!("the pattern `{text}` matches no licence of the SPDX list"), write()));
         }
         return Ok(lower);

@@ -60,6 +60,29 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them, in the order in which they are declared.
+    pub(crate) const ALL: [Self; 19] = [
+        Self::AwsAccessKey,
+        Self::GithubToken,
+        Self::GitlabToken,
+        Self::SlackToken,
+        Self::SlackWebhook,
+        Self::StripeKey,
+        Self::NpmToken,
+        Self::PypiToken,
+        Self::GoogleKey,
+        Self::AzureKey,
+        Self::DockerLogin,
+        Self::Jwt,
+        Self::PrivateKey,
+        Self::EncryptedPrivateKey,
+        Self::Netrc,
+        Self::Pgpass,
+        Self::GitCredentials,
+        Self::AddressPassword,
+        Self::Assignment,
+    ];
+
     /// The rule's name in reports: `github-token`.
     pub const fn name(self) -> &'static str {
         match self {

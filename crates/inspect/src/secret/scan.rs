@@ -164,6 +164,10 @@ impl Scanner {
         let first = content.read(0, length.min(files::LOGIN_FILE_BYTES_MAX as u64) as usize)?;
         let is_text = is_text(&first);
         state.begin(&first, &place);
+        if first.len() as u64 == length && first.len() <= window {
+            self.window(&first, 0, 0..first.len(), is_text, &place, &mut state);
+            return Ok(state.sorted());
+        }
         let mut own = 0;
         while own < length && state.secrets.len() < SECRETS_MAX {
             let own_end = length.min(own + window as u64);
@@ -171,6 +175,10 @@ impl Scanner {
             let end = length.min(own_end + LOOK_AHEAD_BYTES as u64);
             let bytes = content.read(start, (end - start) as usize)?;
             self.window(&bytes, start, (own - start) as usize..(own_end - start) as usize, is_text, &place, &mut state);
+            // Lines are counted up to what is found, and where more follows: most files are seen whole, and have nothing.
+            if own_end < length {
+                state.count(&bytes, start, own_end);
+            }
             own = own_end;
         }
         Ok(state.sorted())
@@ -216,7 +224,6 @@ impl Scanner {
                 state.tell(found, base, place);
             }
         }
-        state.count(bytes, offset, offset + own.end as u64);
     }
 }
 

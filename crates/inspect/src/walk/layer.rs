@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
+use super::listing::{self, Hash, Hashing, Lister, Tap, hashed};
 use super::{Examined, Fact, Report, Walk};
 use crate::archive::{self, Budget, Decoder, HEAD_BYTES, Kind, Limits, Source};
 use crate::cataloger::{Wanted, dpkg};
 use crate::content::Content;
 use crate::layers::{LayerError, LayerTree, PathKey, Recorded, TreeBuilder};
-use crate::path;
+use crate::path::{self, CleanPath};
 use crate::secret::Scanner;
 use crate::tar::{self, Entry, Kind as EntryKind};
 
@@ -34,7 +35,12 @@ impl Layer {
     /// A layer that cannot be read at all.
     pub fn unread(why: &str) -> Self {
         let facts = vec![Fact::Unexamined(why.to_owned())];
-        Self::only(Report { files: vec![Examined { chain: Vec::new(), facts }], files_count: 0 })
+        Self::only(Report { files: vec![Examined { chain: Vec::new(), facts }], files_count: 0, sought_secrets: true })
+    }
+
+    /// Bytes of memory that it takes up, more or less.
+    pub(super) fn bytes(&self) -> u64 {
+        self.report.bytes().saturating_add(self.tree.heap_bytes() as u64)
     }
 }
 
@@ -46,8 +52,30 @@ pub fn layer(blob: Content<'_>, folder: &Path, limits: Limits) -> Layer {
 
 /// The same, looking for secrets where there is a scanner.
 pub fn layer_seeking(blob: Content<'_>, folder: &Path, limits: Limits, scanner: Option<&Scanner>) -> Layer {
+    read(blob, folder, limits, scanner, None)
+}
+
+/// The same; each entry is told to `lister`, files with their hashes. What comes after an error is not.
+pub fn layer_listing(
+    blob: Content<'_>,
+    folder: &Path,
+    limits: Limits,
+    scanner: Option<&Scanner>,
+    lister: &mut Lister<'_>,
+) -> Layer {
+    read(blob, folder, limits, scanner, Some(lister))
+}
+
+fn read(
+    blob: Content<'_>,
+    folder: &Path,
+    limits: Limits,
+    scanner: Option<&Scanner>,
+    lister: Option<&mut Lister<'_>>,
+) -> Layer {
     let budget = Budget::new(limits, blob.len());
     let mut reading = Reading {
+        lister,
         walk: Walk::new(&budget, folder).seeking(scanner),
         tree: TreeBuilder::new(PathKey::random()),
         said: HashMap::new(),
@@ -62,8 +90,9 @@ pub fn layer_seeking(blob: Content<'_>, folder: &Path, limits: Limits, scanner: 
     Layer { report: reading.walk.finish(), tree: reading.tree.finish() }
 }
 
-struct Reading<'b> {
+struct Reading<'b, 'l, 't> {
     walk: Walk<'b>,
+    lister: Option<&'l mut Lister<'t>>,
     tree: TreeBuilder,
     /// Which of the report's files lie at a path: a hard link to it says the same.
     said: HashMap<Vec<u8>, Range<usize>>,
@@ -73,13 +102,16 @@ struct Reading<'b> {
     second_bytes: usize,
 }
 
-impl<'b> Reading<'b> {
+impl<'b> Reading<'b, '_, '_> {
     fn read(&mut self, blob: Content<'_>) -> Result<(), archive::Error> {
         let head = blob.read(0, HEAD_BYTES.min(usize::try_from(blob.len()).unwrap_or(HEAD_BYTES)))?;
-        let budget = self.walk.budget;
+        let (budget, is_listed) = (self.walk.budget, self.lister.is_some());
         match archive::kind(b"layer.tar", &head) {
             Some(Kind::Tar) => {
-                self.entries(tar::Window::new(blob), Walk::entry_at)?;
+                self.entries(tar::Window::new(blob), |walk, path, entry| {
+                    walk.entry_at(path, entry);
+                    if is_listed { entry.content().and_then(hashed) } else { None }
+                })?;
                 self.seek_databases();
                 if !self.second.is_empty() {
                     self.second_look(tar::Window::new(blob), Walk::entry_at)?;
@@ -87,7 +119,17 @@ impl<'b> Reading<'b> {
             }
             Some(Kind::Compressed(compression)) => {
                 let decoder = || Decoder::new(compression, Source::new(blob), budget);
-                self.entries(tar::Stream(decoder()?), Walk::entry_stream)?;
+                let hashing = Hashing::default();
+                let tap = Tap { inner: decoder()?, hashing: hashing.clone() };
+                self.entries(tar::Stream(tap), |walk, path, entry| {
+                    if !is_listed {
+                        walk.entry_stream(path, entry);
+                        return None;
+                    }
+                    hashing.begin();
+                    walk.entry_stream(path, entry);
+                    hashing.finish(entry)
+                })?;
                 self.seek_databases();
                 if !self.second.is_empty() {
                     self.second_look(tar::Stream(decoder()?), Walk::entry_stream)?;
@@ -102,7 +144,7 @@ impl<'b> Reading<'b> {
     fn entries<S: tar::Source>(
         &mut self,
         source: S,
-        look: impl Fn(&mut Walk<'b>, &[u8], &mut Entry<'_, S>),
+        look: impl Fn(&mut Walk<'b>, &[u8], &mut Entry<'_, S>) -> Option<Hash>,
     ) -> Result<(), archive::Error> {
         let mut archive = tar::Archive::new(source);
         let mut is_full = false;
@@ -125,7 +167,10 @@ impl<'b> Reading<'b> {
             };
             match self.tree.record(&path, entry.kind == EntryKind::Directory) {
                 Ok(Recorded::Node) => {}
-                Ok(Recorded::Whiteout) => continue,
+                Ok(Recorded::Whiteout) => {
+                    self.list(&path, &entry, None);
+                    continue;
+                }
                 Err(error @ LayerError::TooMany) => {
                     if !std::mem::replace(&mut is_full, true) {
                         self.walk.unexamined_whole(error);
@@ -136,10 +181,11 @@ impl<'b> Reading<'b> {
                     continue;
                 }
             }
-            let path = path.as_bytes();
+            let (clean, path) = (&path, path.as_bytes());
+            let mut hash = None;
             if entry.is_file() {
                 let before = self.walk.report.files.len();
-                look(&mut self.walk, path, &mut entry);
+                hash = look(&mut self.walk, path, &mut entry);
                 let after = self.walk.report.files.len();
                 if after > before {
                     self.said.insert(path.to_vec(), before..after);
@@ -151,6 +197,13 @@ impl<'b> Reading<'b> {
             {
                 self.walk.says(path, Fact::SameLicences { package, of });
             }
+            self.list(clean, &entry, hash);
+        }
+    }
+
+    fn list<S>(&mut self, path: &CleanPath<'_>, entry: &Entry<'_, S>, hash: Option<Hash>) {
+        if let Some(lister) = self.lister.as_deref_mut() {
+            listing::tell(path, entry, hash, lister);
         }
     }
 

@@ -6,7 +6,9 @@
 //! [`Fact::Unexamined`], and the walk goes on beside it.
 
 mod catalog;
+mod gathering;
 mod layer;
+mod listing;
 mod report;
 mod seek;
 #[cfg(test)]
@@ -17,7 +19,9 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Read as _};
 use std::path::Path;
 
-pub use layer::{Layer, layer, layer_seeking};
+pub use gathering::{Gathering, IMAGE_BYTES_MAX};
+pub use layer::{Layer, layer, layer_listing, layer_seeking};
+pub use listing::{Hash, Listed, Lister, Node, Thing};
 pub use report::{Examined, Fact, Package, Report, owned_hash};
 
 use crate::archive::{self, Budget, HEAD_BYTES, Kind, Source, Spool};
@@ -79,6 +83,7 @@ impl<'b> Walk<'b> {
 
     /// What was found.
     pub fn finish(mut self) -> Report {
+        self.report.sought_secrets = self.scanner.is_some();
         if let Some(more) = self.unexamined.checked_sub(UNEXAMINED_MAX).filter(|more| *more > 0) {
             let facts = vec![Fact::Unexamined(format!("{more} more files or parts of files were not examined"))];
             self.report.files.push(Examined { chain: Vec::new(), facts });

@@ -13,6 +13,19 @@ pub struct Report {
     pub files: Vec<Examined>,
     /// Files that were looked at, those within archives included.
     pub files_count: u64,
+    /// Whether secrets were looked for.
+    pub sought_secrets: bool,
+}
+
+impl Report {
+    /// Bytes of memory that it takes up, more or less.
+    pub(super) fn bytes(&self) -> u64 {
+        let file = |file: &Examined| {
+            let chain = file.chain.iter().map(|path| size_of::<Vec<u8>>() + path.len()).sum::<usize>();
+            size_of::<Examined>() + chain + file.facts.iter().map(Fact::bytes).sum::<usize>()
+        };
+        self.files.iter().map(|one| file(one) as u64).sum()
+    }
 }
 
 /// What one file says.

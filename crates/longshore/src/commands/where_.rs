@@ -1,7 +1,10 @@
 //! `longshore where` and `longshore diff`.
 
 use api::client::PageQuery;
-use api::inspect::{Evidence, Exposure, Place, Sought, Where, WhereComponent, WhereImage};
+use api::inspect::{
+    Evidence, Exposure, FileDifference, FileKind, FileState, FilesDifference, Place, Sought, Where, WhereComponent,
+    WhereImage,
+};
 use oci::Digest;
 
 use crate::output;
@@ -40,7 +43,7 @@ pub(super) struct Args {
     limit: Option<u32>,
 }
 
-/// Say how one image differs from another: components, findings, configuration.
+/// Say how one image differs from another: components, configuration, findings, files.
 #[derive(clap::Args)]
 pub(super) struct DiffArgs {
     /// The digest of the first image's manifest
@@ -243,7 +246,41 @@ pub(super) async fn diff(global: &Global, args: DiffArgs) -> api::Result<()> {
             output::line(&format!("{word}: {} in {}", safe(&finding.id), safe(&finding.component)));
         }
     }
+    files(&difference.files);
     Ok(())
+}
+
+fn files(files: &FilesDifference) {
+    let cell = |state: &Option<FileState>| state.as_ref().map_or_else(|| "-".to_owned(), file);
+    let row = |one: &FileDifference| vec![safe(&one.path), cell(&one.before), cell(&one.after)];
+    let rows: Vec<Vec<String>> = files.items.iter().take(DIFFERENCES_SHOWN).map(row).collect();
+    if !rows.is_empty() {
+        output::line("");
+        output::table(&["FILE", "BEFORE", "AFTER"], &rows, "");
+    }
+    if let Some(why) = &files.not_compared {
+        return output::note(&format!("The files are not compared: {}", safe(why)));
+    }
+    output::note(&format!("files: {} added, {} removed, {} changed", files.added, files.removed, files.changed));
+    let all = files.added.saturating_add(files.removed).saturating_add(files.changed);
+    let more = all.saturating_sub(rows.len() as u64);
+    if more > 0 {
+        output::note(&format!("and {more} more; --json has the first {}", files.items.len()));
+    }
+}
+
+fn file(state: &FileState) -> String {
+    let link = || state.link.as_deref().map(safe).unwrap_or_default();
+    let kind = match state.kind {
+        FileKind::File => format!("{} bytes", state.size),
+        FileKind::Directory => "directory".to_owned(),
+        FileKind::Symlink => return format!("-> {}", link()),
+        FileKind::HardLink => return format!("= {}", link()),
+        FileKind::Device => "device".to_owned(),
+        FileKind::Fifo => "pipe".to_owned(),
+    };
+    let content = state.content.as_deref().map(|digits| format!(" {}", digits.chars().take(12).collect::<String>()));
+    format!("{kind} {:04o} {}:{}{}", state.mode, state.uid, state.gid, content.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub(crate) struct File {
     database: Database,
     engine: Engine,
     build: Build,
+    inspect: Inspect,
     registry: registry::Config,
     fanout: fanout::hub::Config,
 }
@@ -60,6 +61,12 @@ struct Build {
     parallel: Option<usize>,
     registry_address: Option<String>,
     labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Inspect {
+    secrets: bool,
 }
 
 /// What the command line says; it wins over the file.
@@ -98,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) registry_address: String,
     /// Labels of built images.
     pub(crate) image_labels: BTreeMap<String, String>,
+    /// Whether layers are searched for keys, tokens and passwords.
+    pub(crate) secrets: bool,
     /// Rules of the registry.
     pub(crate) registry: registry::Config,
     /// Rules of the exchange of images between hosts.
@@ -151,6 +160,7 @@ impl Config {
             builds_parallel,
             registry_address: file.build.registry_address.unwrap_or_else(|| listen.to_string()),
             image_labels: file.build.labels,
+            secrets: file.inspect.secrets,
             registry: file.registry,
             fanout: file.fanout,
         })

@@ -116,7 +116,7 @@ async fn open(
         clock: Arc::new(Micros::now),
         replica: replica.clone(),
     };
-    let inspect = inspect::hub::Service::new(inspect::hub::Config { folder }, deps);
+    let inspect = inspect::hub::Service::new(inspect::hub::Config { folder, secrets: config.secrets }, deps);
     inspect.tasks_spawn(tasks, pushed);
     let told = inspect.clone();
     let on_deployed = move |event| {

@@ -21,6 +21,7 @@ mod housekeeping;
 mod image_pages;
 mod images;
 mod inside;
+mod inside_layers;
 mod inspect;
 mod lone;
 mod mirror;

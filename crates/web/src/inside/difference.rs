@@ -1,7 +1,10 @@
-//! How two images differ: components, findings, configuration.
+//! How two images differ: components, findings, configuration, files.
 
 use api::images::{Image, ImageAddress, ManifestKind, TagOrder};
-use api::inspect::{ComponentDifference, ConfigurationDifference, Examination, ImageDifference, Inside};
+use api::inspect::{
+    ComponentDifference, ConfigurationDifference, Examination, FileKind, FileState, FilesDifference, ImageDifference,
+    Inside,
+};
 use api::{Micros, Problem};
 use base::page::PageRequest;
 use maud::{Markup, html};
@@ -10,7 +13,7 @@ use oci::{Digest, ManifestReference};
 use super::{View, crumbs, findings, image_path, standing, views};
 use crate::Pages;
 use crate::images::{Asked, detail, path, with_query};
-use crate::words::{and_more, count, digest, plain};
+use crate::words::{and_more, count, digest, plain, size_words};
 
 /// Rows of each part that are listed.
 const ROWS_MAX: usize = 500;
@@ -154,6 +157,7 @@ fn parts(first: &Image, second: &Image, before: &Inside, after: &Inside, differe
             h2 #configuration { "Configuration" (number(difference.configuration.len())) }
             @if difference.configuration.is_empty() { p.none { "None." } } @else { (configuration(&difference.configuration)) }
         }
+        section aria-labelledby="files" { (files(&difference.files)) }
     }
 }
 
@@ -211,4 +215,59 @@ fn configuration(parts: &[ConfigurationDifference]) -> Markup {
         (before_after("configuration", "Setting", &rows))
         @if parts.len() > ROWS_MAX { p.small { (and_more(parts.len() - ROWS_MAX)) } }
     }
+}
+
+/// Components and findings say what matters of most files; these come last.
+fn files(files: &FilesDifference) -> Markup {
+    let all = files.added.saturating_add(files.removed).saturating_add(files.changed);
+    let shown = files.items.len().min(ROWS_MAX);
+    let rows: Vec<_> = files
+        .items
+        .iter()
+        .take(ROWS_MAX)
+        .map(|file| {
+            let both = file.before.as_ref().zip(file.after.as_ref());
+            let is_content_alone = both.is_some_and(|(before, after)| told(before) == told(after));
+            // Of the same size and mode, and yet another file.
+            let other = |state: &FileState| {
+                let digits = state.content.as_ref().filter(|_| is_content_alone);
+                digits.map(|digits| format!(", {}…", digits.chars().take(12).collect::<String>())).unwrap_or_default()
+            };
+            let text = |state: &FileState| format!("{}{}", told(state), other(state));
+            let name = html! { code { (plain(&file.path, TEXT_CHARS_MAX)) } };
+            (name, file.before.as_ref().map(text), file.after.as_ref().map(text))
+        })
+        .collect();
+    html! {
+        h2 #files { "Files" @if all > 0 { ": " (count(usize::try_from(all).unwrap_or(usize::MAX))) } }
+        @match &files.not_compared {
+            Some(why) => p { "Not compared: " (plain(why, TEXT_CHARS_MAX)) "." },
+            None if all == 0 => p.none { "They are the same, but for their times." },
+            None => {
+                p.small { (files.added) " added, " (files.removed) " removed, " (files.changed) " changed. Times are not compared." }
+                (before_after("files", "File", &rows))
+                @let more = usize::try_from(all).unwrap_or(usize::MAX).saturating_sub(shown);
+                @if more > 0 { p.small { (and_more(more)) } }
+            },
+        }
+    }
+}
+
+fn told(state: &FileState) -> String {
+    let kind = match state.kind {
+        FileKind::File => size_words(state.size),
+        FileKind::Directory => "directory".to_owned(),
+        FileKind::Symlink => format!("link to {}", state.link.as_deref().unwrap_or_default()),
+        FileKind::HardLink => format!("hard link to {}", state.link.as_deref().unwrap_or_default()),
+        FileKind::Device => "device".to_owned(),
+        FileKind::Fifo => "named pipe".to_owned(),
+    };
+    // A link's own says nothing.
+    let is_link = matches!(state.kind, FileKind::Symlink | FileKind::HardLink);
+    let mode = if is_link { String::new() } else { format!(", mode {:o}", state.mode) };
+    let owner = match (state.uid, state.gid) {
+        (0, 0) => String::new(),
+        (uid, gid) => format!(", of {uid}:{gid}"),
+    };
+    format!("{kind}{mode}{owner}")
 }

@@ -4,7 +4,7 @@ use api::Page;
 use api::inspect::{Finding, InsideFilter};
 use maud::{Markup, html};
 
-use super::{Subject, ViewQuery, next_page, place, standing};
+use super::{Subject, ViewQuery, next_page, place, secrets, standing};
 use crate::Pages;
 use crate::images::{request, with_query};
 use crate::words::{and_more, date, plain};
@@ -36,6 +36,7 @@ pub(super) async fn body(pages: &Pages, subject: &Subject<'_>, query: &ViewQuery
         @else if subject.inside.advisories.count == 0 { p { "Nothing was looked for: there are no advisories to match it with." } }
         @else { p { "None of the advisories applies to what was found" (among) "." } }
         (next_page(query, &format!("{here}/findings"), page.next.as_deref()))
+        @if filter == InsideFilter::default() && query.after.is_none() { (secrets::part(pages, subject).await?) }
     })
 }
 

@@ -8,6 +8,7 @@ mod licences;
 pub(crate) mod place;
 #[cfg(test)]
 pub(crate) mod samples;
+mod secrets;
 pub(crate) mod standing;
 mod unexamined;
 

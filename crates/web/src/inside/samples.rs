@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use api::inspect::{
     Advisories, Base, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
-    Evidence, Examination, Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Severity, Sought,
-    Unexamined, Where,
+    Evidence, Examination, FileDifference, FileKind, FileState, FilesDifference, Finding, ImageDifference, Inside,
+    InsideFilter, Inspect, Inventory, Place, Secret, Severity, Sought, Unexamined, Where,
 };
 use api::{Micros, Page, Problem, Result};
 use async_trait::async_trait;
@@ -32,6 +32,7 @@ pub(crate) struct Fixed {
     components: Vec<Component>,
     findings: Vec<Finding>,
     unexamined: Vec<Unexamined>,
+    secrets: Vec<Secret>,
     inventory: Inventory,
     difference: ImageDifference,
     changes: watch::Sender<u64>,
@@ -208,7 +209,35 @@ fn difference() -> ImageDifference {
             before: Some("/usr/bin".to_owned()),
             after: None,
         }],
+        files: FilesDifference {
+            added: 1,
+            removed: 0,
+            changed: 2,
+            items: vec![
+                file("/opt/app/app.jar", Some(state(5_242_880, "00ff")), Some(state(5_242_880, "11ee"))),
+                file("/opt/app/start.sh", Some(state(120, "22")), Some(FileState { mode: 0o4755, ..state(121, "33") })),
+                file(
+                    "/opt/app/latest",
+                    None,
+                    Some(FileState { kind: FileKind::Symlink, link: Some("app.jar".to_owned()), ..state(0, "") }),
+                ),
+            ],
+            not_compared: None,
+        },
     }
+}
+
+fn secret(place: Place, redacted: &str) -> Secret {
+    Secret { rule: "private-key".to_owned(), place, line: Some(1), redacted: redacted.to_owned(), deleted: true }
+}
+
+fn file(path: &str, before: Option<FileState>, after: Option<FileState>) -> FileDifference {
+    FileDifference { path: path.to_owned(), before, after }
+}
+
+fn state(size: u64, content: &str) -> FileState {
+    let content = Some(content.to_owned());
+    FileState { kind: FileKind::File, size, mode: 0o644, uid: 0, gid: 0, link: None, content }
 }
 
 impl Default for Fixed {
@@ -222,6 +251,7 @@ impl Default for Fixed {
             components: components(),
             findings: findings(),
             unexamined,
+            secrets: vec![secret(place(1, &["root/.ssh/id_rsa"]), "-----BEGIN … (1704 bytes)")],
             inventory: inventory(&components()),
             difference: difference(),
             changes: watch::Sender::new(0),
@@ -250,12 +280,14 @@ impl Fixed {
             components: Vec::new(),
             findings: Vec::new(),
             unexamined: Vec::new(),
+            secrets: Vec::new(),
             inventory: Inventory::default(),
             difference: ImageDifference {
                 components: Vec::new(),
                 findings_new: Vec::new(),
                 findings_gone: Vec::new(),
                 configuration: Vec::new(),
+                files: FilesDifference::default(),
             },
             changes: watch::Sender::new(0),
         }
@@ -293,11 +325,21 @@ impl Fixed {
             findings_new: vec![finding.clone()],
             findings_gone: vec![finding.clone()],
             configuration: vec![ConfigurationDifference { key: evil(), before: Some(evil()), after: Some(evil()) }],
+            files: FilesDifference {
+                changed: 1,
+                items: vec![file(
+                    MARKUP,
+                    Some(FileState { kind: FileKind::Symlink, link: Some(evil()), ..state(0, MARKUP) }),
+                    Some(FileState { kind: FileKind::HardLink, link: Some(evil()), ..state(0, MARKUP) }),
+                )],
+                ..FilesDifference::default()
+            },
         };
         Self {
             inside: Mutex::new(Inside { operating_system: Some(evil()), ..inside() }),
             inventory: inventory(std::slice::from_ref(&component)),
             unexamined: vec![Unexamined { place: place(0, &[MARKUP]), why: evil() }],
+            secrets: vec![Secret { rule: evil(), ..secret(place(0, &[MARKUP]), MARKUP) }],
             components: vec![component],
             findings: vec![finding],
             difference,
@@ -332,6 +374,12 @@ impl Fixed {
             findings_new: vec![brief.clone(); 2_000],
             findings_gone: vec![brief; 2_000],
             configuration: Vec::new(),
+            files: FilesDifference {
+                added: u64::MAX,
+                removed: u64::MAX,
+                items: vec![file(&long, Some(state(u64::MAX, &long)), None); 2_000],
+                ..FilesDifference::default()
+            },
         };
         let numbers = |word: &str| (0..2_000).map(|number| (format!("{word}-{number}"), 1)).collect();
         let inventory = Inventory {
@@ -340,7 +388,7 @@ impl Fixed {
             licences: numbers("licence"),
             unlicensed: u64::MAX,
         };
-        let one = Unexamined { place: Place { layer: Some(u32::MAX), chain: chain(1_000) }, why: long };
+        let one = Unexamined { place: Place { layer: Some(u32::MAX), chain: chain(1_000) }, why: long.clone() };
         let findings = BTreeMap::from([(Severity::Critical, u64::MAX), (Severity::High, u64::MAX)]);
         Self {
             inside: Mutex::new(Inside {
@@ -354,6 +402,7 @@ impl Fixed {
             components: vec![component; 20],
             findings: vec![finding; 20],
             unexamined: vec![one; 20],
+            secrets: vec![secret(Place { layer: Some(u32::MAX), chain: chain(1_000) }, &long); 20],
             inventory,
             difference,
             changes: watch::Sender::new(0),
@@ -392,6 +441,9 @@ impl Inspect for Fixed {
     }
     async fn unexamined(&self, _: &Digest, _: &PageRequest) -> Result<Page<Unexamined>> {
         Ok(Page { items: self.unexamined.clone(), next: None })
+    }
+    async fn secrets(&self, _: &Digest, _: &PageRequest) -> Result<Page<Secret>> {
+        Ok(Page { items: self.secrets.clone(), next: None })
     }
     async fn document(&self, _: &Digest, format: DocumentFormat) -> Result<Bytes> {
         Ok(serde_json::to_vec(&format).unwrap().into())

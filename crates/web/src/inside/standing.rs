@@ -119,7 +119,7 @@ fn facts(inside: &Inside, here: &str, now: Micros) -> Markup {
                 dt { "Keys and tokens" }
                 dd {
                     @if secrets == 0 { "none found" (in_what(inside)) }
-                    @else { span.tag.bad { (counted(secrets, "lies", "lie")) " in its layers" } }
+                    @else { a href={ (here) "/findings#secrets" } { span.tag.bad { (counted(secrets, "lies", "lie")) " in its layers" } } }
                 }
             }
             dt { "Advisories" } dd { (advisories(&inside.advisories, now)) }

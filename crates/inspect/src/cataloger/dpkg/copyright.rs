@@ -3,7 +3,7 @@
 //!
 //! <https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/>
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use memchr::memmem;
 
@@ -16,6 +16,9 @@ use super::{COPYRIGHT_BYTES_MAX, Error, LICENCES_MAX, package};
 
 /// Bytes of a file's name.
 const FILE_BYTES_MAX: usize = 255;
+
+/// How far before "any later version" the licence's name and version stand, in bytes.
+const GRANT_BYTES_MAX: usize = 512;
 
 /// Licences in the order in which they come, each once.
 #[derive(Default)]
@@ -85,9 +88,11 @@ fn stated(bytes: &[u8], licences: &mut Licences, reporter: &mut Reporter<'_>) {
     }
 }
 
-/// Names of files in `/usr/share/common-licenses` that the text speaks of.
+/// Names of files in `/usr/share/common-licenses` that the text speaks of. Where it grants later versions, too, that is
+/// written as DEP-5 does.
 fn referred(bytes: &[u8], licences: &mut Licences, reporter: &mut Reporter<'_>) {
     const FOLDER: &[u8] = b"/usr/share/common-licenses/";
+    let later = granted_later(bytes);
     for at in memmem::find_iter(bytes, FOLDER) {
         let rest = bytes.get(at + FOLDER.len()..).unwrap_or_default();
         let is_inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+');
@@ -95,8 +100,50 @@ fn referred(bytes: &[u8], licences: &mut Licences, reporter: &mut Reporter<'_>) 
         let name = rest.get(..length).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default();
         // A sentence may end there.
         let name = name.trim_end_matches(['.', '-']);
-        if !name.is_empty() && !licences.add(name) {
+        let added = match name {
+            "" => true,
+            // The file has the University's three clauses.
+            "BSD" => licences.add("BSD-3-clause"),
+            _ if later.contains(name) => licences.add(&format!("{name}+")),
+            _ => licences.add(name),
+        };
+        if !added {
             return reporter.unexamined(|| "licences".to_owned(), Error::Licences);
         }
     }
+}
+
+/// GNU's licences of which a text says "either version N, or (at your option) any later version", as their files are
+/// called: `GPL-2`.
+fn granted_later(bytes: &[u8]) -> BTreeSet<String> {
+    const NAMES: [(&str, &str); 5] = [
+        ("Lesser General Public License", "LGPL-"),
+        ("Library General Public License", "LGPL-"),
+        ("Affero General Public License", "AGPL-"),
+        ("General Public License", "GPL-"),
+        ("Free Documentation License", "GFDL-"),
+    ];
+    let mut granted = BTreeSet::new();
+    for at in memmem::find_iter(bytes, b"later") {
+        let after = bytes.get(at + b"later".len()..).unwrap_or_default();
+        let after = after.get(..GRANT_BYTES_MAX).unwrap_or(after).trim_ascii_start();
+        let before = bytes.get(at.saturating_sub(GRANT_BYTES_MAX)..at).unwrap_or_default().trim_ascii_end();
+        if !before.ends_with(b"any") || !after.starts_with(b"version") {
+            continue;
+        }
+        // It runs over several lines.
+        let words = String::from_utf8_lossy(before).split_whitespace().collect::<Vec<_>>().join(" ");
+        let named = NAMES.iter().filter_map(|(name, family)| Some((words.rfind(name)? + name.len(), *family)));
+        // Of two that end in the same place the first is the whole name.
+        let family = named.rev().max_by_key(|(end, _)| *end).map(|(_, family)| family);
+        let version = words.rfind("ersion ").and_then(|at| words.get(at + "ersion ".len()..));
+        let Some((family, version)) = family.zip(version) else { continue };
+        let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
+        let version = version.get(..end).unwrap_or_default().trim_end_matches('.');
+        let version = version.strip_suffix(".0").unwrap_or(version);
+        if !version.is_empty() {
+            granted.insert(format!("{family}{version}"));
+        }
+    }
+    granted
 }

@@ -5,11 +5,28 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cataloger::os::testing::{Told, mutated, mutations};
+use crate::licence::Expression;
 
 fn told(path: &str, text: impl AsRef<[u8]>) -> Told {
     assert!(wants(path.as_bytes()), "{path}");
     Told::of(|facts| read(path.as_bytes(), Content::memory(text.as_ref()), facts))
 }
+
+/// From packages of Debian 12, cut down to what speaks of licences: `perl-base`, `base-files`, `fakeroot`,
+/// `librtmp1`.
+const REAL: &[(&str, &[&str])] = &[
+    (
+        include_str!("fixtures/copyright-perl"),
+        &[
+            "GPL-1.0-or-later OR Artistic-1.0",
+            "REGCOMP AND (GPL-1.0-or-later OR Artistic-1.0)",
+            "(GPL-1.0-or-later OR Artistic-1.0) AND BSD-4-clause-POWERDOG",
+        ],
+    ),
+    (include_str!("fixtures/copyright-base-files"), &["GPL-1.0-or-later"]),
+    (include_str!("fixtures/copyright-fakeroot"), &["GPL-3.0-or-later", "Artistic-1.0"]),
+    (include_str!("fixtures/copyright-librtmp"), &["GPL-2.0-or-later", "LGPL-2.1-or-later"]),
+];
 
 const STATUS: &str = include_str!("fixtures/status");
 const COPYRIGHT: &str = include_str!("fixtures/copyright");
@@ -148,6 +165,12 @@ fn licences_are_those_stated_or_those_referred_to() {
         read("Format: https://x\n\nFiles: *\nLicense:\n see /usr/share/common-licenses/GPL-3\n");
     assert_eq!(licences, ["GPL-3"]);
     assert!(read("All rights reserved.\nLicense: not machine-readable\n").is_empty());
+    for (text, expected) in REAL {
+        let licences: Vec<String> = read(text);
+        let understood: Vec<String> =
+            licences.iter().map(|stated| Expression::read(stated).node().to_string()).collect();
+        assert_eq!(understood, *expected, "{licences:?}");
+    }
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl World {
             clock: Arc::new(move || Micros(clock.load(Ordering::SeqCst))),
             replica: replica.to_owned(),
         };
-        Service::new(Config { folder: std::env::temp_dir() }, deps)
+        Service::new(Config { folder: std::env::temp_dir(), secrets: false }, deps)
     }
 
     /// An image that these repositories have, read on this system.
@@ -252,6 +252,7 @@ impl World {
             system: Some(system.to_owned()),
             platform: None,
             unexamined: 0,
+            secrets: None,
             components: 0,
             contents: zstd::bulk::compress(&text, 1).unwrap(),
             layers: Vec::new(),

@@ -43,6 +43,8 @@ pub(in crate::hub) struct Kept {
     /// The distribution's release, as advisories name it.
     pub(in crate::hub) platform: Option<Platform>,
     pub(in crate::hub) unexamined: u64,
+    /// Keys and tokens; none where they were not looked for.
+    pub(in crate::hub) secrets: Option<u64>,
     pub(in crate::hub) components: u64,
     pub(in crate::hub) contents: Vec<u8>,
     pub(in crate::hub) layers: Vec<LayerRow>,
@@ -423,13 +425,14 @@ async fn finish(tx: &mut Tx, kept: &Kept, subjects: &BTreeSet<i64>, now: Micros)
     .await?;
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sql("UPDATE image SET state = 'done', format = $1, at = $2, why = '', system = $3, unexamined = $4, components = $5, \
-         platform = $6, tries = 0 WHERE number = $7")
+         platform = $6, secrets = $7, tries = 0 WHERE number = $8")
     .bind(stored::FORMAT)
     .bind(now)
     .bind(kept.system.clone())
     .bind(count(kept.unexamined))
     .bind(count(kept.components))
     .bind(kept.platform.as_ref().map(platform_text).unwrap_or_default())
+    .bind(kept.secrets.map(count))
     .bind(kept.number)
     .execute(tx)
     .await?;

@@ -50,6 +50,8 @@ pub(in crate::hub) struct ImageRow {
     pub(in crate::hub) why: String,
     pub(in crate::hub) system: Option<String>,
     pub(in crate::hub) unexamined: u64,
+    /// Keys and tokens in its layers; none where they were not looked for.
+    pub(in crate::hub) secrets: Option<u64>,
     pub(in crate::hub) components: u64,
 }
 
@@ -62,6 +64,7 @@ pub(super) fn image(row: &Row) -> Result<ImageRow, Error> {
         why: row.get("why")?,
         system: row.get("system")?,
         unexamined: row.get("unexamined")?,
+        secrets: row.get("secrets")?,
         components: row.get("components")?,
     })
 }
@@ -159,6 +162,23 @@ impl Store {
             .await
     }
 
+    /// Has images read again in which secrets were not looked for, at most `limit`; says how many.
+    pub(in crate::hub) async fn unsearched_wait(&self, limit: u32, now: Micros) -> Result<u64, Error> {
+        self.db
+            .write(move |tx| {
+                async move {
+                    Ok(sql("UPDATE image SET state = 'waiting', tries = 0, due_at = $1, at = $1 WHERE number IN \
+                         (SELECT number FROM image WHERE state = 'done' AND secrets IS NULL ORDER BY number LIMIT $2)")
+                    .bind(now)
+                    .bind(limit)
+                    .execute(tx)
+                    .await?)
+                }
+                .boxed()
+            })
+            .await
+    }
+
     /// Images that wait and are due, the first that came first.
     pub(in crate::hub) async fn due(&self, now: Micros, limit: u32) -> Result<Vec<Due>, Error> {
         let rows = sql("SELECT number, digest, tries FROM image WHERE state = 'waiting' AND due_at <= $1 \
@@ -226,8 +246,9 @@ impl Store {
 
     /// An image.
     pub(in crate::hub) async fn image(&self, of: &Digest) -> Result<Option<ImageRow>, Error> {
-        let row =
-            sql("SELECT number, digest, state, at, why, system, unexamined, components FROM image WHERE digest = $1");
+        let row = sql(
+            "SELECT number, digest, state, at, why, system, unexamined, secrets, components FROM image WHERE digest = $1",
+        );
         row.bind(of.to_string()).optional(&self.db).await?.map(|row| image(&row)).transpose()
     }
 
@@ -275,57 +296,6 @@ impl Store {
             .await
     }
 
-    /// What a layer says; none where it was not read, or in another way.
-    pub(in crate::hub) async fn layer(&self, of: &Digest) -> Result<Option<stored::Kept>, Error> {
-        let row = sql("SELECT report, tree FROM layer WHERE digest = $1 AND format = $2")
-            .bind(of.to_string())
-            .bind(stored::FORMAT)
-            .optional(&self.db)
-            .await?;
-        row.map(|row| Ok(stored::Kept { report: row.get("report")?, tree: row.get("tree")? })).transpose()
-    }
-
-    /// Keeps what a layer says.
-    pub(in crate::hub) async fn layer_keep(&self, of: Digest, kept: stored::Kept, now: Micros) -> Result<(), Error> {
-        let kept = std::sync::Arc::new(kept);
-        self.db
-            .write(move |tx| {
-                let kept = std::sync::Arc::clone(&kept);
-                async move {
-                    sql("INSERT INTO layer (digest, format, report, tree, read_at) VALUES ($1, $2, $3, $4, $5)
-                         ON CONFLICT (digest) DO UPDATE SET format = excluded.format, report = excluded.report,
-                         tree = excluded.tree, read_at = excluded.read_at")
-                    .bind(of.to_string())
-                    .bind(stored::FORMAT)
-                    .bind(kept.report.as_slice())
-                    .bind(kept.tree.as_slice())
-                    .bind(now)
-                    .execute(tx)
-                    .await?;
-                    Ok::<_, Error>(())
-                }
-                .boxed()
-            })
-            .await
-    }
-
-    /// Lets go of layers that no image has and that were read before `before`, at most `limit`; says how many.
-    pub(in crate::hub) async fn layers_sweep(&self, before: Micros, limit: u32) -> Result<u64, Error> {
-        self.db
-            .write(move |tx| {
-                async move {
-                    Ok(sql("DELETE FROM layer WHERE digest IN (SELECT l.digest FROM layer l WHERE l.read_at < $1 \
-                         AND NOT EXISTS (SELECT 1 FROM image_layer i WHERE i.digest = l.digest) LIMIT $2)")
-                    .bind(before)
-                    .bind(limit)
-                    .execute(tx)
-                    .await?)
-                }
-                .boxed()
-            })
-            .await
-    }
-
     /// The layers of an image, from the lowest, by the digests of what they unpack to.
     pub(in crate::hub) async fn diff_ids(&self, number: i64) -> Result<Vec<Digest>, Error> {
         let rows = sql("SELECT diff_id FROM image_layer WHERE image = $1 ORDER BY position").bind(number);
@@ -362,7 +332,7 @@ impl Store {
 
     /// Images that are in no repository, at most `limit`.
     pub(in crate::hub) async fn images_gone(&self, limit: u32) -> Result<Vec<ImageRow>, Error> {
-        let rows = sql("SELECT number, digest, state, at, why, system, unexamined, components FROM image i \
+        let rows = sql("SELECT number, digest, state, at, why, system, unexamined, secrets, components FROM image i \
              WHERE NOT EXISTS (SELECT 1 FROM image_repository r WHERE r.digest = i.digest) LIMIT $1")
         .bind(limit)
         .all(&self.db)

@@ -5,6 +5,7 @@ mod attachments;
 mod contents;
 mod deployments;
 mod images;
+mod layers;
 mod lookup;
 mod postings;
 
@@ -34,6 +35,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 4, name: "changes", sql: include_str!("../../../migrations/0004_changes.sql") },
     Migration { number: 5, name: "impact", sql: include_str!("../../../migrations/0005_impact.sql") },
     Migration { number: 6, name: "attached", sql: include_str!("../../../migrations/0006_attached.sql") },
+    Migration { number: 7, name: "files-secrets", sql: include_str!("../../../migrations/0007_files_secrets.sql") },
 ];
 
 /// Values of one list in a statement: longer lists are asked for in several.

@@ -50,6 +50,7 @@ fn kept(number: i64, entries: Vec<Entry>) -> Kept {
         system: None,
         platform: None,
         unexamined: 0,
+        secrets: None,
         components: entries.len() as u64,
         contents: vec![1],
         layers: Vec::new(),

@@ -1,5 +1,8 @@
 //! What people see of it.
 
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+
 use ::inspect::archive::escaped;
 use ::inspect::document::vex::Status;
 use ::inspect::document::{self, Contents, Finding, Found, Severity};
@@ -8,6 +11,8 @@ use ::inspect::licence::Verdict;
 use super::Licensed;
 use crate::output;
 
+/// Components that are listed on a terminal, so that what is wrong with them need not be looked for.
+const COMPONENTS_SHOWN: usize = 40;
 /// Places that are named of one component.
 const PLACES_SHOWN: usize = 1;
 /// Things of one kind that are named one by one on standard error.
@@ -16,7 +21,8 @@ const SHOWN: usize = 20;
 const NAME_CHARS: usize = 26;
 const VERSION_CHARS: usize = 18;
 
-/// Says what is inside, then what is wrong with it, the worst first.
+/// Says what is inside, then what is wrong with it, the worst first, then how sure that is: what matters most is nearest to
+/// the prompt.
 pub(super) fn table(contents: &Contents, licensed: &[Licensed]) {
     let image = &contents.image;
     let digest = image.digest.as_deref().map(|digest| format!(" {digest}")).unwrap_or_default();
@@ -27,17 +33,35 @@ pub(super) fn table(contents: &Contents, licensed: &[Licensed]) {
         .unwrap_or_default();
     let name = escaped(image.name.as_bytes());
     output::note(&format!("{name}{digest}: {}{system}", output::count(contents.components.len(), "component")));
-    let rows: Vec<Vec<String>> = contents.components.iter().map(component).collect();
-    output::table(&["TYPE", "NAME", "VERSION", "EVIDENCE", "LAYER", "WHERE"], &rows, "");
-    findings(contents);
-    secrets(contents);
+    let shown = if std::io::stdout().is_terminal() { COMPONENTS_SHOWN } else { usize::MAX };
+    components(contents, shown);
     licences(licensed);
+    secrets(contents);
+    findings(contents);
     let unexamined = &contents.unexamined;
     let left: Vec<String> = unexamined.iter().map(|left| format!("{}: {}", left.place.text(), left.why)).collect();
     listed(&format!("Not examined: {}", output::count(unexamined.len(), "part")), &left);
     if let Some(matched) = &contents.matched {
         listed("Not compared with advisories:", &matched.gaps);
         matched.notes.iter().for_each(|note| output::note(&format!("\nNote: {}.", escaped(note.as_bytes()))));
+    }
+}
+
+/// The components; on a terminal the first of them, and how many of each kind there are.
+fn components(contents: &Contents, shown: usize) {
+    let all = &contents.components;
+    let rows: Vec<Vec<String>> = all.iter().take(shown).map(component).collect();
+    output::table(&["TYPE", "NAME", "VERSION", "EVIDENCE", "LAYER", "WHERE"], &rows, "");
+    let more = all.len().saturating_sub(rows.len());
+    if more > 0 {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        all.iter().for_each(|found| *kinds.entry(found.component.ecosystem.word()).or_default() += 1);
+        let kinds: Vec<String> = kinds.iter().map(|(word, count)| format!("{count} {word}")).collect();
+        output::note(&format!(
+            "and {more} more, of {} in all: {}. A pipe gets all of them, and --format json.",
+            all.len(),
+            kinds.join(", ")
+        ));
     }
 }
 
@@ -67,6 +91,8 @@ fn findings(contents: &Contents) {
         });
     let of: Vec<String> = of.collect();
     let settled: Vec<&Finding> = contents.findings.iter().filter(|finding| !finding.counts()).collect();
+    let reasons: Vec<String> = settled.iter().map(|finding| set_aside(finding)).collect();
+    listed("Set aside:", &reasons);
     let advisories = output::count(usize::try_from(matched.advisories).unwrap_or(usize::MAX), "advisory");
     let said = match (counting.len(), matched.gaps.is_empty() && contents.unexamined.is_empty()) {
         (0, true) => "no vulnerability found".to_owned(),
@@ -78,8 +104,6 @@ fn findings(contents: &Contents) {
         count => format!(", {count} set aside"),
     };
     output::note(&format!("\nCompared with {advisories}: {said}{lifted}"));
-    let reasons: Vec<String> = settled.iter().map(|finding| set_aside(finding)).collect();
-    listed("Set aside:", &reasons);
 }
 
 fn a_finding(contents: &Contents, finding: &Finding) -> Vec<String> {
