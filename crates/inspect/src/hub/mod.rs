@@ -7,6 +7,7 @@
 //! - All of it can be made again from the registry: what is kept is a function of its bytes, but for the times at which
 //!   something was first seen.
 
+mod alerts;
 mod base_image;
 mod deployments;
 mod error;
@@ -20,6 +21,8 @@ mod store;
 mod stored;
 mod sweep;
 mod views;
+mod vulnerabilities;
+mod webhook;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -36,12 +39,15 @@ use tokio::sync::watch;
 pub use error::Error;
 use store::Store;
 pub use store::{CONTEXT, MIGRATIONS};
+pub use webhook::{Settings, Webhook, WebhookError};
 
 /// How often what entered the registry is looked for, in seconds.
 const LOOK_SECONDS: u64 = 1;
 /// How often components are looked for that are to be compared with advisories, in seconds, when nothing says that there
 /// are any.
 const MATCH_SECONDS: u64 = 10;
+/// How often messages are looked for that are to be sent, in seconds.
+const SEND_SECONDS: u64 = 10;
 /// How often what left it is looked for, in seconds.
 const SWEEP_SECONDS: u64 = 3600;
 /// How long the lease lasts, in seconds. Reading a layer may take longer than this: it is renewed meanwhile.
@@ -55,6 +61,8 @@ const LEASE_NAME: &str = "inspect-reading";
 pub struct Config {
     /// Where layers lie while they are read, in unnamed files.
     pub folder: PathBuf,
+    /// Where alerts are sent.
+    pub webhook: Option<Webhook>,
 }
 
 /// What the context works with.
@@ -84,6 +92,8 @@ struct Inner {
     advisories: tokio::sync::Mutex<Option<Arc<findings::Known>>>,
     /// Wakes the comparison of components with advisories.
     matching: Wake,
+    /// Wakes the sending of alerts.
+    sending: Wake,
     /// What runs, for as long as it is good.
     used: tokio::sync::Mutex<Option<Arc<find::Used>>>,
     /// What entered in the last seconds and was noted.
@@ -120,6 +130,7 @@ impl Service {
                 lease: tokio::sync::Mutex::default(),
                 advisories: tokio::sync::Mutex::default(),
                 matching: Wake::default(),
+                sending: Wake::default(),
                 used: tokio::sync::Mutex::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
@@ -139,6 +150,12 @@ impl Service {
         tasks.spawn("inspect-matching", every, self.inner.matching.clone(), move || {
             let service = service.clone();
             async move { service.match_some().await }
+        });
+        let service = self.clone();
+        let every = Duration::from_secs(SEND_SECONDS);
+        tasks.spawn("inspect-alerts", every, self.inner.sending.clone(), move || {
+            let service = service.clone();
+            async move { service.alerts_send().await }
         });
         let service = self.clone();
         tasks.spawn("inspect-sweep", Duration::from_secs(SWEEP_SECONDS), Wake::default(), move || {

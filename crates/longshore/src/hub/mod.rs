@@ -115,7 +115,7 @@ async fn open(
         clock: Arc::new(Micros::now),
         replica: replica.clone(),
     };
-    let inspect = inspect::hub::Service::new(inspect::hub::Config { folder }, deps);
+    let inspect = inspect::hub::Service::new(inspect::hub::Config { folder, webhook: config.webhook.clone() }, deps);
     inspect.tasks_spawn(tasks);
     let told = inspect.clone();
     let on_deployed = move |event| {

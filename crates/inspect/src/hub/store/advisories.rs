@@ -1,12 +1,13 @@
 //! Advisories: the file, what it speaks of, and which components have what.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use api::Micros;
-use base::db::{Tx, sql};
+use base::db::{Row, Tx, sql};
 use futures::FutureExt as _;
 
+use super::alerts::{self, Worse};
 use super::lookup::{Key, key};
 use super::{SLOTS, Store, damaged, slots, slots_number};
 use crate::hub::error::Error;
@@ -33,6 +34,7 @@ pub(in crate::hub) struct Change {
     pub(in crate::hub) bytes: Vec<u8>,
     pub(in crate::hub) new: Vec<Vulnerability>,
     pub(in crate::hub) gone: Vec<String>,
+    pub(in crate::hub) worse: Vec<Worse>,
     /// Names of components, with the word of their ecosystem.
     pub(in crate::hub) names: BTreeSet<(&'static str, String)>,
 }
@@ -102,14 +104,16 @@ impl Store {
                     .bind(change.bytes.as_slice())
                     .execute(tx)
                     .await?;
+                    alerts::changed(tx, before == 0, &change.worse).await?;
                     if change.names.len() > NAMES_MAX {
-                        sql("UPDATE component SET matched = 0 WHERE matched <> 0").execute(tx).await?;
+                        sql("UPDATE component SET matched = -matched WHERE matched > 0").execute(tx).await?;
                         return Ok(true);
                     }
                     for (ecosystem, name) in &change.names {
                         for text in [
-                            "UPDATE component SET matched = 0 WHERE name_key = $1 AND ecosystem = $2",
-                            "UPDATE component SET matched = 0 WHERE source_key = $1 AND source_key <> '' AND ecosystem = $2",
+                            "UPDATE component SET matched = -matched WHERE name_key = $1 AND ecosystem = $2 AND matched > 0",
+                            "UPDATE component SET matched = -matched WHERE source_key = $1 AND source_key <> '' \
+                             AND ecosystem = $2 AND matched > 0",
                         ] {
                             sql(text).bind(name).bind(*ecosystem).execute(tx).await?;
                         }
@@ -124,7 +128,7 @@ impl Store {
     /// Components that are to be compared, by number.
     pub(in crate::hub) async fn unmatched(&self, limit: u32) -> Result<Vec<(i64, Key)>, Error> {
         let rows = sql("SELECT id, ecosystem, name, version, architecture, source_name, source_version, platform \
-             FROM component WHERE matched = 0 ORDER BY id LIMIT $1")
+             FROM component WHERE matched <= 0 ORDER BY id LIMIT $1")
         .bind(limit)
         .all(&self.db)
         .await?;
@@ -160,19 +164,7 @@ impl Store {
         .bind(name)
         .all(&self.db)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let names: String = row.get("names")?;
-                Ok(Vulnerability {
-                    id: row.get("id")?,
-                    names: serde_json::from_str(&names).map_err(|error| damaged("names", error))?,
-                    summary: row.get("summary")?,
-                    severity: row.get("severity")?,
-                    known_exploited: row.get("known_exploited")?,
-                    published: row.get("published")?,
-                })
-            })
-            .collect()
+        rows.iter().map(vulnerability).collect()
     }
 
     /// The components that have one of these vulnerabilities, and when the first was seen.
@@ -212,6 +204,19 @@ impl Store {
     }
 }
 
+/// A row with all columns of a vulnerability.
+pub(super) fn vulnerability(row: &Row) -> Result<Vulnerability, Error> {
+    let names: String = row.get("names")?;
+    Ok(Vulnerability {
+        id: row.get("id")?,
+        names: serde_json::from_str(&names).map_err(|error| damaged("names", error))?,
+        summary: row.get("summary")?,
+        severity: row.get("severity")?,
+        known_exploited: row.get("known_exploited")?,
+        published: row.get("published")?,
+    })
+}
+
 async fn vulnerability_put(tx: &mut Tx, one: &Vulnerability) -> Result<(), Error> {
     let names = serde_json::to_string(&one.names).map_err(|error| damaged("names", error))?;
     sql("INSERT INTO vulnerability (id, names, summary, severity, known_exploited, published)
@@ -244,41 +249,88 @@ async fn matched(
         return Ok(());
     }
     let ids: Vec<i64> = chunk.iter().map(|(id, _)| *id).collect();
-    let mut known: HashMap<(i64, String), Match> = HashMap::new();
+    let mut known: HashMap<(i64, String), (Match, Micros)> = HashMap::new();
+    let mut again: HashSet<i64> = HashSet::new();
     for slot in ids.chunks(SLOTS) {
-        let statement = sql("SELECT component, id, is_certain, fixed_in FROM finding WHERE component IN \
+        let statement = sql("SELECT component, id, is_certain, fixed_in, first_seen FROM finding WHERE component IN \
              ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
         for row in slots_number(statement, slot).all(tx).await? {
             let fixed_in: String = row.get("fixed_in")?;
             let fixed_in = serde_json::from_str(&fixed_in).map_err(|error| damaged("fixed_in", error))?;
-            known.insert(
-                (row.get("component")?, row.get("id")?),
-                Match { is_certain: row.get("is_certain")?, fixed_in },
-            );
+            let one = Match { is_certain: row.get("is_certain")?, fixed_in };
+            known.insert((row.get("component")?, row.get("id")?), (one, row.get("first_seen")?));
+        }
+        let statement = sql("SELECT id FROM component WHERE matched < 0 AND id IN \
+             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+        for row in slots_number(statement, slot).all(tx).await? {
+            again.insert(row.get("id")?);
         }
         let statement = sql("UPDATE component SET matched = $21 WHERE id IN \
              ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
         slots_number(statement, slot).bind(version).execute(tx).await?;
     }
+    let mut new: Vec<(i64, &String, &Match)> = Vec::new();
     for (component, found) in chunk {
         for (id, one) in found {
-            if known.remove(&(*component, id.clone())).as_ref() == Some(one) {
+            let (was, first_seen) = match known.remove(&(*component, id.clone())) {
+                Some((was, first_seen)) => (Some(was), first_seen),
+                None => (None, now),
+            };
+            if was.as_ref() == Some(one) {
                 continue;
             }
-            let fixed_in = serde_json::to_string(&one.fixed_in).map_err(|error| damaged("fixed_in", error))?;
-            sql("INSERT INTO finding (component, id, is_certain, fixed_in, first_seen) VALUES ($1, $2, $3, $4, $5)
-                 ON CONFLICT (component, id) DO UPDATE SET is_certain = excluded.is_certain, fixed_in = excluded.fixed_in")
-            .bind(*component)
-            .bind(id)
-            .bind(one.is_certain)
-            .bind(fixed_in)
-            .bind(now)
-            .execute(tx)
-            .await?;
+            put(tx, *component, id, one, first_seen).await?;
+            if one.is_certain && again.contains(component) && was.is_none_or(|was| !was.is_certain) {
+                new.push((*component, id, one));
+            }
         }
     }
-    for (component, id) in known.into_keys() {
-        sql("DELETE FROM finding WHERE component = $1 AND id = $2").bind(component).bind(id).execute(tx).await?;
+    // What is left is there no more; that of a component may be there under another name.
+    let mut gone: HashMap<i64, Vec<(String, Match, Micros)>> = HashMap::new();
+    for ((component, id), (one, first_seen)) in known {
+        gone.entry(component).or_default().push((id, one, first_seen));
+    }
+    for (component, id, one) in new {
+        let names = gone.get(&component).map(Vec::as_slice).unwrap_or_default();
+        match renamed(tx, id, names).await? {
+            Some((before, first_seen)) => {
+                put(tx, component, id, one, first_seen).await?;
+                alerts::renamed(tx, component, &before, id).await?;
+            }
+            None => alerts::affected(tx, component, id).await?,
+        }
+    }
+    for (component, ids) in gone {
+        for (id, ..) in ids {
+            sql("DELETE FROM finding WHERE component = $1 AND id = $2").bind(component).bind(id).execute(tx).await?;
+        }
     }
     Ok(())
+}
+
+async fn put(tx: &mut Tx, component: i64, id: &str, one: &Match, first_seen: Micros) -> Result<(), Error> {
+    let fixed_in = serde_json::to_string(&one.fixed_in).map_err(|error| damaged("fixed_in", error))?;
+    sql("INSERT INTO finding (component, id, is_certain, fixed_in, first_seen) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (component, id) DO UPDATE SET is_certain = excluded.is_certain, fixed_in = excluded.fixed_in,
+         first_seen = excluded.first_seen")
+    .bind(component)
+    .bind(id)
+    .bind(one.is_certain)
+    .bind(fixed_in)
+    .bind(first_seen)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Which of the vulnerabilities that a component had for certain is this one under the name that it had before, and since
+/// when it was known.
+async fn renamed(tx: &mut Tx, id: &str, gone: &[(String, Match, Micros)]) -> Result<Option<(String, Micros)>, Error> {
+    for (before, _, first_seen) in gone.iter().filter(|(_, was, _)| was.is_certain) {
+        let known = sql("SELECT 1 AS one FROM vulnerability_name WHERE name = $1 AND id = $2").bind(before).bind(id);
+        if known.optional(tx).await?.is_some() {
+            return Ok(Some((before.clone(), *first_seen)));
+        }
+    }
+    Ok(None)
 }

@@ -1,6 +1,7 @@
 //! The data of the hub's side of inspection: the only SQL of this context.
 
 mod advisories;
+mod alerts;
 mod contents;
 mod deployments;
 mod images;
@@ -13,6 +14,7 @@ use oci::Digest;
 use super::error::Error;
 
 pub(super) use advisories::{Change, Match, Vulnerability};
+pub(super) use alerts::{Message, Pending, Reason, Sent, Worse};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
 pub(super) use images::{Due, ImageRow, LayerRow, Outcome, State};
@@ -29,6 +31,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 1, name: "contents", sql: include_str!("../../../migrations/0001_contents.sql") },
     Migration { number: 2, name: "deployments", sql: include_str!("../../../migrations/0002_deployments.sql") },
     Migration { number: 3, name: "advisories", sql: include_str!("../../../migrations/0003_advisories.sql") },
+    Migration { number: 4, name: "alerts", sql: include_str!("../../../migrations/0004_alerts.sql") },
 ];
 
 /// Values of one list in a statement: longer lists are asked for in several.
