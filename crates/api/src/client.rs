@@ -15,8 +15,8 @@ use crate::delivery::{
 };
 use crate::fanout::{Preheat, PreheatRequest, Swarm, SwarmHost};
 use crate::inspect::{
-    Advisories, Component, ContentsEvidence, DocumentFormat, Finding, ImageDifference, Inside, InsideFilter, Inventory,
-    Secret, Sought, Unexamined, Where,
+    Advisories, Alert, Component, ContentsEvidence, DocumentFormat, Finding, ImageDifference, Inside, InsideFilter,
+    Inventory, Secret, Sought, Unexamined, Where,
 };
 use crate::pipeline::{BuildRequest, Run, RunLogLine};
 use crate::registry::Going;
@@ -344,6 +344,11 @@ impl HubClient {
     /// Takes in a file of advisories in the place of the one before.
     pub async fn advisories_take(&self, file: Vec<u8>) -> Result<Advisories> {
         self.answer(self.request(Method::PUT, "advisories").body(file)).await
+    }
+
+    /// What new advisories meant for what the hub knows, the last first.
+    pub async fn alerts(&self, page: &PageQuery) -> Result<Page<Alert>> {
+        self.get("advisories/news", page).await
     }
 
     /// All that the overview page shows.

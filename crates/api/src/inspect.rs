@@ -1,5 +1,6 @@
 //! What is inside images, what is wrong with it, and where it runs.
 
+mod alert;
 mod sought;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,8 @@ use base::page::PageRequest;
 use bytes::Bytes;
 use oci::{Digest, RepositoryName};
 use serde::{Deserialize, Serialize};
+
+pub use alert::{AdvisoryNews, Alert, AlertImage, AlertReason, AlertRunning, Delivery, News, SummaryNews};
 
 use crate::delivery::ReleaseId;
 use crate::{AppName, EnvName, HostName, Micros, Page, Result, ServiceName};
@@ -593,6 +596,8 @@ pub trait Inspect: Send + Sync {
     async fn advisories(&self) -> Result<Advisories>;
     /// Takes in a file of advisories, as `longshore advisories update` writes it, in the place of the one before.
     async fn advisories_take(&self, file: Bytes) -> Result<Advisories>;
+    /// What new advisories meant for what is known here, the last file of them first, and of one file the worst first.
+    async fn alerts(&self, page: &PageRequest) -> Result<Page<Alert>>;
     /// Counts changes of what pages show; wait on it rather than asking again and again.
     fn changes(&self) -> tokio::sync::watch::Receiver<u64>;
 }

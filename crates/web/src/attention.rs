@@ -4,17 +4,60 @@ use std::collections::BTreeSet;
 
 use api::agent::EngineState;
 use api::delivery::{Host, Plan, PlanState};
+use api::inspect::{AdvisoryNews, Inspect, News, Severity, Sought};
+use base::page::PageRequest;
 use maud::{Markup, html};
 
+use crate::images::with_query;
 use crate::instances::is_trouble;
 use crate::overview::View;
 use crate::plans;
-use crate::words::{and_more, count, since, word};
+use crate::words::{and_more, count, plain, since, word};
 
 /// The most troubles that are listed of one sort; the others are counted.
 const LISTED_MAX: usize = 6;
 /// The most hosts that are named in one trouble.
 const HOSTS_NAMED_MAX: usize = 4;
+
+/// Alerts that are looked at for what runs now.
+const ALERTS_MAX: u32 = 100;
+/// Images of which it is looked up where they run now.
+const IMAGES_MAX: u32 = 20;
+/// The longest name of an advisory that is shown whole, in characters.
+const NAME_CHARS_MAX: usize = 120;
+
+/// What of the last alerts is grave, and runs somewhere now, a line each.
+pub(crate) async fn exposed(inspect: &dyn Inspect) -> Vec<Markup> {
+    exposures(inspect).await.unwrap_or_else(|problem| {
+        // Whatever is wrong with inspection, the rest of the overview is as good as ever.
+        vec![html! { a href="/where/news" { "What new advisories affect" } " cannot be told: " (plain(&problem.title, NAME_CHARS_MAX)) }]
+    })
+}
+
+async fn exposures(inspect: &dyn Inspect) -> api::Result<Vec<Markup>> {
+    let alerts = inspect.alerts(&PageRequest { limit: ALERTS_MAX, after: None }).await?;
+    let mut seen = BTreeSet::new();
+    let mut exposed = Vec::new();
+    for alert in &alerts.items {
+        let News::Advisory(news) = &alert.news else { continue };
+        let is_grave = news.known_exploited || news.severity == Severity::Critical;
+        if !is_grave || news.running_count == 0 || !seen.insert(&news.id) || seen.len() > LISTED_MAX {
+            continue;
+        }
+        let page = PageRequest { limit: IMAGES_MAX, after: None };
+        let found = inspect.find(&Sought::Advisory { id: news.id.clone() }, false, &page).await?;
+        let releases = found.images.items.iter().flat_map(|image| &image.releases);
+        let running: BTreeSet<String> = releases
+            .flat_map(|release| release.environments.iter().map(move |exposure| (release, exposure)))
+            .filter(|(_, exposure)| exposure.to.is_none())
+            .map(|(release, exposure)| format!("{}/{} in {}", release.app, release.service, exposure.environment))
+            .collect();
+        if !running.is_empty() {
+            exposed.push(exposure(news, &running));
+        }
+    }
+    Ok(exposed)
+}
 
 /// Whether a host needs a person.
 pub(crate) fn is_host_trouble(host: &Host) -> bool {
@@ -49,8 +92,8 @@ pub(crate) fn summary(view: &View<'_>, under_way: usize) -> Markup {
 }
 
 /// What is wrong; nothing when nothing is.
-pub(crate) fn section(view: &View<'_>, under_way: &[&Plan], ended: &[&Plan]) -> Markup {
-    let sorts = [hosts(view), containers(view), failed_plans(under_way, ended)];
+pub(crate) fn section(view: &View<'_>, under_way: &[&Plan], ended: &[&Plan], exposed: &[Markup]) -> Markup {
+    let sorts = [hosts(view), containers(view), failed_plans(under_way, ended), exposed.to_vec()];
     if sorts.iter().all(Vec::is_empty) {
         return html! {};
     }
@@ -104,6 +147,15 @@ fn containers(view: &View<'_>) -> Vec<Markup> {
         }
     }
     troubles
+}
+
+fn exposure(news: &AdvisoryNews, running: &BTreeSet<String>) -> Markup {
+    html! {
+    a href=(with_query("/where", &[("q", &news.id), ("kind", "advisory")])) { (plain(&news.id, NAME_CHARS_MAX)) }
+    " (" (word(&news.severity)) @if news.known_exploited { ", known to be exploited" } ") affects "
+    (running.iter().take(HOSTS_NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", "))
+    @if running.len() > HOSTS_NAMED_MAX { " and others" }
+       }
 }
 
 /// The last plan of an app in an environment, when it failed and none is under way since.

@@ -89,7 +89,8 @@ impl Pages {
         let make = async {
             let overview = self.delivery.overview().await?;
             let swarms = self.plan_swarms(&overview).await?;
-            Ok(overview::main(&overview, &swarms))
+            let exposed = attention::exposed(self.inspect.as_ref()).await;
+            Ok(overview::main(&overview, &swarms, &exposed))
         };
         rendered(&self.rendered, changes, make).await
     }
@@ -229,6 +230,8 @@ mod tests {
             (&router, "GET", "/where?q=log4j-core%402.14.1&history=1", 200),
             (&router, "GET", "/where?q=CVE-2021-44228", 200),
             (&router, "GET", "/where?q=a&kind=odd", 400),
+            (&router, "GET", "/where/news", 200),
+            (&router, "GET", "/where/news?after=1.2", 200),
             (&router, "GET", "/fanout", 200),
             (&router, "GET", "/fanout/live", 200),
             (&router, "GET", "/fanout?after=1sha256:ab", 200),
@@ -269,15 +272,21 @@ mod tests {
         let (delivery, shutdown, router) = pages(Ok(samples::in_place()));
         let mut body = ask(&router, "GET", "/live").await.into_body();
         let (name, data) = next_event(&mut body).await.unwrap();
+        let exposed = attention::exposed(&inside::samples::Fixed::default()).await;
+        assert_eq!(exposed.len(), 1, "what is grave and runs");
+        assert!(
+            data.contains("CVE-2021-44228</a> (critical, known to be exploited) affects shop/cart in prod"),
+            "{data}"
+        );
         assert_eq!(
             (name.as_str(), data.as_str()),
-            ("main", overview::main(&samples::in_place(), &Default::default()).0.as_str())
+            ("main", overview::main(&samples::in_place(), &Default::default(), &exposed).0.as_str())
         );
         delivery.change(Ok(samples::hostile()));
         let (name, data) = next_event(&mut body).await.unwrap();
         assert_eq!(
             (name.as_str(), data),
-            ("main", overview::main(&samples::hostile(), &Default::default()).0.replace('\r', ""))
+            ("main", overview::main(&samples::hostile(), &Default::default(), &exposed).0.replace('\r', ""))
         );
         delivery.change(Err(api::Problem::new(503, "database-down", "The database\ndoes not answer")));
         let (name, data) = next_event(&mut body).await.unwrap();

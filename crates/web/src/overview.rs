@@ -43,7 +43,7 @@ impl<'a> View<'a> {
 pub(crate) type Swarms = BTreeMap<String, Vec<Swarm>>;
 
 /// The page's `<main>`.
-pub(crate) fn main(overview: &Overview, swarms: &Swarms) -> Markup {
+pub(crate) fn main(overview: &Overview, swarms: &Swarms, exposed: &[Markup]) -> Markup {
     let view = View::new(overview);
     let (under_way, ended): (Vec<&Plan>, Vec<&Plan>) = overview.plans.iter().partition(|plan| !plan.state.is_final());
     html! {
@@ -51,7 +51,7 @@ pub(crate) fn main(overview: &Overview, swarms: &Swarms) -> Markup {
         div #overview data-now=(overview.at.0) {
             h1.aside { "Overview" }
             p.summary role="status" { (attention::summary(&view, under_way.len())) }
-            (attention::section(&view, &under_way, &ended))
+            (attention::section(&view, &under_way, &ended, exposed))
             @if !under_way.is_empty() { (plans::under_way_section(&under_way, swarms, view.now)) }
             @for app in &overview.apps { (app_section(app, &view)) }
             @if overview.apps.is_empty() { (first_steps(overview)) }
@@ -144,8 +144,9 @@ mod tests {
         let mut settings = insta::Settings::clone_current();
         settings.set_omit_expression(true);
         for (name, overview) in samples::all() {
-            settings
-                .bind(|| insta::assert_snapshot!(name, samples::lines(&main(&overview, &Swarms::new()).into_string())));
+            settings.bind(|| {
+                insta::assert_snapshot!(name, samples::lines(&main(&overview, &Swarms::new(), &[]).into_string()))
+            });
         }
     }
 
@@ -153,7 +154,7 @@ mod tests {
     fn a_rollout_says_how_its_images_come() {
         let overview = samples::rollout();
         let id = overview.plans.iter().find(|plan| !plan.state.is_final()).unwrap().id.clone();
-        let page = main(&overview, &Swarms::from([(id, crate::fanout::tests::swarms().items)])).into_string();
+        let page = main(&overview, &Swarms::from([(id, crate::fanout::tests::swarms().items)]), &[]).into_string();
         let card = page.split("<article").nth(1).unwrap().split("<ol").next().unwrap();
         let mut settings = insta::Settings::clone_current();
         settings.set_omit_expression(true);
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn text_of_strangers_stays_text() {
-        let page = main(&samples::hostile(), &Swarms::new()).into_string();
+        let page = main(&samples::hostile(), &Swarms::new(), &[]).into_string();
         // Wherever it came from, none of it became an element, an attribute, or the end of one.
         for element in ["<script", "<img", "onerror=\"", "</pre><"] {
             let own = page.matches(element).count();
@@ -175,7 +176,7 @@ mod tests {
     #[test]
     fn a_large_fleet_is_folded_into_a_small_page() {
         let overview = samples::large(200, 5, 1000);
-        let page = main(&overview, &Swarms::new()).into_string();
+        let page = main(&overview, &Swarms::new(), &[]).into_string();
         assert!(page.len() < 1_000_000, "{} bytes", page.len());
         let text: String = page.split('<').filter_map(|part| part.split_once('>')).map(|(_, text)| text).collect();
         for said in [

@@ -116,6 +116,13 @@ impl Service {
         Err(Error::Work("advisories are taken in faster than they can be read; ask again".to_owned()))
     }
 
+    /// In which images another name of an OS package counts with these advisories, as of now.
+    pub(super) async fn owned_in(&self, known: &Known) -> Result<OwnedIn, Error> {
+        let at = self.store().snapshot().await?;
+        let changes = at.changes().await?;
+        Ok(OwnedIn::These(self.unknown(&at, known, changes.images).await?))
+    }
+
     /// The images of whose packages these advisories know nothing. Whether an advisory affects such a package was not
     /// compared, so its other names count.
     async fn unknown(&self, at: &Store<Snapshot>, known: &Known, images_changes: i64) -> Result<Arc<Numbers>, Error> {

@@ -16,9 +16,10 @@ use oci::Digest;
 use super::Service;
 use super::error::Error;
 use super::find::Target;
-use super::store::{Change, ImageRow, Key, Match, Seek, Store, Vulnerability};
+use super::store::{Change, ImageRow, Key, Match, Seek, Store};
 use super::vex::Spoken;
 use super::views::{evidence, place};
+use super::vulnerabilities;
 use crate::advisory::place::Platform;
 use crate::component::{Component, Ecosystem};
 use crate::document::{self, Contents, Found};
@@ -100,14 +101,15 @@ impl Service {
     /// # Errors
     /// A database failed, or the advisories are damaged; the next run goes on.
     pub(super) async fn match_some(&self) -> Result<Progress, Error> {
-        if self.lease().await?.is_none() {
-            return Ok(Progress::Done);
-        }
+        let Some(fence) = self.lease().await? else { return Ok(Progress::Done) };
         let Some(known) = self.known().await? else { return Ok(Progress::Done) };
         let mut all = None;
         for _ in 0..PAGES_IN_A_ROW {
             let page = self.store().unmatched(PAGE).await?;
-            if page.is_empty() || self.lease().await?.is_none() {
+            if page.is_empty() {
+                return self.alerts_record(fence, &known).await;
+            }
+            if self.lease().await?.is_none() {
                 return Ok(Progress::Done);
             }
             let (file, prepared, now) = (Arc::clone(&known), all.take(), timestamp(self.now()));
@@ -211,7 +213,7 @@ fn timestamp(time: Micros) -> Timestamp {
     Timestamp::from_microsecond(time.0).unwrap_or_default()
 }
 
-fn unusable(error: impl std::fmt::Display) -> Error {
+pub(super) fn unusable(error: impl std::fmt::Display) -> Error {
     Error::Advisories(error.to_string())
 }
 
@@ -250,39 +252,18 @@ fn change(before: Option<&Known>, bytes: Bytes, folder: &std::path::Path) -> Res
     let known: HashSet<_> = old.iter().map(content).collect();
     let there: HashSet<_> = new.iter().map(content).collect();
     let mut change = Change { bytes: bytes.to_vec(), ..Change::default() };
-    let mut vulnerabilities: BTreeMap<&str, Vulnerability> = BTreeMap::new();
-    for record in new.iter().filter(|record| !known.contains(&content(record)) || is_exploited_anew(record)) {
+    let changed = new.iter().filter(|record| !known.contains(&content(record)) || is_exploited_anew(record));
+    let left = old.iter().filter(|record| !there.contains(&content(record)));
+    let mut named: HashSet<&String> = HashSet::new();
+    for record in changed.chain(left) {
         let advisory = record.advisory().map_err(unusable)?;
         change.names.extend(advisory.names().into_iter().map(|(ecosystem, name)| (ecosystem.word(), name)));
-        let severity = advisory.assessment(0).severity.as_str().to_owned();
-        for subject in &record.subjects {
-            let Some(id) = subject.ids.first() else { continue };
-            let mut names = subject.ids.clone();
-            if !names.contains(&advisory.id) {
-                names.push(advisory.id.clone());
-            }
-            let one = vulnerabilities.entry(id).or_insert_with(|| Vulnerability {
-                id: id.clone(),
-                names: Vec::new(),
-                summary: String::new(),
-                severity: "unknown".to_owned(),
-                known_exploited: subject.ids.iter().any(|id| lists.exploited.contains_key(id)),
-                published: None,
-            });
-            one.names.extend(names.into_iter().filter(|name| !one.names.contains(name)).collect::<Vec<_>>());
-            if one.summary.is_empty() {
-                one.summary = advisory.summary.clone();
-            }
-            if severity_of(&severity) > severity_of(&one.severity) {
-                one.severity.clone_from(&severity);
-            }
-            let published = advisory.published.map(|time| Micros(time.as_microsecond()));
-            one.published = [one.published, published].into_iter().flatten().min();
-        }
+        named.extend(record.subjects.iter().flat_map(|subject| &subject.ids));
     }
-    for record in old.iter().filter(|record| !there.contains(&content(record))) {
-        let advisory = record.advisory().map_err(unusable)?;
-        change.names.extend(advisory.names().into_iter().map(|(ecosystem, name)| (ecosystem.word(), name)));
+    let is_first = before.is_none();
+    let vulnerabilities = vulnerabilities::of(&new, &lists, &named)?;
+    if !is_first {
+        change.worse = vulnerabilities::worse(&vulnerabilities::of(&old, &old_lists, &named)?, &vulnerabilities);
     }
     fn ids(records: &[Record]) -> HashSet<&String> {
         records.iter().flat_map(|record| &record.subjects).filter_map(|subject| subject.ids.first()).collect()
@@ -325,7 +306,7 @@ fn matches(advisories: &finding::Advisories, page: &[(i64, Key)]) -> BTreeMap<i6
     all
 }
 
-fn severity_of(word: &str) -> Severity {
+pub(super) fn severity_of(word: &str) -> Severity {
     match word {
         "critical" => Severity::Critical,
         "high" => Severity::High,

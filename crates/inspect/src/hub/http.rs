@@ -32,6 +32,7 @@ pub fn api_routes(inspect: Arc<dyn Inspect>) -> Router {
         .route("/api/v1/inside/{digest}/difference/{second}", get(difference))
         .route("/api/v1/where", get(find))
         .route("/api/v1/advisories", get(advisories).put(advisories_take))
+        .route("/api/v1/advisories/news", get(alerts))
         .layer(DefaultBodyLimit::max(FILE_BYTES_MAX))
         .with_state(inspect)
 }
@@ -149,6 +150,10 @@ async fn find(
 
 async fn advisories(State(inspect): Inspection) -> Result<Response, Problem> {
     Ok(json::response(StatusCode::OK, &inspect.advisories().await?))
+}
+
+async fn alerts(State(inspect): Inspection, page: InQuery<PageQuery>) -> Result<Response, Problem> {
+    Ok(json::response(StatusCode::OK, &inspect.alerts(&query(page)?.request()?).await?))
 }
 
 async fn advisories_take(State(inspect): Inspection, file: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {

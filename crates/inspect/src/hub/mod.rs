@@ -7,6 +7,7 @@
 //! - All of it can be made again from the registry: what is kept is a function of its bytes, but for the times at which
 //!   something was first seen.
 
+mod alerts;
 mod attach;
 mod base_image;
 mod deployments;
@@ -28,6 +29,8 @@ mod sweep;
 mod testing;
 mod vex;
 mod views;
+mod vulnerabilities;
+mod webhook;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -45,6 +48,7 @@ pub use error::Error;
 pub use noted::{Noted, contents_note};
 use store::Store;
 pub use store::{CONTEXT, MIGRATIONS};
+pub use webhook::{Settings, Webhook, WebhookError};
 
 use crate::secret::Scanner;
 
@@ -55,6 +59,8 @@ const LOOK_SECONDS: u64 = 1;
 const MATCH_SECONDS: u64 = 10;
 /// How often what is to be attached to images is looked for, in seconds, when nothing says that there is any.
 const ATTACH_SECONDS: u64 = 10;
+/// How often messages are looked for that are to be sent, in seconds.
+const SEND_SECONDS: u64 = 10;
 /// How often what left it is looked for, in seconds.
 const SWEEP_SECONDS: u64 = 3600;
 /// How long the lease lasts, in seconds. Reading a layer may take longer than this: it is renewed meanwhile.
@@ -70,6 +76,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Whether layers are searched for keys, tokens and passwords.
     pub secrets: bool,
+    /// Where alerts are sent.
+    pub webhook: Option<Webhook>,
 }
 
 /// What the context works with.
@@ -111,6 +119,8 @@ struct Inner {
     attaching: Wake,
     /// Held while the files of two images are compared, which takes memory.
     comparing: tokio::sync::Mutex<()>,
+    /// Wakes the sending of alerts.
+    sending: Wake,
     /// What entered in the last seconds and was noted.
     noted: Mutex<reading::Noted>,
     /// Where the look at what left the registry goes on.
@@ -151,6 +161,7 @@ impl Service {
                 examined: examined::Examinations::default(),
                 attaching: Wake::default(),
                 comparing: tokio::sync::Mutex::default(),
+                sending: Wake::default(),
                 noted: Mutex::default(),
                 swept: Mutex::default(),
             }),
@@ -176,6 +187,12 @@ impl Service {
         tasks.spawn("inspect-attaching", every, self.inner.attaching.clone(), move || {
             let (service, shutdown) = (service.clone(), shutdown.clone());
             async move { service.attach_some(&shutdown).await }
+        });
+        let service = self.clone();
+        let every = Duration::from_secs(SEND_SECONDS);
+        tasks.spawn("inspect-alerts", every, self.inner.sending.clone(), move || {
+            let service = service.clone();
+            async move { service.alerts_send().await }
         });
         let service = self.clone();
         tasks.spawn("inspect-sweep", Duration::from_secs(SWEEP_SECONDS), Wake::default(), move || {

@@ -25,14 +25,19 @@ use crate::component::{Component, Ecosystem, Evidence};
 
 /// A hub of that name on the database.
 pub(super) fn hub(db: &Db, folder: &std::path::Path, replica: &str) -> Service {
-    let deps = Deps {
-        db: db.clone(),
-        access: Arc::new(Nothing),
-        registry: Arc::new(Nothing),
-        clock: Arc::new(Micros::now),
-        replica: replica.to_owned(),
-    };
-    Service::new(Config { folder: folder.to_owned(), secrets: false }, deps)
+    let config = Config { folder: folder.to_owned(), secrets: false, webhook: None };
+    hub_with(db, config, replica, Arc::new(Micros::now))
+}
+
+/// The same with what the hub sets, and with a time of its own.
+pub(super) fn hub_with(
+    db: &Db,
+    config: Config,
+    replica: &str,
+    clock: Arc<dyn Fn() -> Micros + Send + Sync>,
+) -> Service {
+    let (access, registry) = (Arc::new(Nothing), Arc::new(Nothing));
+    Service::new(config, Deps { db: db.clone(), access, registry, clock, replica: replica.to_owned() })
 }
 
 pub(super) fn repository() -> RepositoryName {

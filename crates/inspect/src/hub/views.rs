@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use api::Page;
 use api::inspect::{
-    self, Advisories, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
+    self, Advisories, Alert, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
     Evidence, Examination, Finding, ImageDifference, Inside, InsideFilter, Inspect, Inventory, Place, Secret, Sought,
     UNCOMPARED_MAX, Unexamined, Where,
 };
@@ -444,6 +444,10 @@ impl Inspect for Service {
 
     async fn advisories_take(&self, file: Bytes) -> api::Result<Advisories> {
         Ok(Service::advisories_take(self, file).await?)
+    }
+
+    async fn alerts(&self, page: &PageRequest) -> api::Result<Page<Alert>> {
+        Ok(self.alerts_page(page).await?)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

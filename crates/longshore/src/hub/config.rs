@@ -30,6 +30,7 @@ pub(crate) struct File {
     inspect: Inspect,
     registry: registry::Config,
     fanout: fanout::hub::Config,
+    inspect: inspect::hub::Settings,
 }
 
 /// The files of the certificate that the hub shows on its own port.
@@ -111,6 +112,8 @@ pub(crate) struct Config {
     pub(crate) registry: registry::Config,
     /// Rules of the exchange of images between hosts.
     pub(crate) fanout: fanout::hub::Config,
+    /// Where alerts on advisories are sent.
+    pub(crate) webhook: Option<inspect::hub::Webhook>,
 }
 
 impl Config {
@@ -163,6 +166,7 @@ impl Config {
             secrets: file.inspect.secrets,
             registry: file.registry,
             fanout: file.fanout,
+            webhook: inspect::hub::Webhook::open(&file.inspect)?,
         })
     }
 }
@@ -229,6 +233,34 @@ mod tests {
         let problem = load("[database]\nurl = \"mysql://me:secret@there/db\"", Flags::default()).unwrap_err();
         assert_eq!(problem.kind, "config-invalid");
         assert!(!format!("{problem:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_webhook_needs_a_secret_that_is_one_and_neither_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        let with = |url: &str, content: &str| {
+            std::fs::write(&secret, content).unwrap();
+            let file = secret.display();
+            load(&format!("[inspect]\nwebhook = \"{url}\"\nwebhook_secret_file = \"{file}\""), Flags::default())
+        };
+        let good = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
+        let config = with("https://hooks.example/T0KEN", good).unwrap();
+        let shown = format!("{config:?}");
+        assert!(config.webhook.is_some() && !shown.contains("T0KEN") && !shown.contains("MfKQ"), "{shown}");
+        for (url, content, why) in [
+            ("https://hooks.example/", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "not whsec_"),
+            ("https://hooks.example/", "whsec_MfKQ", "24 to 64 bytes"),
+            ("https://hooks.example/", "whsec_MfKQ9r8GKYqrTwjUPD8I!!!!!!", "base64"),
+            ("https://me:T0KEN@hooks.example/", good, "a password in it"),
+            ("file:///etc/T0KEN", good, "https://"),
+        ] {
+            let problem = with(url, content).unwrap_err();
+            assert!(problem.detail.contains(why), "{problem:?}");
+            assert!(!format!("{problem:?}").contains("T0KEN") && !format!("{problem:?}").contains("MfKQ"));
+        }
+        let problem = load("[inspect]\nwebhook = \"https://hooks.example/\"", Flags::default()).unwrap_err();
+        assert!(problem.detail.contains("webhook_secret_file"), "{}", problem.detail);
     }
 
     #[test]

@@ -116,7 +116,8 @@ async fn open(
         clock: Arc::new(Micros::now),
         replica: replica.clone(),
     };
-    let inspect = inspect::hub::Service::new(inspect::hub::Config { folder, secrets: config.secrets }, deps);
+    let settings = inspect::hub::Config { folder, secrets: config.secrets, webhook: config.webhook.clone() };
+    let inspect = inspect::hub::Service::new(settings, deps);
     inspect.tasks_spawn(tasks, pushed);
     let told = inspect.clone();
     let on_deployed = move |event| {

@@ -2,6 +2,7 @@
 //! under a licence. The page is a function of what [`api::inspect`] answers.
 
 mod answer;
+mod news;
 mod picture;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -20,9 +21,9 @@ use crate::inside::standing;
 use crate::words::plain;
 use crate::{Pages, error_page, layout};
 
-/// `/where`.
+/// `/where` and `/where/news`.
 pub(crate) fn router() -> Router<Pages> {
-    Router::new().route("/where", get(where_page))
+    Router::new().route("/where", get(where_page)).route("/where/news", get(news::page))
 }
 
 /// What the page's address says behind the question mark.
@@ -88,7 +89,7 @@ fn main(query: &WhereQuery, found: Option<(&Sought, &Where)>, advisories: &Advis
             label.check { input type="checkbox" name="history" value="1" checked[query.has_history()]; " also where it was" }
             button type="submit" { "Find" }
         }
-        p.small { "Advisories: " (standing::advisories(advisories, now)) }
+        p.small { "Advisories: " (standing::advisories(advisories, now)) " · " a href="/where/news" { "Newly affected" } }
         @match found {
             Some((sought, found)) => (answer::body(query, sought, found, advisories, now)),
             None => {

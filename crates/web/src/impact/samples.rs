@@ -1,13 +1,13 @@
 //! Answers to where something is, to render in tests.
 
 use api::inspect::{
-    Advisories, Evidence, Exposure, Fix, NotExamined, Severity, Sought, Where, WhereAdvisory, WhereComponent,
-    WhereImage, WhereRelease,
+    Advisories, AdvisoryNews, Alert, AlertImage, AlertReason, AlertRunning, Delivery, Evidence, Exposure, Fix, News,
+    NotExamined, Severity, Sought, SummaryNews, Where, WhereAdvisory, WhereComponent, WhereImage, WhereRelease,
 };
 use api::{Micros, Page};
 use oci::Digest;
 
-use super::{WhereQuery, main};
+use super::{WhereQuery, main, news};
 use crate::inside::samples::{MARKUP, NOW, advisories, place};
 
 fn ago(seconds: i64) -> Micros {
@@ -181,6 +181,87 @@ pub(crate) fn found(sought: &Sought) -> Where {
     }
 }
 
+fn advisory_news(id: &str, severity: Severity, reasons: Vec<AlertReason>, images: usize) -> AdvisoryNews {
+    let image = |seed: usize| AlertImage {
+        repository: format!("shop/service{seed}").parse().unwrap(),
+        digest: Digest::sha256_of(&seed.to_be_bytes()),
+        tag: seed.is_multiple_of(2).then(|| format!("1.{seed}")),
+    };
+    let running = |seed: usize| AlertRunning {
+        app: "shop".parse().unwrap(),
+        service: format!("service{seed}").parse().unwrap(),
+        environment: "prod".parse().unwrap(),
+        hosts: seed as u64,
+    };
+    AdvisoryNews {
+        id: id.to_owned(),
+        aliases: vec!["GHSA-jfh8-c2jp-5v3q".to_owned()],
+        summary: Some("Remote code injection in Log4j".to_owned()),
+        severity,
+        known_exploited: reasons.contains(&AlertReason::Exploited),
+        published: Some(ago(3_000_000)),
+        reasons,
+        fixed_in: vec!["2.15.0".to_owned()],
+        components: vec![LOG4J.to_owned()],
+        components_count: 1,
+        images: (0..images.min(20)).map(image).collect(),
+        images_count: images as u64,
+        running: (0..images.min(50)).map(running).collect(),
+        running_count: images as u64,
+    }
+}
+
+fn alert(number: u64, seconds: i64, news: News, delivery: Option<Delivery>) -> Alert {
+    Alert { number, message: format!("message-{number}"), at: ago(seconds), news, delivery }
+}
+
+/// What new advisories meant, with messages in every state.
+pub(crate) fn alerts() -> Page<Alert> {
+    let first = SummaryNews {
+        first: true,
+        severities: [(Severity::Critical, 12), (Severity::Unknown, 1_200)].into(),
+        known_exploited: 3,
+        images_count: 345,
+        ids: (0..40).map(|number| format!("CVE-2026-{number}")).collect(),
+    };
+    let rest =
+        SummaryNews { first: false, severities: [(Severity::Low, 2)].into(), known_exploited: 0, ..first.clone() };
+    let worse = vec![AlertReason::Exploited, AlertReason::Severity { before: Severity::Medium }];
+    let unfixed = AdvisoryNews {
+        fixed_in: Vec::new(),
+        aliases: Vec::new(),
+        running: Vec::new(),
+        running_count: 0,
+        ..advisory_news("CVE-2026-100", Severity::Unknown, vec![AlertReason::Affected], 2)
+    };
+    let waits = Delivery::Waiting { tries: 3, why: Some("it answers 503".to_owned()) };
+    let items = vec![
+        alert(4, 60, News::Advisory(advisory_news("CVE-2021-44228", Severity::Critical, worse, 345)), Some(waits)),
+        alert(5, 60, News::Advisory(unfixed), Some(Delivery::Waiting { tries: 0, why: None })),
+        alert(2, 90_000, News::Summary(rest), Some(Delivery::Dead { at: ago(10), why: "it answers 404".to_owned() })),
+        alert(1, 900_000, News::Summary(first), Some(Delivery::Sent { at: ago(899_990) })),
+    ];
+    Page { items, next: Some("1.1".to_owned()) }
+}
+
+fn hostile_alerts() -> Page<Alert> {
+    let mut alerts = alerts();
+    for alert in &mut alerts.items {
+        alert.delivery = Some(Delivery::Dead { at: NOW, why: MARKUP.to_owned() });
+        match &mut alert.news {
+            News::Advisory(news) => {
+                (news.id, news.summary) = (MARKUP.to_owned(), Some(MARKUP.to_owned()));
+                for texts in [&mut news.aliases, &mut news.fixed_in, &mut news.components] {
+                    *texts = vec![MARKUP.to_owned()];
+                }
+                news.images.iter_mut().for_each(|image| image.tag = Some(MARKUP.to_owned()));
+            }
+            News::Summary(news) => news.ids = vec![MARKUP.to_owned()],
+        }
+    }
+    alerts
+}
+
 fn shown(q: &str, kind: &str, found: Option<&Where>, advisories: &Advisories) -> String {
     let query = WhereQuery { q: q.to_owned(), kind: kind.to_owned(), ..WhereQuery::default() };
     let sought = found.map(|_| query.sought().unwrap());
@@ -204,6 +285,24 @@ fn answers_look_as_they_should() {
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!(name, crate::samples::lines(&html)));
     }
+}
+
+#[test]
+fn news_look_as_they_should() {
+    let none = Page { items: Vec::new(), next: None };
+    for (name, alerts, advisories) in [
+        ("news", alerts(), advisories()),
+        ("news_none", none.clone(), advisories()),
+        ("news_nothing", none, Advisories::default()),
+    ] {
+        let html = news::main(&alerts, true, &advisories, NOW).into_string();
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path("../snapshots");
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(name, crate::samples::lines(&html)));
+    }
+    let html = news::main(&hostile_alerts(), true, &advisories(), NOW).into_string();
+    assert!(!html.contains("<script") && !html.contains("<img") && !html.contains('\u{202e}'), "{html}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use api::inspect::{
-    Advisories, Base, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
+    Advisories, Alert, Base, Component, ComponentDifference, ConfigurationDifference, ContentsEvidence, DocumentFormat,
     Evidence, Examination, FileDifference, FileKind, FileState, FilesDifference, Finding, ImageDifference, Inside,
     InsideFilter, Inspect, Inventory, Place, Secret, Severity, Sought, Unexamined, Where,
 };
@@ -462,6 +462,9 @@ impl Inspect for Fixed {
     }
     async fn advisories(&self) -> Result<Advisories> {
         Ok(advisories())
+    }
+    async fn alerts(&self, _: &PageRequest) -> Result<Page<Alert>> {
+        Ok(impact::samples::alerts())
     }
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -262,7 +262,7 @@ pub(crate) fn severity(severity: Severity) -> Markup {
 }
 
 /// How many of each, the worst first.
-fn severities(numbers: &BTreeMap<Severity, u64>) -> Markup {
+pub(crate) fn severities(numbers: &BTreeMap<Severity, u64>) -> Markup {
     html! {
         @for (place, (severity, number)) in numbers.iter().rev().filter(|(_, number)| **number > 0).enumerate() {
             @if place > 0 { " " }

@@ -217,7 +217,7 @@ impl World {
             clock: Arc::new(move || Micros(clock.load(Ordering::SeqCst))),
             replica: replica.to_owned(),
         };
-        Service::new(Config { folder: std::env::temp_dir(), secrets: false }, deps)
+        Service::new(Config { folder: std::env::temp_dir(), secrets: false, webhook: None }, deps)
     }
 
     /// An image that these repositories have, read on this system.

@@ -1,12 +1,13 @@
 //! Advisories: the file, what it speaks of, and which components have what.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use api::Micros;
 use base::db::{Queryable, Row, Tx, sql};
 use futures::FutureExt as _;
 
+use super::alerts::{self, Worse};
 use super::lookup::{Key, key};
 use super::{ROWS, SLOTS, Store, damaged, rows_text, slots, slots_number, whole};
 use crate::hub::error::Error;
@@ -35,6 +36,7 @@ pub(in crate::hub) struct Change {
     pub(in crate::hub) bytes: Vec<u8>,
     pub(in crate::hub) new: Vec<Vulnerability>,
     pub(in crate::hub) gone: Vec<String>,
+    pub(in crate::hub) worse: Vec<Worse>,
     /// Names of components, with the word of their ecosystem.
     pub(in crate::hub) names: BTreeSet<(&'static str, String)>,
 }
@@ -89,14 +91,16 @@ impl Store {
                     .bind(change.bytes.as_slice())
                     .execute(tx)
                     .await?;
+                    alerts::changed(tx, before == 0, &change.worse).await?;
                     if change.names.len() > NAMES_MAX {
-                        sql("UPDATE component SET matched = 0 WHERE matched <> 0").execute(tx).await?;
+                        sql("UPDATE component SET matched = -matched WHERE matched > 0").execute(tx).await?;
                         return Ok(true);
                     }
                     for (ecosystem, name) in &change.names {
                         for text in [
-                            "UPDATE component SET matched = 0 WHERE name_key = $1 AND ecosystem = $2",
-                            "UPDATE component SET matched = 0 WHERE source_key = $1 AND source_key <> '' AND ecosystem = $2",
+                            "UPDATE component SET matched = -matched WHERE name_key = $1 AND ecosystem = $2 AND matched > 0",
+                            "UPDATE component SET matched = -matched WHERE source_key = $1 AND source_key <> '' \
+                             AND ecosystem = $2 AND matched > 0",
                         ] {
                             sql(text).bind(name).bind(*ecosystem).execute(tx).await?;
                         }
@@ -111,7 +115,7 @@ impl Store {
     /// Components that are to be compared, by number.
     pub(in crate::hub) async fn unmatched(&self, limit: u32) -> Result<Vec<(i64, Key)>, Error> {
         let rows = sql("SELECT id, ecosystem, name, version, architecture, source_name, source_version, platform \
-             FROM component WHERE matched = 0 ORDER BY id LIMIT $1")
+             FROM component WHERE matched <= 0 ORDER BY id LIMIT $1")
         .bind(limit)
         .all(&self.db)
         .await?;
@@ -155,7 +159,7 @@ impl<Q: Queryable> Store<Q> {
 
     /// How many components wait to be compared.
     pub(in crate::hub) async fn unmatched_count(&self) -> Result<u64, Error> {
-        let row = sql("SELECT CAST(COUNT(*) AS BIGINT) AS count FROM component WHERE matched = 0");
+        let row = sql("SELECT CAST(COUNT(*) AS BIGINT) AS count FROM component WHERE matched <= 0");
         Ok(row.one(&self.db).await?.get("count")?)
     }
 
@@ -167,19 +171,7 @@ impl<Q: Queryable> Store<Q> {
         .bind(name)
         .all(&self.db)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let names: String = row.get("names")?;
-                Ok(Vulnerability {
-                    id: row.get("id")?,
-                    names: serde_json::from_str(&names).map_err(|error| damaged("names", error))?,
-                    summary: row.get("summary")?,
-                    severity: row.get("severity")?,
-                    known_exploited: row.get("known_exploited")?,
-                    published: row.get("published")?,
-                })
-            })
-            .collect()
+        rows.iter().map(vulnerability).collect()
     }
 
     /// Which of these components have one of these vulnerabilities.
@@ -212,6 +204,19 @@ impl<Q: Queryable> Store<Q> {
         }
         Ok(first)
     }
+}
+
+/// A row with all columns of a vulnerability.
+pub(super) fn vulnerability(row: &Row) -> Result<Vulnerability, Error> {
+    let names: String = row.get("names")?;
+    Ok(Vulnerability {
+        id: row.get("id")?,
+        names: serde_json::from_str(&names).map_err(|error| damaged("names", error))?,
+        summary: row.get("summary")?,
+        severity: row.get("severity")?,
+        known_exploited: row.get("known_exploited")?,
+        published: row.get("published")?,
+    })
 }
 
 fn matched_row(row: &Row) -> Result<Match, Error> {
@@ -273,14 +278,16 @@ async fn matched(
     }
     const PUT: &str = "INSERT INTO finding (component, id, is_certain, fixed_in, first_seen)";
     const AGAIN: &str = "ON CONFLICT (component, id) DO UPDATE SET is_certain = excluded.is_certain, \
-         fixed_in = excluded.fixed_in";
+         fixed_in = excluded.fixed_in, first_seen = excluded.first_seen";
     static MANY: LazyLock<String> = LazyLock::new(|| rows_text(PUT, 5, ROWS, AGAIN));
     static ONE: LazyLock<String> = LazyLock::new(|| rows_text(PUT, 5, 1, AGAIN));
     // Those that wait, between the first and the last of these, are these: what is new has a greater number.
     let (Some((first, _)), Some((last, _))) = (chunk.first(), chunk.last()) else { return Ok(()) };
-    let mut known: HashMap<(i64, String), Match> = HashMap::new();
-    let there = sql("SELECT f.component AS component, f.id AS id, f.is_certain AS is_certain, f.fixed_in AS fixed_in \
-         FROM component c JOIN finding f ON f.component = c.id WHERE c.matched = 0 AND c.id >= $1 AND c.id <= $2 \
+    let mut known: HashMap<(i64, String), (Match, Micros)> = HashMap::new();
+    let there =
+        sql("SELECT f.component AS component, f.id AS id, f.is_certain AS is_certain, f.fixed_in AS fixed_in, \
+         f.first_seen AS first_seen FROM component c JOIN finding f ON f.component = c.id \
+         WHERE c.matched <= 0 AND c.id >= $1 AND c.id <= $2 \
          AND (f.component > $3 OR f.component = $3 AND f.id > $4) ORDER BY f.component, f.id LIMIT $5");
     let mut after = (0_i64, String::new());
     loop {
@@ -288,38 +295,88 @@ async fn matched(
         let rows = rows.all(tx).await?;
         for row in &rows {
             after = (row.get("component")?, row.get("id")?);
-            known.insert(after.clone(), matched_row(row)?);
+            known.insert(after.clone(), (matched_row(row)?, row.get("first_seen")?));
         }
         if rows.len() < FINDINGS_PAGE as usize {
             break;
         }
     }
-    sql("UPDATE component SET matched = $1 WHERE matched = 0 AND id >= $2 AND id <= $3")
+    let again = sql("SELECT id FROM component WHERE matched < 0 AND id >= $1 AND id <= $2").bind(*first).bind(*last);
+    let again: HashSet<i64> = again.all(tx).await?.iter().map(|row| row.get("id")).collect::<Result<_, _>>()?;
+    sql("UPDATE component SET matched = $1 WHERE matched <= 0 AND id >= $2 AND id <= $3")
         .bind(version)
         .bind(*first)
         .bind(*last)
         .execute(tx)
         .await?;
-    let mut new: Vec<(i64, &String, &Match)> = Vec::new();
+    let mut changed: Vec<Changed<'_>> = Vec::new();
+    let mut new: Vec<(usize, i64, &String)> = Vec::new();
     for (component, found) in chunk {
         for (id, one) in found {
-            if known.remove(&(*component, id.clone())).as_ref() != Some(one) {
-                new.push((*component, id, one));
+            let (was, first_seen) = match known.remove(&(*component, id.clone())) {
+                Some((was, first_seen)) => (Some(was), first_seen),
+                None => (None, now),
+            };
+            if was.as_ref() == Some(one) {
+                continue;
             }
+            if one.is_certain && again.contains(component) && was.is_none_or(|was| !was.is_certain) {
+                new.push((changed.len(), *component, id));
+            }
+            changed.push(Changed { component: *component, id, one, first_seen });
         }
     }
-    for rows in new.chunks(ROWS) {
+    // What is left is there no more; that of a component may be there under another name.
+    let mut gone: HashMap<i64, Vec<(String, Match, Micros)>> = HashMap::new();
+    for ((component, id), (one, first_seen)) in known {
+        gone.entry(component).or_default().push((id, one, first_seen));
+    }
+    for (at, component, id) in new {
+        let names = gone.get(&component).map(Vec::as_slice).unwrap_or_default();
+        match renamed(tx, id, names).await? {
+            Some((before, first_seen)) => {
+                if let Some(changed) = changed.get_mut(at) {
+                    changed.first_seen = first_seen;
+                }
+                alerts::renamed(tx, component, &before, id).await?;
+            }
+            None => alerts::affected(tx, component, id).await?,
+        }
+    }
+    for rows in changed.chunks(ROWS) {
         for (text, rows) in whole(rows, &MANY, &ONE) {
             let mut statement = sql(text);
-            for (component, id, one) in rows {
+            for Changed { component, id, one, first_seen } in rows {
                 let fixed_in = serde_json::to_string(&one.fixed_in).map_err(|error| damaged("fixed_in", error))?;
-                statement = statement.bind(*component).bind(*id).bind(one.is_certain).bind(fixed_in).bind(now);
+                statement = statement.bind(*component).bind(*id).bind(one.is_certain).bind(fixed_in).bind(*first_seen);
             }
             statement.execute(tx).await?;
         }
     }
-    for (component, id) in known.into_keys() {
-        sql("DELETE FROM finding WHERE component = $1 AND id = $2").bind(component).bind(id).execute(tx).await?;
+    for (component, ids) in gone {
+        for (id, ..) in ids {
+            sql("DELETE FROM finding WHERE component = $1 AND id = $2").bind(component).bind(id).execute(tx).await?;
+        }
     }
     Ok(())
+}
+
+/// A finding that is new, or another than it was.
+struct Changed<'a> {
+    component: i64,
+    id: &'a String,
+    one: &'a Match,
+    first_seen: Micros,
+}
+
+/// Which of the vulnerabilities that a component had for certain is this one under the name that it had before, and since
+/// when it was known.
+async fn renamed(tx: &mut Tx, id: &str, gone: &[(String, Match, Micros)]) -> Result<Option<(String, Micros)>, Error> {
+    for (before, _, first_seen) in gone.iter().filter(|(_, was, _)| was.is_certain) {
+        let known = sql("SELECT 1 AS one FROM vulnerability_name WHERE name = $1 AND id = $2").bind(before).bind(id);
+        if known.optional(tx).await?.is_some() {
+            return Ok(Some((before.clone(), *first_seen)));
+        }
+    }
+    Ok(None)
 }

@@ -140,6 +140,8 @@ pub(in crate::hub) enum Seek {
     Name { ecosystem: Option<Ecosystem>, name: String, version: Option<String> },
     /// Whatever has one of these vulnerabilities.
     Vulnerabilities(Vec<String>),
+    /// Components by number.
+    Components(Vec<i64>),
     /// Something under a licence, by its number.
     Licence(i64),
 }
@@ -159,6 +161,8 @@ pub(in crate::hub) enum OwnedIn {
 pub(in crate::hub) struct Holders {
     /// By number.
     pub(in crate::hub) images: Numbers,
+    /// What they have it for, components or the licence, by the number in the index.
+    pub(in crate::hub) subjects: BTreeSet<i64>,
     owned_in: OwnedIn,
     /// Rows of the index: what they are of, and of which images, by bucket.
     rows: BTreeMap<i64, Vec<(i64, Vec<u8>)>>,
@@ -166,12 +170,13 @@ pub(in crate::hub) struct Holders {
 
 impl Holders {
     fn new(rows: impl IntoIterator<Item = (i64, i64, Vec<u8>)>, owned_in: OwnedIn) -> Result<Self, Error> {
-        let mut holders = Self { images: Numbers::default(), owned_in, rows: BTreeMap::new() };
+        let mut holders = Self { owned_in, ..Self::default() };
         for (subject, bucket, row) in rows {
             postings::scan(subject, &row, |low, is_owned| {
                 let image = bucket * BUCKET + i64::from(low);
                 if counts(&holders.owned_in, image, is_owned) {
                     holders.images.insert(image);
+                    holders.subjects.insert(subject);
                 }
             })?;
             holders.rows.entry(bucket).or_default().push((subject, row));
@@ -253,6 +258,13 @@ impl<Q: Queryable> Store<Q> {
                          ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)) f \
                          JOIN posting p ON p.subject = f.component");
                     rows.extend(slots(statement, chunk).all(&self.db).await?);
+                }
+            }
+            Seek::Components(components) => {
+                for chunk in components.chunks(SLOTS) {
+                    let statement = sql("SELECT subject, bucket, images FROM posting WHERE subject IN \
+                         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+                    rows.extend(slots_number(statement, chunk).all(&self.db).await?);
                 }
             }
             Seek::Licence(licence) => {

@@ -1,6 +1,7 @@
 //! The data of the hub's side of inspection: the only SQL of this context.
 
 mod advisories;
+mod alerts;
 mod attachments;
 mod contents;
 mod deployments;
@@ -15,6 +16,7 @@ use oci::Digest;
 use super::error::Error;
 
 pub(super) use advisories::{Change, Match, Vulnerability};
+pub(super) use alerts::{Message, Pending, Reason, Sent, Worse};
 pub(super) use attachments::{Attaching, Attachment, Kind, Standing};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
@@ -36,6 +38,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 5, name: "impact", sql: include_str!("../../../migrations/0005_impact.sql") },
     Migration { number: 6, name: "attached", sql: include_str!("../../../migrations/0006_attached.sql") },
     Migration { number: 7, name: "files-secrets", sql: include_str!("../../../migrations/0007_files_secrets.sql") },
+    Migration { number: 8, name: "alerts", sql: include_str!("../../../migrations/0008_alerts.sql") },
 ];
 
 /// Values of one list in a statement: longer lists are asked for in several.
