@@ -37,7 +37,7 @@ fn hosts(found: &Where, service: &str, env: &str) -> BTreeSet<String> {
 }
 
 /// A file of advisories with one on a package of Debian 12.
-fn advisories(id: &str, source: &str) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn advisories(id: &str, source: &str) -> anyhow::Result<Vec<u8>> {
     let text = format!(
         r#"{{"id": "{id}", "modified": "2026-01-02T03:04:05Z", "aliases": ["GHSA-test-{}"], "summary": "It is wrong.",
             "affected": [{{"package": {{"ecosystem": "Debian:12", "name": "{source}"}},
@@ -133,7 +133,7 @@ async fn known_and_found(scene: &Scene) -> anyhow::Result<()> {
 }
 
 /// An archive of files, as layers are.
-fn archive(files: &[(&str, &str)]) -> Bytes {
+pub(crate) fn archive(files: &[(&str, &str)]) -> Bytes {
     let mut bytes = Vec::new();
     for (path, content) in files {
         let mut header = [0_u8; 512];
@@ -154,21 +154,21 @@ fn archive(files: &[(&str, &str)]) -> Bytes {
     bytes.into()
 }
 
-const SYSTEM: &str = "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
+pub(crate) const SYSTEM: &str = "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n";
 
-fn status(packages: &[(&str, &str)]) -> String {
+pub(crate) fn status(packages: &[(&str, &str)]) -> String {
     let one = |(name, version): &(&str, &str)| {
         format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n")
     };
     packages.iter().map(one).collect()
 }
 
-fn configuration(layers: &[Bytes]) -> Value {
+pub(crate) fn configuration(layers: &[Bytes]) -> Value {
     let diff_ids: Vec<String> = layers.iter().map(|layer| Digest::sha256_of(layer).to_string()).collect();
     json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids } })
 }
 
-async fn examined(client: &HubClient, digest: &Digest) -> Inside {
+pub(crate) async fn examined(client: &HubClient, digest: &Digest) -> Inside {
     let inside = || async {
         let inside = client.inside(digest).await.ok()?;
         (inside.examination != Examination::Waiting).then_some(inside)
