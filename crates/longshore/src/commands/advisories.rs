@@ -45,6 +45,7 @@ pub(super) enum Command {
     Update(UpdateArgs),
     Status(StatusArgs),
     Push(PushArgs),
+    News(super::advisories_news::Args),
 }
 
 /// Bring advisories up to date.
@@ -118,6 +119,7 @@ pub(super) async fn run(global: &Global, command: Command) -> api::Result<()> {
         Command::Update(args) => update(global, args).await,
         Command::Status(args) => status(global, args.file),
         Command::Push(args) => push(global, args.file).await,
+        Command::News(args) => super::advisories_news::run(global, args).await,
     }
 }
 

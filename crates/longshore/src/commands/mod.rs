@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::reach::Global;
 
 mod advisories;
+mod advisories_news;
 mod agent;
 mod agent_host;
 mod build;

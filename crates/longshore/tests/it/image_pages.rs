@@ -84,7 +84,7 @@ async fn seen(hub: &Lone) -> anyhow::Result<()> {
 }
 
 /// A page can be read at every width, its links lead somewhere, and all that it loads is the hub's own.
-async fn sound(browser: &Browser, hub: &Lone) -> anyhow::Result<()> {
+pub(crate) async fn sound(browser: &Browser, hub: &Lone) -> anyhow::Result<()> {
     looks(browser, &WIDTHS).await?;
     let loaded = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name);").await?;
     let links = browser.run("return [...document.links].map((link) => link.href);").await?;

@@ -1,5 +1,6 @@
 //! A hub by itself, without hosts, and images that are pushed to it.
 
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -85,9 +86,18 @@ fn run(data: &Path, host: &str, agents: &str, environment: &[(&str, &str)]) -> R
     command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let running = Running(command.spawn().unwrap());
     let begun = Instant::now();
-    while TcpStream::connect(host).is_err() {
+    while !answers(host) {
         assert!(begun.elapsed() < LIMIT, "the hub does not answer at {host}");
         std::thread::sleep(LOOK_INTERVAL);
     }
     running
+}
+
+/// Whether a hub answers. One that only listens has not opened its data yet, and has no token.
+fn answers(host: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(host) else { return false };
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.set_read_timeout(Some(LIMIT)).is_ok()
+        && stream.write_all(request.as_bytes()).is_ok()
+        && stream.read(&mut [0]).is_ok_and(|bytes| bytes > 0)
 }

@@ -26,6 +26,7 @@ mod inspect;
 mod lone;
 mod mirror;
 mod namespaces;
+mod news;
 mod page;
 mod public_projects;
 mod recovery;
