@@ -316,7 +316,8 @@ impl<Q: Queryable> Store<Q> {
     pub(in crate::hub) async fn images(&self, numbers: &[i64]) -> Result<HashMap<i64, ImageRow>, Error> {
         let mut images = HashMap::with_capacity(numbers.len());
         for chunk in numbers.chunks(SLOTS) {
-            let statement = sql("SELECT number, digest, state, at, why, system, unexamined, components FROM image \
+            let statement =
+                sql("SELECT number, digest, state, at, why, system, unexamined, secrets, components FROM image \
                  WHERE number IN \
                  ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
             for row in slots_number(statement, chunk).all(&self.db).await? {
