@@ -110,8 +110,9 @@ pub(crate) async fn pages(ground: &Ground) -> anyhow::Result<Vec<Row>> {
         .collect();
     let lock = format!(r#"{{"name":"a","lockfileVersion":3,"packages":{{"":{{}}{packages}}}}}"#);
     let (digest, _) = pushed(&ground.hub, "bench/many", "1", &[("app/package-lock.json", lock.into_bytes())]).await?;
-    let page = ground.hub.client.inside_components(&digest, &InsideFilter::default(), &PageQuery::default());
-    ensure!(page.await.map_err(refused)?.next.is_some(), "the image has one page of components");
+    let (filter, query) = (InsideFilter::default(), PageQuery::default());
+    let page = ground.hub.client.inside_components(&digest, &filter, &query).await.map_err(refused)?;
+    ensure!(page.next.is_some(), "the image has one page of components");
     let mut first = Vec::new();
     let mut following = Vec::new();
     for path in ["", "/findings", "/components", "/inventory"] {
