@@ -19,6 +19,9 @@ const QUESTIONS: usize = 600;
 const MANY: usize = 2_000;
 const TARGET_MILLIS: f64 = 10.0;
 
+/// The path of the question of that number.
+type Question<'q> = Box<dyn Fn(usize) -> String + 'q>;
+
 fn encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
@@ -42,7 +45,7 @@ fn row(name: &str, millis: f64, peer: &str, peer_value: Option<f64>) -> Row {
 /// `where`, by what rare and common components are called and by advisories that speak of them.
 pub(crate) async fn places(ground: &Ground) -> anyhow::Result<Vec<Row>> {
     let advisories = affecting(ground).await?;
-    let kinds: [(&str, Box<dyn Fn(usize) -> String>); 3] = [
+    let kinds: [(&str, Question<'_>); 3] = [
         (
             "where NAME",
             Box::new(|at| {

@@ -95,7 +95,7 @@ impl Portfolio {
         let names = &self.names.of_language;
         let chance = mixed(number as u64);
         // Every third is one that some advisory speaks of.
-        match names.get((chance >> 8) as usize % names.len().max(1)).filter(|_| chance % 3 == 0) {
+        match names.get((chance >> 8) as usize % names.len().max(1)).filter(|_| chance.is_multiple_of(3)) {
             Some((ecosystem, name)) => component(*ecosystem, name, &version(number)),
             None => {
                 let ecosystem = match number % 4 {
