@@ -19,6 +19,9 @@ const QUESTIONS: usize = 600;
 const MANY: usize = 2_000;
 const TARGET_MILLIS: f64 = 10.0;
 
+/// The path of the question of that number.
+type Question<'q> = Box<dyn Fn(usize) -> String + 'q>;
+
 fn encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
@@ -42,7 +45,7 @@ fn row(name: &str, millis: f64, peer: &str, peer_value: Option<f64>) -> Row {
 /// `where`, by what rare and common components are called and by advisories that speak of them.
 pub(crate) async fn places(ground: &Ground) -> anyhow::Result<Vec<Row>> {
     let advisories = affecting(ground).await?;
-    let kinds: [(&str, Box<dyn Fn(usize) -> String>); 3] = [
+    let kinds: [(&str, Question<'_>); 3] = [
         (
             "where NAME",
             Box::new(|at| {
@@ -110,8 +113,9 @@ pub(crate) async fn pages(ground: &Ground) -> anyhow::Result<Vec<Row>> {
         .collect();
     let lock = format!(r#"{{"name":"a","lockfileVersion":3,"packages":{{"":{{}}{packages}}}}}"#);
     let (digest, _) = pushed(&ground.hub, "bench/many", "1", &[("app/package-lock.json", lock.into_bytes())]).await?;
-    let page = ground.hub.client.inside_components(&digest, &InsideFilter::default(), &PageQuery::default());
-    ensure!(page.await.map_err(refused)?.next.is_some(), "the image has one page of components");
+    let (filter, query) = (InsideFilter::default(), PageQuery::default());
+    let page = ground.hub.client.inside_components(&digest, &filter, &query).await.map_err(refused)?;
+    ensure!(page.next.is_some(), "the image has one page of components");
     let mut first = Vec::new();
     let mut following = Vec::new();
     for path in ["", "/findings", "/components", "/inventory"] {

@@ -95,11 +95,15 @@ impl Portfolio {
         let names = &self.names.of_language;
         let chance = mixed(number as u64);
         // Every third is one that some advisory speaks of.
-        match names.get((chance >> 8) as usize % names.len().max(1)).filter(|_| chance % 3 == 0) {
+        match names.get((chance >> 8) as usize % names.len().max(1)).filter(|_| chance.is_multiple_of(3)) {
             Some((ecosystem, name)) => component(*ecosystem, name, &version(number)),
             None => {
-                let all = [Ecosystem::Npm, Ecosystem::PyPi, Ecosystem::Cargo, Ecosystem::Go];
-                let ecosystem = all[number % all.len()];
+                let ecosystem = match number % 4 {
+                    0 => Ecosystem::Npm,
+                    1 => Ecosystem::PyPi,
+                    2 => Ecosystem::Cargo,
+                    _ => Ecosystem::Go,
+                };
                 component(ecosystem, &format!("example.org/part-{}", number / 8), &version(number))
             }
         }
@@ -203,7 +207,8 @@ fn component(ecosystem: Ecosystem, name: &str, version: &str) -> Component {
 
 pub(crate) fn found(component: &Component, layer: usize) -> Found {
     let Component { ecosystem, name, version, .. } = component;
-    let licence = ["MIT", "Apache-2.0", "BSD-3-Clause", "GPL-2.0-only", "LGPL-2.1-only"][name.len() % 5].to_owned();
+    let licences = ["MIT", "Apache-2.0", "BSD-3-Clause", "GPL-2.0-only", "LGPL-2.1-only"];
+    let licence = licences.get(name.len() % licences.len()).copied().unwrap_or_default().to_owned();
     let path = match ecosystem {
         Ecosystem::Rpm => "/var/lib/rpm/rpmdb.sqlite".to_owned(),
         Ecosystem::PyPi => format!("/usr/lib/python3/dist-packages/{name}-{version}.dist-info/METADATA"),
