@@ -85,7 +85,8 @@ fn run(data: &Path, host: &str, agents: &str, environment: &[(&str, &str)]) -> R
     command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let running = Running(command.spawn().unwrap());
     let begun = Instant::now();
-    while TcpStream::connect(host).is_err() {
+    // It listens a moment before it has made its token: whoever read it then would make another.
+    while TcpStream::connect(host).is_err() || !data.join("token").exists() {
         assert!(begun.elapsed() < LIMIT, "the hub does not answer at {host}");
         std::thread::sleep(LOOK_INTERVAL);
     }
