@@ -39,8 +39,8 @@ use std::time::Duration;
 use api::Micros;
 use api::access::Access;
 use api::registry::Registry;
-use base::db::{Db, DbErrorKind};
-use base::lease::{Fence, Lease};
+use base::db::Db;
+use base::lease::{Fence, LeaseKeeper};
 use base::tasks::{Tasks, Wake};
 use tokio::sync::watch;
 
@@ -63,10 +63,8 @@ const ATTACH_SECONDS: u64 = 10;
 const SEND_SECONDS: u64 = 10;
 /// How often what left it is looked for, in seconds.
 const SWEEP_SECONDS: u64 = 3600;
-/// How long the lease lasts, in seconds. Reading a layer may take longer than this: it is renewed meanwhile.
-const LEASE_SECONDS: u64 = 15;
-/// After how long it is renewed, in seconds.
-const LEASE_RENEW_SECONDS: u64 = 5;
+/// How long the lease lasts. Reading a layer may take longer than this: it is renewed meanwhile.
+const LEASE_TTL: Duration = Duration::from_secs(15);
 const LEASE_NAME: &str = "inspect-reading";
 
 /// What the hub sets.
@@ -102,9 +100,8 @@ struct Inner {
     access: Arc<dyn Access>,
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Fn() -> Micros + Send + Sync>,
-    replica: String,
     changes: watch::Sender<u64>,
-    lease: tokio::sync::Mutex<Option<Held>>,
+    lease: tokio::sync::Mutex<LeaseKeeper>,
     /// The file of advisories.
     advisories: tokio::sync::Mutex<Option<Arc<findings::Known>>>,
     /// Wakes the comparison of components with advisories.
@@ -127,12 +124,6 @@ struct Inner {
     swept: Mutex<(String, String)>,
 }
 
-/// The lease and when it was taken or renewed.
-struct Held {
-    lease: Lease,
-    at: Micros,
-}
-
 /// The hub's side of inspection. Cheap to clone.
 #[derive(Clone)]
 pub struct Service {
@@ -143,6 +134,7 @@ impl Service {
     /// The context over its data. Its background work begins with [`Service::tasks_spawn`].
     pub fn new(config: Config, deps: Deps) -> Self {
         let Deps { db, access, registry, clock, replica } = deps;
+        let lease = LeaseKeeper::new(db.clone(), LEASE_NAME, replica, LEASE_TTL);
         Self {
             inner: Arc::new(Inner {
                 scanner: config.secrets.then(Scanner::new),
@@ -151,9 +143,8 @@ impl Service {
                 access,
                 registry,
                 clock,
-                replica,
                 changes: watch::Sender::new(0),
-                lease: tokio::sync::Mutex::default(),
+                lease: tokio::sync::Mutex::new(lease),
                 advisories: tokio::sync::Mutex::default(),
                 matching: Wake::default(),
                 used: Mutex::default(),
@@ -216,24 +207,6 @@ impl Service {
 
     /// The right to read and to forget, which one hub has; none while another has it.
     async fn lease(&self) -> Result<Option<Fence>, Error> {
-        let now = self.now();
-        let mut held = self.inner.lease.lock().await;
-        if let Some(Held { lease, at }) = held.as_mut() {
-            if now.since(*at).as_secs() < LEASE_RENEW_SECONDS {
-                return Ok(Some(lease.fence().clone()));
-            }
-            match lease.renew(now).await {
-                Ok(()) => {
-                    *at = now;
-                    return Ok(Some(lease.fence().clone()));
-                }
-                Err(error) if error.kind() == DbErrorKind::LeaseLost => *held = None,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let ttl = Duration::from_secs(LEASE_SECONDS);
-        let lease = Lease::acquire(self.store().db(), LEASE_NAME, &self.inner.replica, ttl, now).await?;
-        *held = lease.map(|lease| Held { lease, at: now });
-        Ok(held.as_ref().map(|held| held.lease.fence().clone()))
+        Ok(self.inner.lease.lock().await.fence(self.now()).await?)
     }
 }

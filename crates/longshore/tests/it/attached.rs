@@ -144,9 +144,8 @@ fn counts(inside: &Inside) -> (u64, u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_of_an_image_is_attached_to_it_and_what_others_state_is_heard() {
     let folder = tempfile::tempdir().unwrap();
-    // Before the hub starts, which would make one of its own at the same time.
-    let token = TokenFile::create_or_read(folder.path()).unwrap();
     let mut hub = Lone::start(folder.path(), "[registry]\ngrace = \"2s\"\n", &[]);
+    let token = TokenFile::create_or_read(folder.path()).unwrap();
     let client = HubClient::new(hub.url("/").parse().unwrap(), Some(token)).unwrap();
     let layer = |version: &str| {
         [archive(&[("etc/os-release", SYSTEM), ("var/lib/dpkg/status", &status(&[("zlib1g", version)]))])]

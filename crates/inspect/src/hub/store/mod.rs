@@ -80,10 +80,6 @@ impl Store {
         Self { db }
     }
 
-    pub(super) fn db(&self) -> &Db {
-        &self.db
-    }
-
     /// The rows of one moment: that of the first read.
     pub(super) async fn snapshot(&self) -> Result<Store<Snapshot>, Error> {
         Ok(Store { db: self.db.snapshot().await? })
