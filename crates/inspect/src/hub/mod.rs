@@ -42,13 +42,15 @@ use api::registry::Registry;
 use base::db::Db;
 use base::lease::{Fence, LeaseKeeper};
 use base::tasks::{Tasks, Wake};
+use serde::Deserialize;
 use tokio::sync::watch;
+use url::Url;
 
 pub use error::Error;
 pub use noted::{Noted, contents_note};
 use store::Store;
 pub use store::{CONTEXT, MIGRATIONS};
-pub use webhook::{Settings, Webhook, WebhookError};
+pub use webhook::{Webhook, WebhookError};
 
 use crate::secret::Scanner;
 
@@ -66,6 +68,18 @@ const SWEEP_SECONDS: u64 = 3600;
 /// How long the lease lasts. Reading a layer may take longer than this: it is renewed meanwhile.
 const LEASE_TTL: Duration = Duration::from_secs(15);
 const LEASE_NAME: &str = "inspect-reading";
+
+/// `[inspect]` in `hub.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Whether layers are searched for keys, tokens and passwords.
+    pub secrets: bool,
+    /// Where alerts are sent.
+    pub webhook: Option<Url>,
+    /// A file with the secret that signs them: `whsec_` and base64; a newline at its end does not count.
+    pub webhook_secret_file: Option<PathBuf>,
+}
 
 /// What the hub sets.
 #[derive(Debug, Clone)]

@@ -12,8 +12,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::redirect::Policy;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use url::Url;
+
+use super::Settings;
 
 /// How long a connection may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -25,16 +27,6 @@ const SECRET_FILE_BYTES_MAX: u64 = 4096;
 const SECRET_PREFIX: &str = "whsec_";
 /// Bytes of a secret, as Standard Webhooks has it.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-
-/// `[inspect]` in `hub.toml`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// Where alerts are sent.
-    pub webhook: Option<Url>,
-    /// A file with the secret that signs them: `whsec_` and base64; a newline at its end does not count.
-    pub webhook_secret_file: Option<PathBuf>,
-}
 
 /// Why a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -27,7 +27,6 @@ pub(crate) struct File {
     database: Database,
     engine: Engine,
     build: Build,
-    inspect: Inspect,
     registry: registry::Config,
     fanout: fanout::hub::Config,
     inspect: inspect::hub::Settings,
@@ -62,12 +61,6 @@ struct Build {
     parallel: Option<usize>,
     registry_address: Option<String>,
     labels: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Inspect {
-    secrets: bool,
 }
 
 /// What the command line says; it wins over the file.

@@ -29,7 +29,7 @@ fn kept(layer: &[Entry]) -> Arc<Vec<u8>> {
     let mut builder = Builder::default();
     for (path, said) in layer {
         let node = |kind, mode, link, content: u8| {
-            let hash = (kind == Kind::File).then(|| [content; 32]);
+            let hash = (kind == Kind::File).then_some([content; 32]);
             Thing::Node(Node { kind, mode, uid: 0, gid: 0, size: u64::from(content), link, hash })
         };
         let thing = match said {
