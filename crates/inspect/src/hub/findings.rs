@@ -104,10 +104,10 @@ impl Service {
         let Some(fence) = self.lease().await? else { return Ok(Progress::Done) };
         let Some(known) = self.known().await? else { return Ok(Progress::Done) };
         let mut all = None;
-        for _ in 0..PAGES_IN_A_ROW {
+        for pages in 0..PAGES_IN_A_ROW {
             let page = self.store().unmatched(PAGE).await?;
             if page.is_empty() {
-                return self.alerts_record(fence, &known).await;
+                return if pages == 0 { self.alerts_record(fence, &known).await } else { Ok(Progress::More) };
             }
             if self.lease().await?.is_none() {
                 return Ok(Progress::Done);
