@@ -10,6 +10,11 @@ CREATE TABLE attaching (
 CREATE INDEX attaching_due ON attaching (due_at, image);
 INSERT INTO attaching (image, due_at, tries, is_entered) SELECT number, 0, 0, 1 FROM image WHERE state = 'done';
 
+-- Components of which something else is known than before: images that have them are to be looked at.
+CREATE TABLE attaching_component (
+    component BIGINT NOT NULL PRIMARY KEY
+);
+
 -- What the hub attached to images: manifests in the image's repository.
 CREATE TABLE attachment (
     repository TEXT NOT NULL,

@@ -21,7 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::Micros;
 use base::shutdown::Shutdown;
@@ -34,10 +34,13 @@ use serde_json::json;
 use super::Service;
 use super::error::Error;
 use super::evidence::{PREDICATE_TYPE, Said};
-use super::store::{Attaching, Attachment, Kind, Standing};
+use super::numbers::Numbers;
+use super::store::{Attaching, Attachment, Kind, OwnedIn, Seek, Standing};
 use super::views::name;
 use crate::document::{Contents, cyclonedx, spdx};
 
+/// Components whose images are found before others get a turn.
+const COMPONENTS_IN_A_ROW: u32 = 5_000;
 /// Images that are looked at before others get a turn.
 const IMAGES_IN_A_ROW: u32 = 8;
 /// Each image is looked at so often at least: what somebody stated of it may have been taken back.
@@ -80,10 +83,15 @@ impl Service {
         if self.lease().await?.is_none() {
             return Ok(Progress::Done);
         }
-        let advisories = self.store().advisory_version().await?.map_or(0, |(version, _)| version);
-        self.store().attaching_all(advisories, self.now()).await?;
+        let components = self.store().attaching_components(COMPONENTS_IN_A_ROW).await?;
+        if !components.is_empty() {
+            let holders = self.store().holders(&Seek::Components(components.clone()), OwnedIn::All).await?;
+            let images = holders.images.falling(&Numbers::default(), false).collect();
+            self.store().attaching_images(images, components, self.now()).await?;
+            return Ok(Progress::More);
+        }
         let due = self.store().attaching_due(self.now(), IMAGES_IN_A_ROW).await?;
-        let is_more = due.len() == IMAGES_IN_A_ROW as usize;
+        let (begun, is_more) = (Instant::now(), due.len() == IMAGES_IN_A_ROW as usize);
         for image in due {
             if shutdown.has_begun() || self.lease().await?.is_none() {
                 return Ok(Progress::Done);
@@ -102,7 +110,8 @@ impl Service {
             };
             self.store().attaching_next(image, self.now().plus(next), tries).await?;
         }
-        Ok(if is_more { Progress::More } else { Progress::Done })
+        // A new advisory may concern all images there are: others get as much time as this does.
+        Ok(if is_more { Progress::After(begun.elapsed()) } else { Progress::Done })
     }
 
     /// Attaches what is missing to an image, in all repositories that have it.

@@ -126,6 +126,7 @@ impl Service {
             let found;
             (found, all) = compared.await??;
             self.store().matched(known.version, found, self.now()).await?;
+            self.inner.attaching.wake();
             self.changed();
         }
         Ok(Progress::More)

@@ -266,7 +266,7 @@ impl World {
     async fn settle(&self) -> usize {
         let registry = Arc::new(Memory::new(&self.there, usize::MAX));
         let hub = self.hub(&registry, "hub");
-        while hub.attach_some(&self.shutdown).await.unwrap() == Progress::More {}
+        while hub.attach_some(&self.shutdown).await.unwrap() != Progress::Done {}
         registry.puts.load(Ordering::SeqCst)
     }
 
@@ -372,7 +372,7 @@ async fn what_takes_nothing_is_left_alone_and_what_was_removed_stays_removed() {
         let hub = world.hub(&registry, "hub");
         // A minute between two looks, for a day.
         for _ in 0..24 * 60 {
-            while hub.attach_some(&world.shutdown).await.unwrap() == Progress::More {}
+            while hub.attach_some(&world.shutdown).await.unwrap() != Progress::Done {}
             world.later(Duration::from_secs(60));
         }
         let puts = registry.puts.load(Ordering::SeqCst);

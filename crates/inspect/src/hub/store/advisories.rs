@@ -281,6 +281,10 @@ async fn matched(
          fixed_in = excluded.fixed_in, first_seen = excluded.first_seen";
     static MANY: LazyLock<String> = LazyLock::new(|| rows_text(PUT, 5, ROWS, AGAIN));
     static ONE: LazyLock<String> = LazyLock::new(|| rows_text(PUT, 5, 1, AGAIN));
+    const TOUCH: &str = "INSERT INTO attaching_component (component)";
+    const TOUCHED_BEFORE: &str = "ON CONFLICT (component) DO NOTHING";
+    static TOUCHED: LazyLock<String> = LazyLock::new(|| rows_text(TOUCH, 1, ROWS, TOUCHED_BEFORE));
+    static TOUCHED_ONE: LazyLock<String> = LazyLock::new(|| rows_text(TOUCH, 1, 1, TOUCHED_BEFORE));
     // Those that wait, between the first and the last of these, are these: what is new has a greater number.
     let (Some((first, _)), Some((last, _))) = (chunk.first(), chunk.last()) else { return Ok(()) };
     let mut known: HashMap<(i64, String), (Match, Micros)> = HashMap::new();
@@ -351,6 +355,15 @@ async fn matched(
                 statement = statement.bind(*component).bind(*id).bind(one.is_certain).bind(fixed_in).bind(*first_seen);
             }
             statement.execute(tx).await?;
+        }
+    }
+    // Also those of which the same is found: it may be rated otherwise.
+    let found = chunk.iter().filter(|(_, found)| !found.is_empty()).map(|(component, _)| *component);
+    let components: BTreeSet<i64> = found.chain(gone.keys().copied()).collect();
+    let components: Vec<i64> = components.into_iter().collect();
+    for rows in components.chunks(ROWS) {
+        for (text, rows) in whole(rows, &TOUCHED, &TOUCHED_ONE) {
+            rows.iter().fold(sql(text), |statement, component| statement.bind(*component)).execute(tx).await?;
         }
     }
     for (component, ids) in gone {

@@ -1,15 +1,15 @@
 //! What is attached to images, and when that is looked at next.
 
+use std::sync::Arc;
+
 use api::Micros;
 use base::db::{Row, sql};
 use futures::FutureExt as _;
 use oci::{Digest, RepositoryName};
 
-use super::{Store, damaged, digest, parsed, progress_set};
+use super::{SLOTS, Store, damaged, digest, parsed, slots_number};
 use crate::hub::error::Error;
 
-/// The name under which is kept with which advisories all images are being looked at.
-const ADVISORIES: &str = "attached";
 /// Indexes of an image that are looked at.
 const PARENTS_MAX: u32 = 20;
 
@@ -118,27 +118,48 @@ impl Store {
             .await
     }
 
-    /// Has all images looked at when the advisories are others than the last time.
-    pub(in crate::hub) async fn attaching_all(&self, advisories: i64, now: Micros) -> Result<(), Error> {
-        if self.progress(ADVISORIES).await?.is_some_and(|known| known == advisories.to_string()) {
-            return Ok(());
-        }
+    /// Components of which something else is known than before, whose images are not yet to be looked at.
+    pub(in crate::hub) async fn attaching_components(&self, limit: u32) -> Result<Vec<i64>, Error> {
+        let rows = sql("SELECT component FROM attaching_component ORDER BY component LIMIT $1").bind(limit);
+        rows.all(&self.db).await?.iter().map(|row| Ok(row.get("component")?)).collect()
+    }
+
+    /// Has the images looked at that have these components.
+    pub(in crate::hub) async fn attaching_images(
+        &self,
+        images: Vec<i64>,
+        components: Vec<i64>,
+        now: Micros,
+    ) -> Result<(), Error> {
+        let all = Arc::new((images, components));
         self.db
             .write(move |tx| {
+                let all = Arc::clone(&all);
                 async move {
-                    sql("UPDATE attaching SET due_at = $1, tries = 0 WHERE due_at > $1").bind(now).execute(tx).await?;
-                    progress_set(tx, ADVISORIES, &advisories.to_string()).await
+                    let (images, components) = &*all;
+                    for chunk in images.chunks(SLOTS) {
+                        let statement = sql("UPDATE attaching SET due_at = $21, tries = 0 WHERE image IN \
+                             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+                             AND due_at > $21");
+                        slots_number(statement, chunk).bind(now).execute(tx).await?;
+                    }
+                    for chunk in components.chunks(SLOTS) {
+                        let statement = sql("DELETE FROM attaching_component WHERE component IN \
+                             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
+                        slots_number(statement, chunk).execute(tx).await?;
+                    }
+                    Ok::<_, Error>(())
                 }
                 .boxed()
             })
             .await
     }
 
-    /// Images that are to be looked at, the first that came first.
+    /// Images that are to be looked at, the newest first: whoever pushes one waits for it.
     pub(in crate::hub) async fn attaching_due(&self, now: Micros, limit: u32) -> Result<Vec<Attaching>, Error> {
         let rows = sql("SELECT a.image AS image, a.due_at AS due_at, a.tries AS tries, a.is_entered AS is_entered, \
              i.digest AS digest FROM attaching a JOIN image i ON i.number = a.image \
-             WHERE a.due_at <= $1 AND i.state = 'done' ORDER BY a.due_at, a.image LIMIT $2")
+             WHERE a.due_at <= $1 AND i.state = 'done' ORDER BY a.image DESC LIMIT $2")
         .bind(now)
         .bind(limit)
         .all(&self.db)
