@@ -69,7 +69,7 @@ fn edge_allowed(from: &str, to: &str) -> bool {
         "oci" | "compose" | "base" => false,
         "web" => to == "api" || to == "base" || to == "oci",
         "longshore" => !CHORES.contains(&to),
-        "bench" => matches!(to, "agent" | "api" | "base" | "fanout" | "oci" | "rig" | "workspace"),
+        "bench" => matches!(to, "agent" | "api" | "base" | "fanout" | "inspect" | "oci" | "rig" | "workspace"),
         "rig" => matches!(to, "api" | "base" | "fanout" | "oci"),
         "xtask" => matches!(to, "api" | "rig"),
         _ if first(from) => first(to),

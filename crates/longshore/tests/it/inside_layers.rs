@@ -22,7 +22,7 @@ async fn files_that_differ_are_told_and_secrets_that_a_later_layer_deletes_where
         ("var/lib/dpkg/status", &packages),
         ("app/main", "the first"),
         ("app/old", "it goes"),
-        ("root/.netrc", &PASSWORD.concat()),
+        ("srv/.netrc", &PASSWORD.concat()),
     ]);
     let first = [base.clone(), archive(&[("app/note", "alike")])];
     let second = [
@@ -37,7 +37,7 @@ async fn files_that_differ_are_told_and_secrets_that_a_later_layer_deletes_where
     let files = client.inside_difference(&before, &after).await.unwrap().files;
     assert_eq!((files.added, files.removed, files.changed, &files.not_compared), (0, 2, 1, &None));
     let names: Vec<&str> = files.items.iter().map(|file| file.path.as_str()).collect();
-    assert_eq!(names, ["/app/main", "/app/old", "/root/.netrc"]);
+    assert_eq!(names, ["/app/main", "/app/old", "/srv/.netrc"]);
     let FileDifference { before: Some(one), after: Some(other), .. } = &files.items[0] else { panic!("{files:?}") };
     assert_eq!((one.size, other.size), (9, 9));
     assert!(one.content.is_some() && one.content != other.content);
@@ -55,7 +55,7 @@ async fn files_that_differ_are_told_and_secrets_that_a_later_layer_deletes_where
     assert_eq!(inside.secrets, Some(1));
     let found = client.inside_secrets(&after, &PageQuery::default()).await.unwrap().items;
     assert_eq!((found.len(), &*found[0].rule, found[0].deleted), (1, "netrc-password", true));
-    assert_eq!((found[0].place.layer, &*found[0].place.chain), (Some(0), &["/root/.netrc".to_owned()][..]));
+    assert_eq!((found[0].place.layer, &*found[0].place.chain), (Some(0), &["/srv/.netrc".to_owned()][..]));
     let evidence = client.inside_evidence(&after).await.unwrap();
     assert_eq!(evidence.inside.secrets, Some(1));
     let page = hub.client.get(hub.url(&format!("/images/team/app@{after}/findings"))).send().await.unwrap();
