@@ -27,7 +27,7 @@ async fn files_that_differ_are_told_and_secrets_that_a_later_layer_deletes_where
     let first = [base.clone(), archive(&[("app/note", "alike")])];
     let second = [
         base,
-        archive(&[("app/note", "alike"), ("app/main", "the other"), ("app/.wh.old", ""), ("root/.wh..netrc", "")]),
+        archive(&[("app/note", "alike"), ("app/main", "the other"), ("app/.wh.old", ""), ("srv/.wh..netrc", "")]),
     ];
     let before = hub.push("team/app", "1", &configuration(&first), &first).await;
     let after = hub.push("team/app", "2", &configuration(&second), &second).await;
