@@ -35,7 +35,7 @@ struct Args {
     #[arg(long, env = "LONGSHORE_BINARY", hide = true)]
     binary: Option<PathBuf>,
     /// Decompress this file on a thread of its own and say nothing: what the bench starts itself for
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, num_args = 1..)]
     decompress: Vec<PathBuf>,
 }
 
