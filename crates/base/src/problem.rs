@@ -49,16 +49,22 @@ impl Problem {
 
     /// An error that the caller cannot do anything about. `error` is logged with its causes and not sent.
     pub fn internal(error: &dyn std::error::Error) -> Self {
-        let mut causes = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            causes.push_str(": ");
-            causes.push_str(&cause.to_string());
-            source = cause.source();
-        }
+        let causes = causes(error);
         tracing::error!(error = %causes, "internal error");
         Self::new(500, "internal", "Something failed inside the server").hint("the server's log says what; try again")
     }
+}
+
+/// An error with its causes, for people; the innermost tells most.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 impl From<DbError> for Problem {

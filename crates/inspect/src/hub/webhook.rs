@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::inspect::{Alert, AlertReason, News};
 use api::{Micros, Problem};
 use aws_lc_rs::hmac;
+use base::problem::causes;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -121,7 +122,7 @@ impl Webhook {
             .redirect(Policy::none())
             .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| WebhookError::Client(whole(&error.without_url())))?;
+            .map_err(|error| WebhookError::Client(causes(&error.without_url())))?;
         Ok(Self { url, key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret)), client })
     }
 
@@ -139,7 +140,7 @@ impl Webhook {
         // What the receiver says beyond its status is not read: the connection goes with the answer.
         match self.client.post(self.url.clone()).headers(headers).body(body).send().await {
             Ok(answer) => outcome(answer.status()),
-            Err(error) => Outcome::Failed(whole(&error.without_url())),
+            Err(error) => Outcome::Failed(causes(&error.without_url())),
         }
     }
 
@@ -192,17 +193,6 @@ fn secret(file: &Path) -> Result<Vec<u8>, String> {
     let text = std::str::from_utf8(&bytes).map_err(|_| wanted())?.trim_end_matches(['\r', '\n']);
     let secret = STANDARD.decode(text.strip_prefix(SECRET_PREFIX).ok_or_else(wanted)?).map_err(|_| wanted())?;
     if SECRET_BYTES.contains(&secret.len()) { Ok(secret) } else { Err(wanted()) }
-}
-
-/// An error with its causes; the innermost tells most.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use ::inspect::finding::read::{self, ReadError, Report};
 use ::inspect::finding::store::{self, Store, StoreError};
 use ::inspect::finding::{Data, Gathered};
 use api::{Micros, Problem};
+use base::problem::causes;
 use jiff::Timestamp;
 use reqwest::redirect::Policy;
 use serde::Serialize;
@@ -421,7 +422,7 @@ async fn fetch(global: &Global, url: &Url, bytes_max: u64) -> api::Result<tempfi
         .user_agent(concat!("longshore/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| failed(error.to_string()))?;
-    let mut response = client.get(url.clone()).send().await.map_err(|error| failed(whole(&error)))?;
+    let mut response = client.get(url.clone()).send().await.map_err(|error| failed(causes(&error)))?;
     if !response.status().is_success() {
         return Err(failed(format!("it answers {}", response.status())));
     }
@@ -429,7 +430,7 @@ async fn fetch(global: &Global, url: &Url, bytes_max: u64) -> api::Result<tempfi
     let file = temporary.reopen().map_err(|error| failed(error.to_string()))?;
     let mut file = tokio::fs::File::from_std(file);
     let mut length = 0_u64;
-    while let Some(bytes) = response.chunk().await.map_err(|error| failed(whole(&error)))? {
+    while let Some(bytes) = response.chunk().await.map_err(|error| failed(causes(&error)))? {
         length += bytes.len() as u64;
         if length > bytes_max {
             return Err(failed(format!("it is longer than {}", output::bytes(bytes_max))));
@@ -438,15 +439,4 @@ async fn fetch(global: &Global, url: &Url, bytes_max: u64) -> api::Result<tempfi
     }
     file.flush().await.map_err(|error| failed(error.to_string()))?;
     Ok(temporary)
-}
-
-/// An error with its causes; the innermost tells most.
-fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }

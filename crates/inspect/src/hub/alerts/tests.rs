@@ -22,8 +22,8 @@ use super::*;
 use crate::advisory::osv::Advisory;
 use crate::component::{Ecosystem, Evidence};
 use crate::finding::{Gathered, store as advisory_file};
-use crate::hub::store::{Entry, Kept};
-use crate::hub::testing::hub_with;
+use crate::hub::store::Entry;
+use crate::hub::testing::{hub_with, kept};
 use crate::hub::webhook::Webhook;
 use crate::hub::{CONTEXT, Config, MIGRATIONS};
 
@@ -76,17 +76,8 @@ impl Hub {
             places: vec![(Some(0), vec![format!("/app/{name}.jar")])],
             licences: Vec::new(),
         };
-        let kept = Kept {
-            number: store.image(&digest).await.unwrap().unwrap().number,
-            system: None,
-            platform: None,
-            unexamined: 0,
-            secrets: None,
-            components: artifacts.len() as u64,
-            contents: vec![1],
-            layers: Vec::new(),
-            entries: artifacts.iter().map(entry).collect(),
-        };
+        let number = store.image(&digest).await.unwrap().unwrap().number;
+        let kept = kept(number, artifacts.iter().map(entry).collect());
         store.keep(vec![kept], Micros(2)).await.unwrap();
         self.compared().await;
         digest

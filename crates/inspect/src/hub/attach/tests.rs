@@ -6,12 +6,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use api::access::{
-    Access, EnrolRequest, HostCertificate, HostIdentity, HostRevoked, HostToken, HostTokenRequest, RenewRequest,
-    SignPurpose,
-};
+use api::Problem;
+use api::access::{Access, HostIdentity};
 use api::registry::{BlobBytes, Pin, PushedManifest, Registry, SaidOf, StoredManifest};
-use api::{HostName, Problem};
 use async_trait::async_trait;
 use base::db::Db;
 use base::db::testing::for_each_backend;
@@ -19,6 +16,7 @@ use oci::{Document, Tag};
 use tokio::sync::Notify;
 
 use super::super::store::{CONTEXT, Kept, MIGRATIONS};
+use super::super::testing::{Signer, kept};
 use super::super::{Config, Deps};
 use super::*;
 use crate::document::{Image, OperatingSystem, Tool, json};
@@ -158,38 +156,6 @@ impl Registry for Memory {
     }
 }
 
-/// Signs with a number, each time another.
-#[derive(Default)]
-struct Signer(AtomicUsize);
-
-#[async_trait]
-impl Access for Signer {
-    async fn host_token_create(&self, _: HostTokenRequest) -> api::Result<HostToken> {
-        not_asked()
-    }
-    async fn host_enrol(&self, _: EnrolRequest) -> api::Result<HostCertificate> {
-        not_asked()
-    }
-    async fn host_renew(&self, _: &HostIdentity, _: RenewRequest) -> api::Result<HostCertificate> {
-        not_asked()
-    }
-    async fn host_identify(&self, _: &[u8]) -> api::Result<HostIdentity> {
-        not_asked()
-    }
-    async fn host_revoke(&self, _: &HostName) -> api::Result<HostRevoked> {
-        not_asked()
-    }
-    async fn revoked_list(&self, _: u32) -> api::Result<Vec<String>> {
-        not_asked()
-    }
-    async fn sign(&self, _: SignPurpose, _: &[u8]) -> api::Result<Vec<u8>> {
-        Ok(self.0.fetch_add(1, Ordering::SeqCst).to_le_bytes().to_vec())
-    }
-    fn ca_certificate(&self) -> Vec<u8> {
-        b"certificate".to_vec()
-    }
-}
-
 struct World {
     db: Db,
     there: Arc<Mutex<Stored>>,
@@ -248,15 +214,9 @@ impl World {
         let mut text = Vec::new();
         json::write(&contents, &mut text).unwrap();
         let kept = Kept {
-            number: hub.store().image(&digest).await.unwrap().unwrap().number,
             system: Some(system.to_owned()),
-            platform: None,
-            unexamined: 0,
-            secrets: None,
-            components: 0,
             contents: zstd::bulk::compress(&text, 1).unwrap(),
-            layers: Vec::new(),
-            entries: Vec::new(),
+            ..kept(hub.store().image(&digest).await.unwrap().unwrap().number, Vec::new())
         };
         hub.store().keep(vec![kept], at).await.unwrap();
         digest

@@ -6,7 +6,6 @@ use api::Micros;
 use api::delivery::{Deployed, ImageAddress, Running};
 use base::db::Db;
 use base::db::testing::for_each_backend;
-use oci::{Digest, RepositoryName};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
@@ -14,14 +13,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::*;
 use crate::component::{Ecosystem, Evidence};
 use crate::hub::numbers::Numbers;
-
-fn image(number: u32) -> Digest {
-    Digest::sha256_of(&number.to_le_bytes())
-}
-
-fn repository() -> RepositoryName {
-    "team/app".parse().unwrap()
-}
+use crate::hub::testing::{image, kept, repository};
 
 fn key(name: u8, version: u8) -> Key {
     Key {
@@ -41,20 +33,6 @@ fn entry(name: u8, version: u8, licence: u8) -> Entry {
         is_owned: false,
         places: vec![(Some(1), vec![format!("/app/{name}.jar")])],
         licences: vec![format!("Licence-{licence}")],
-    }
-}
-
-fn kept(number: i64, entries: Vec<Entry>) -> Kept {
-    Kept {
-        number,
-        system: None,
-        platform: None,
-        unexamined: 0,
-        secrets: None,
-        components: entries.len() as u64,
-        contents: vec![1],
-        layers: Vec::new(),
-        entries,
     }
 }
 
