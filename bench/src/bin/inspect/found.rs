@@ -18,25 +18,31 @@ pub(crate) fn found(tools: &Tools, made: &Made) -> anyhow::Result<Vec<Row>> {
     let cache = tools.trivy_cache()?;
     let place = Place::Archive(&made.archive);
     let own = longshore(&document(&tools.longshore(place))?);
-    let known: BTreeSet<Key> = own.keys().cloned().collect();
+    let known: BTreeSet<Key> = own.iter().map(|(key, _)| key.clone()).collect();
     let mut rows = Vec::new();
     let peers = [("Syft", syft(&document(&tools.syft(place))?)), {
         ("Trivy", trivy(&document(&tools.trivy(place, cache.path()))?))
     }];
     for (peer, theirs) in peers {
-        let missed: Vec<(&Key, &String)> = theirs.iter().filter(|(key, _)| !is_known(&known, key)).collect();
-        for ((ecosystem, name, version), place) in &missed {
-            eprintln!("only {peer}: {ecosystem} {name} {version} ({place})");
+        let (mut explained, mut missed) = (0, 0);
+        for (key, place) in theirs.iter().filter(|(key, _)| !is_known(&known, key)) {
+            let (ecosystem, name, version) = key;
+            let why = reason(&own, key, place);
+            *if why.is_some() { &mut explained } else { &mut missed } += 1;
+            let why = why.unwrap_or_else(|| "MISSED".to_owned());
+            eprintln!("only {peer}: {ecosystem} {name} {version} ({place}): {why}");
         }
-        rows.push(Row {
-            row: format!("packages that {peer} finds and Longshore does not"),
-            value: missed.len() as f64,
+        let row = |row: String, value: i32, target: &str, holds| Row {
+            row,
+            value: f64::from(value),
             unit: "packages".to_owned(),
             peer: format!("found by {peer}"),
             peer_value: Some(theirs.len() as f64),
-            target: "0, or with a reason".to_owned(),
-            holds: Some(missed.is_empty()),
-        });
+            target: target.to_owned(),
+            holds,
+        };
+        rows.push(row(format!("packages that {peer} finds and Longshore does not"), missed, "0", Some(missed == 0)));
+        rows.push(row(format!("those of {peer} that are no packages, or found by another name"), explained, "", None));
     }
     let mut missed = 0;
     for planted in &made.planted {
@@ -93,6 +99,38 @@ fn is_known(known: &BTreeSet<Key>, key: &Key) -> bool {
     })
 }
 
+/// Why there is no such package under this name, where what there is at the same place says so.
+fn reason(own: &[(Key, Vec<String>)], (ecosystem, name, version): &Key, place: &str) -> Option<String> {
+    let there: Vec<&Key> =
+        own.iter().filter(|(_, paths)| paths.iter().any(|path| path == place)).map(|(key, _)| key).collect();
+    let same = |is_it: &dyn Fn(&str, &str) -> bool| {
+        there
+            .iter()
+            .find(|(of, name, version)| of == ecosystem && is_it(name, version))
+            .map(|(_, name, version)| format!("found as {name} {version}"))
+    };
+    match ecosystem.as_str() {
+        "maven" => same(&|other, stated| {
+            other == name && version.strip_prefix(stated).is_some_and(|rest| rest.starts_with('-'))
+        })
+        .map(|found| format!("{found}: the file is a variant of it"))
+        .or_else(|| same(&|_, stated| stated == version).map(|found| format!("{found}, as its pom.properties has it"))),
+        "go" if version == "(devel)" => there
+            .iter()
+            .find(|(of, ..)| of == "deb")
+            .map(|(_, name, version)| format!("the file is of the package {name} {version}, and states no version")),
+        "go" => same(&|other, stated| {
+            let major = other.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix("/v"));
+            major.is_some_and(|major| major.bytes().all(|byte| byte.is_ascii_digit())) && stated == version
+        })
+        .map(|found| format!("{found}, its module path")),
+        "npm" if version.is_empty() && !name.starts_with('@') && name.contains('/') => {
+            Some("a folder within a package: no package can have that name".to_owned())
+        }
+        _ => None,
+    }
+}
+
 /// A name as registries compare it.
 fn normal(ecosystem: &str, name: &str) -> String {
     match ecosystem {
@@ -109,16 +147,19 @@ fn list<'v>(value: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
     value.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn longshore(document: &Value) -> BTreeMap<Key, String> {
+/// What Longshore found, each with the files of the image in which it did.
+fn longshore(document: &Value) -> Vec<(Key, Vec<String>)> {
     let one = |component: &Value| {
         let ecosystem = text(component, "ecosystem");
         let name = normal(ecosystem, text(component, "name"));
         (ecosystem.to_owned(), name, text(component, "version").to_owned())
     };
-    let mut found = BTreeMap::new();
+    let mut found = Vec::new();
     for component in list(document, "components") {
-        found.insert(one(component), String::new());
-        found.extend(list(component, "further").map(|component| (one(component), String::new())));
+        let files = list(component, "places").filter_map(|place| list(place, "path").next()?.as_str());
+        let files: Vec<String> = files.map(str::to_owned).collect();
+        found.extend(list(component, "further").map(|component| (one(component), files.clone())));
+        found.push((one(component), files));
     }
     found
 }

@@ -34,8 +34,8 @@ pub use migrate::Migration;
 pub use postgres::{CONNECTIONS_MAX, TRANSACTION_ATTEMPTS_MAX};
 pub use snapshot::Snapshot;
 pub use sqlite::{GROUP_JOBS_MAX, GROUP_MILLIS_MAX, READERS_MAX, WRITE_QUEUE_JOBS_MAX, WRITE_WAIT_SECONDS_MAX};
-pub use statement::{Queryable, ROWS_MAX, Sql, Tx, sql};
-pub use value::{Column, Row, Value};
+pub use statement::{LIST_MAX, Queryable, ROWS_MAX, Sql, Tx, sql};
+pub use value::{Column, List, Row, Value};
 
 /// Where the data is.
 #[derive(Clone, PartialEq, Eq)]

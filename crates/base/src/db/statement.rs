@@ -2,20 +2,23 @@
 
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments};
 use tokio::sync::Mutex;
 use tracing::Instrument as _;
 
 use super::error::{DbError, DbErrorKind, is_serialization_failure};
-use super::value::{Inner, Row, Value};
+use super::value::{Inner, List, Row, Value};
 use super::{Backend, Db};
 
 /// Rows of one answer at most: statements that could give more have to be paged.
 pub const ROWS_MAX: usize = 100_000;
+/// Values of one list at most.
+pub const LIST_MAX: usize = 1000;
 
 /// A statement with its values. The text is one for both databases: `$1` placeholders in ascending order, `BIGINT`,
-/// `TEXT` and `BYTEA` columns, sums cast back to `BIGINT`.
+/// `TEXT` and `BYTEA` columns, sums cast back to `BIGINT`. A list is bound to `= ANY($1)`, written in this very way.
 #[derive(Clone, Debug)]
 #[must_use = "a statement does nothing until it is run"]
 pub struct Sql {
@@ -90,11 +93,29 @@ impl Sql {
     }
 
     fn sqlite(self) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-        self.values.into_iter().fold(sqlx::query(self.text), |query, value| match value {
+        let query = match self.with_json_lists() {
+            Some(text) => sqlx::query(AssertSqlSafe(text)),
+            None => sqlx::query(self.text),
+        };
+        self.values.into_iter().fold(query, |query, value| match value {
             Value::Integer(value) => query.bind(value),
             Value::Text(value) => query.bind(value),
             Value::Bytes(value) => query.bind(value),
+            Value::List(list) => query.bind(list.json()),
         })
+    }
+
+    /// The text with what stands for lists in it as SQLite takes it; none when there are no lists.
+    fn with_json_lists(&self) -> Option<String> {
+        let mut text = None;
+        for (at, value) in self.values.iter().enumerate() {
+            if let Value::List(list) = value {
+                let slot = at + 1;
+                let json = format!("IN (SELECT {} FROM json_each(${slot}))", list.json_value());
+                text = Some(text.as_deref().unwrap_or(self.text).replace(&format!("= ANY(${slot})"), &json));
+            }
+        }
+        text
     }
 
     fn postgres(self) -> sqlx::query::Query<'static, Postgres, PgArguments> {
@@ -102,6 +123,9 @@ impl Sql {
             Value::Integer(value) => query.bind(value),
             Value::Text(value) => query.bind(value),
             Value::Bytes(value) => query.bind(value),
+            Value::List(List::Integers(list)) => query.bind(list),
+            Value::List(List::Texts(list)) => query.bind(list),
+            Value::List(List::Bytes(list)) => query.bind(list),
         })
     }
 }

@@ -6,7 +6,7 @@ use super::error::{DbError, DbErrorKind};
 use crate::clock::Micros;
 
 /// A bound value: one of the three column types BIGINT, TEXT and BYTEA, each of them typed even when NULL, because
-/// PostgreSQL wants to know.
+/// PostgreSQL wants to know; or a list of one of them, for `= ANY($1)`.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// BIGINT.
@@ -15,6 +15,57 @@ pub enum Value {
     Text(Option<String>),
     /// BYTEA.
     Bytes(Option<Vec<u8>>),
+    /// Several, for `= ANY($1)`.
+    List(List),
+}
+
+/// Values of one type.
+#[derive(Clone, Debug)]
+pub enum List {
+    /// BIGINT.
+    Integers(Vec<i64>),
+    /// TEXT.
+    Texts(Vec<String>),
+    /// BYTEA.
+    Bytes(Vec<Vec<u8>>),
+}
+
+impl List {
+    /// The list as SQLite gets it, which has none of its own: as a text in JSON.
+    pub(super) fn json(&self) -> String {
+        match self {
+            Self::Integers(list) => serde_json::json!(list),
+            Self::Texts(list) => serde_json::json!(list),
+            Self::Bytes(list) => list.iter().map(hex::encode).collect(),
+        }
+        .to_string()
+    }
+
+    /// How a value comes out of that text.
+    pub(super) const fn json_value(&self) -> &'static str {
+        match self {
+            Self::Integers(_) | Self::Texts(_) => "value",
+            Self::Bytes(_) => "unhex(value)",
+        }
+    }
+}
+
+impl From<&[i64]> for Value {
+    fn from(list: &[i64]) -> Self {
+        Self::List(List::Integers(list.to_vec()))
+    }
+}
+
+impl From<&[String]> for Value {
+    fn from(list: &[String]) -> Self {
+        Self::List(List::Texts(list.to_vec()))
+    }
+}
+
+impl From<&[Vec<u8>]> for Value {
+    fn from(list: &[Vec<u8>]) -> Self {
+        Self::List(List::Bytes(list.to_vec()))
+    }
 }
 
 macro_rules! value_from {

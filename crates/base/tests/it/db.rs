@@ -68,6 +68,42 @@ async fn values_of_every_type_and_null_come_back() {
 }
 
 #[tokio::test]
+async fn a_list_of_every_type_is_one_value() {
+    for_each_backend("lists", COUNTERS, |db| async move {
+        let awkward = ["", "\"", "\\", "{}", "NULL", "a,b", "é\u{1f}"];
+        db.write(move |tx| {
+            async move {
+                for (at, name) in (1i64..).zip(awkward) {
+                    insert(tx, name, at).await?;
+                    let bytes = vec![0u8, at as u8];
+                    let statement = sql("INSERT INTO thing (id, bytes, counter) VALUES ($1, $2, $3)");
+                    statement.bind(at).bind(bytes).bind(name).execute(tx).await?;
+                }
+                Ok::<_, DbError>(())
+            }
+            .boxed()
+        })
+        .await
+        .unwrap();
+        let ids = |rows: Vec<db::Row>| rows.iter().map(|row| row.get("id").unwrap()).collect::<Vec<i64>>();
+        // The tenth slot begins as the first does.
+        let numbers = sql("SELECT id FROM thing WHERE id = ANY($1) AND id > $2 AND id > $3 AND id > $4 AND id > $5 \
+             AND id > $6 AND id > $7 AND id > $8 AND id > $9 AND id = ANY($10) ORDER BY id");
+        let numbers = (2..10).fold(numbers.bind(&[1i64, 3, 5, i64::MAX][..]), |statement, _| statement.bind(0i64));
+        assert_eq!(ids(numbers.bind(&[3i64, 5, 7][..]).all(&db).await.unwrap()), [3, 5]);
+        let texts: Vec<String> = awkward.iter().skip(1).map(|text| (*text).to_owned()).collect();
+        let named = sql("SELECT id FROM thing WHERE counter = ANY($1) ORDER BY id").bind(&texts[..]);
+        assert_eq!(ids(named.all(&db).await.unwrap()), [2, 3, 4, 5, 6, 7]);
+        let bytes = sql("SELECT id FROM thing WHERE bytes = ANY($1) ORDER BY id");
+        let bytes = bytes.bind(&[vec![0u8, 2], vec![0, 6], vec![], vec![0, 99]][..]);
+        assert_eq!(ids(bytes.all(&db).await.unwrap()), [2, 6]);
+        let none = sql("SELECT id FROM thing WHERE id = ANY($1)").bind(&[0i64; 0][..]);
+        assert!(ids(none.all(&db).await.unwrap()).is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn text_is_ordered_and_compared_by_bytes() {
     for_each_backend("ordered", COUNTERS, |db| async move {
         let bytewise = ["1", "B", "_x", "a", "a-b", "a.b", "ab", "é"];

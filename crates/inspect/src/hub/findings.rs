@@ -27,7 +27,7 @@ use crate::finding::store::Store as File;
 use crate::finding::{self, Against, Record, examine};
 
 /// Components that are compared at once.
-const PAGE: u32 = 20_000;
+const PAGE: u32 = 10_000;
 /// Pages that are compared with advisories that are made ready once.
 const PAGES_IN_A_ROW: u32 = 1000;
 /// So many and more are compared with all advisories; for fewer, those that may speak of them are looked for.
@@ -103,33 +103,57 @@ impl Service {
     pub(super) async fn match_some(&self) -> Result<Progress, Error> {
         let Some(fence) = self.lease().await? else { return Ok(Progress::Done) };
         let Some(known) = self.known().await? else { return Ok(Progress::Done) };
-        let mut all = None;
+        let (mut after, mut prepared, mut found) = (0, None, None);
         for pages in 0..PAGES_IN_A_ROW {
-            let page = self.store().unmatched(PAGE).await?;
-            if page.is_empty() {
-                return if pages == 0 { self.alerts_record(fence, &known).await } else { Ok(Progress::More) };
+            let page = self.store().unmatched(after, PAGE).await?;
+            if pages == 0 && page.is_empty() {
+                return self.alerts_record(fence, &known).await;
             }
             if self.lease().await?.is_none() {
                 return Ok(Progress::Done);
             }
-            let (file, prepared, now) = (Arc::clone(&known), all.take(), timestamp(self.now()));
-            let compared = tokio::task::spawn_blocking(move || {
-                let prepared = match prepared {
-                    Some(prepared) => prepared,
-                    None if page.len() < ALL_FROM => {
-                        return Ok((matches(&file.file.advisories_on(&named(&page), now)?, &page), None));
-                    }
-                    None => file.file.advisories(now)?,
-                };
-                Ok::<_, Error>((matches(&prepared, &page), Some(prepared)))
-            });
-            let found;
-            (found, all) = compared.await??;
-            self.store().matched(known.version, found, self.now()).await?;
-            self.inner.attaching.wake();
-            self.changed();
+            let Some((last, _)) = page.last() else {
+                self.keep_matches(known.version, found).await?;
+                return Ok(Progress::More);
+            };
+            after = *last;
+            let (file, ready, now) = (Arc::clone(&known), prepared.take(), timestamp(self.now()));
+            let compare = async {
+                let compared = tokio::task::spawn_blocking(move || {
+                    let ready = match ready {
+                        Some(ready) => ready,
+                        None if page.len() < ALL_FROM => {
+                            return Ok((matches(&file.file.advisories_on(&named(&page), now)?, &page), None));
+                        }
+                        None => file.file.advisories(now)?,
+                    };
+                    Ok::<_, Error>((matches(&ready, &page), Some(ready)))
+                });
+                compared.await?
+            };
+            // While a page is compared, what was found with the one before is kept.
+            let (compared, is_current) = tokio::try_join!(compare, self.keep_matches(known.version, found))?;
+            if !is_current {
+                return Ok(Progress::More);
+            }
+            prepared = compared.1;
+            found = Some(compared.0);
         }
+        self.keep_matches(known.version, found).await?;
         Ok(Progress::More)
+    }
+
+    /// Keeps what was found, if anything was compared; false where there is another file of advisories meanwhile.
+    async fn keep_matches(
+        &self,
+        version: i64,
+        found: Option<BTreeMap<i64, BTreeMap<String, Match>>>,
+    ) -> Result<bool, Error> {
+        let Some(found) = found else { return Ok(true) };
+        let is_current = self.store().matched(version, found, self.now()).await?;
+        self.inner.attaching.wake();
+        self.changed();
+        Ok(is_current)
     }
 
     /// An image that was read, with what advisories say of it today.

@@ -2,6 +2,7 @@
 //! last item of the page before, by an index: the last page of 100,000 tags costs what the first does.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use api::Micros;
 use api::images::{LISTED_MAX, ManifestKind, RepositoryBrief, TagBrief, TagOrder};
@@ -47,29 +48,36 @@ const TAGS_LARGEST: &str =
     concat!(tag_columns!(), "AND (t.size, t.tag) < ($2, $3) ORDER BY t.size DESC, t.tag DESC LIMIT $4");
 const TAGS_BY_NAME: &str = concat!(tag_columns!(), "AND t.tag > $2 ORDER BY t.tag LIMIT $3");
 
+/// Tags that lead to those of one list at most.
+const LEADING_MAX: u32 = 10 * LISTED_MAX;
 /// Manifests of one list in a statement.
-const SLOTS: usize = 20;
+const SLOTS: usize = 100;
 
-/// Places for [`SLOTS`] repositories and digests.
-macro_rules! slots {
-    () => {
-        "(VALUES ($1, $2), ($3, $4), ($5, $6), ($7, $8), ($9, $10), ($11, $12), ($13, $14), ($15, $16), ($17, $18), \
-         ($19, $20), ($21, $22), ($23, $24), ($25, $26), ($27, $28), ($29, $30), ($31, $32), ($33, $34), \
-         ($35, $36), ($37, $38), ($39, $40))"
-    };
+/// The tags of [`SLOTS`] repositories and digests. Joined from what is sought: a database that knows nothing of how many
+/// rows there are would rather read all tags.
+static TAGS_OF: LazyLock<String> = LazyLock::new(|| {
+    let (slots, limit) = (slots(), 2 * SLOTS + 1);
+    format!(
+        "WITH sought (repository, digest) AS (VALUES {slots}) \
+         SELECT DISTINCT t.repository AS repository, t.digest AS digest, t.tag AS tag FROM sought s CROSS JOIN tags t \
+         WHERE t.repository = s.repository AND t.digest = s.digest ORDER BY t.tag LIMIT ${limit}"
+    )
+});
+/// The tags of indexes that have them.
+static TAGS_OF_INDEXES: LazyLock<String> = LazyLock::new(|| {
+    let (slots, limit) = (slots(), 2 * SLOTS + 1);
+    format!(
+        "WITH sought (repository, digest) AS (VALUES {slots}) \
+         SELECT DISTINCT n.repository AS repository, n.digest AS digest, t.tag AS tag \
+         FROM sought s CROSS JOIN manifest_needs n CROSS JOIN tags t \
+         WHERE n.repository = s.repository AND n.digest = s.digest AND t.repository = n.repository \
+         AND t.digest = n.manifest ORDER BY t.tag LIMIT ${limit}"
+    )
+});
+
+fn slots() -> String {
+    (0..SLOTS).map(|slot| format!("(${}, ${})", 2 * slot + 1, 2 * slot + 2)).collect::<Vec<_>>().join(", ")
 }
-
-const TAGS_OF: &str = concat!(
-    "SELECT repository, digest, tag FROM tags WHERE (repository, digest) IN ",
-    slots!(),
-    " ORDER BY tag LIMIT $41"
-);
-const TAGS_OF_INDEXES: &str = concat!(
-    "SELECT n.repository AS repository, n.digest AS digest, t.tag AS tag FROM manifest_needs n \
-     JOIN tags t ON t.repository = n.repository AND t.digest = n.manifest WHERE (n.repository, n.digest) IN ",
-    slots!(),
-    " ORDER BY t.tag LIMIT $41"
-);
 
 /// What the rows say of a manifest besides its bytes.
 pub(crate) struct ManifestFacts {
@@ -202,13 +210,13 @@ impl Store {
     ) -> Result<BTreeMap<(RepositoryName, Digest), Vec<Tag>>, Error> {
         let mut tags: BTreeMap<(RepositoryName, Digest), Vec<Tag>> = BTreeMap::new();
         for chunk in manifests.chunks(SLOTS) {
-            for text in [TAGS_OF, TAGS_OF_INDEXES] {
+            for text in [&*TAGS_OF, &*TAGS_OF_INDEXES] {
                 let mut statement = sql(text);
                 for slot in 0..SLOTS {
                     let Some((repository, digest)) = chunk.get(slot).or(chunk.last()) else { break };
                     statement = statement.bind(repository.as_str()).bind(digest.to_string());
                 }
-                for row in statement.bind(LISTED_MAX).all(&self.db).await? {
+                for row in statement.bind(LEADING_MAX).all(&self.db).await? {
                     let repository: String = row.get("repository")?;
                     let repository =
                         repository.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })?;

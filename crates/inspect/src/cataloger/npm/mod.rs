@@ -50,7 +50,8 @@ pub fn wants(path: &[u8]) -> bool {
 }
 
 /// Reads one file. A `package.json` at the root of a folder in `node_modules` (Debian: `nodejs`) was installed there;
-/// any other, and what a lock file names, is contained.
+/// any other, and what a lock file names, is contained. So is a copy within an installed package that has a name and no
+/// version, unless it is private; its version is empty.
 pub fn read(path: &[u8], bytes: &[u8]) -> Report {
     let limit = match kind(path) {
         Some(Kind::Package) => PACKAGE_BYTES_MAX,

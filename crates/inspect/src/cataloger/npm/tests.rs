@@ -66,6 +66,23 @@ fn an_installed_package_is_told_from_one_that_lies_there() {
 }
 
 #[test]
+fn a_copy_within_a_package_is_there_without_a_version() {
+    let place = b"app/node_modules/next/dist/compiled/acorn/package.json";
+    for name in ["acorn", "@hapi/accept"] {
+        let report = read(place, format!(r#"{{"name":"{name}","main":"a.js","license":"MIT"}}"#).as_bytes());
+        assert_eq!(listed(&report), [format!("{name} ")]);
+        assert_eq!(report.components[0].evidence, Evidence::Contained);
+        assert_eq!(report.components[0].licences, ["MIT"]);
+        let report = read(place, format!(r#"{{"name":"{name}","private":true}}"#).as_bytes());
+        assert_eq!(report, Report::default());
+    }
+    for name in ["rxjs/ajax", "@a/b/c", "@a", "@a/", ""] {
+        let report = read(place, format!(r#"{{"name":"{name}"}}"#).as_bytes());
+        assert_eq!(report, Report::default(), "{name}");
+    }
+}
+
+#[test]
 fn licences_in_all_their_forms() {
     for (field, expected) in [
         (r#""license":"MIT""#, vec!["MIT"]),

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use api::Micros;
-use base::db::{Queryable, Row, Tx, sql};
+use base::db::{LIST_MAX, Queryable, Row, Tx, sql};
 use futures::FutureExt as _;
 
 use super::alerts::{self, Worse};
 use super::lookup::{Key, key};
-use super::{ROWS, SLOTS, Store, damaged, rows_text, slots, slots_number, whole};
+use super::{ROWS, Store, damaged, rows_text, whole};
 use crate::hub::error::Error;
 
 /// Rows that one transaction changes.
@@ -112,35 +112,40 @@ impl Store {
             .await
     }
 
-    /// Components that are to be compared, by number.
-    pub(in crate::hub) async fn unmatched(&self, limit: u32) -> Result<Vec<(i64, Key)>, Error> {
+    /// Components that are to be compared, by number, after that one.
+    pub(in crate::hub) async fn unmatched(&self, after: i64, limit: u32) -> Result<Vec<(i64, Key)>, Error> {
         let rows = sql("SELECT id, ecosystem, name, version, architecture, source_name, source_version, platform \
-             FROM component WHERE matched <= 0 ORDER BY id LIMIT $1")
+             FROM component WHERE matched <= 0 AND id > $1 ORDER BY id LIMIT $2")
+        .bind(after)
         .bind(limit)
         .all(&self.db)
         .await?;
         rows.iter().map(|row| Ok((row.get("id")?, key(row)?))).collect()
     }
 
-    /// Keeps what components have, by a version of the file; the first time that each was seen stays. Nothing is kept where
-    /// there is another file meanwhile.
+    /// Keeps what components have, by a version of the file; the first time that each was seen stays. False where there is
+    /// another file meanwhile: nothing more is kept.
     pub(in crate::hub) async fn matched(
         &self,
         version: i64,
         matches: BTreeMap<i64, BTreeMap<String, Match>>,
         now: Micros,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let all: Vec<(i64, BTreeMap<String, Match>)> = matches.into_iter().collect();
         for chunk in all.chunks(CHUNK) {
             let chunk = Arc::new(chunk.to_vec());
-            self.db
+            let is_current = self
+                .db
                 .write(move |tx| {
                     let chunk = Arc::clone(&chunk);
                     async move { matched(tx, version, &chunk, now).await }.boxed()
                 })
                 .await?;
+            if !is_current {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -177,12 +182,11 @@ impl<Q: Queryable> Store<Q> {
     /// Which of these components have one of these vulnerabilities.
     pub(in crate::hub) async fn found(&self, ids: &[String], components: &[i64]) -> Result<HashMap<i64, Match>, Error> {
         let mut found: HashMap<i64, Match> = HashMap::new();
-        for id in ids {
-            for chunk in components.chunks(SLOTS) {
-                let statement = sql("SELECT component, is_certain, fixed_in FROM finding WHERE component IN \
-                     ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
-                     AND id = $21");
-                for row in slots_number(statement, chunk).bind(id).all(&self.db).await? {
+        for ids in ids.chunks(LIST_MAX) {
+            for chunk in components.chunks(LIST_MAX) {
+                let statement = sql("SELECT component, is_certain, fixed_in FROM finding \
+                     WHERE component = ANY($1) AND id = ANY($2) ORDER BY component, id");
+                for row in statement.bind(chunk).bind(ids).all(&self.db).await? {
                     let one = matched_row(&row)?;
                     let known = found.entry(row.get("component")?).or_insert_with(|| one.clone());
                     known.is_certain |= one.is_certain;
@@ -195,10 +199,9 @@ impl<Q: Queryable> Store<Q> {
     /// When vulnerabilities were first seen here, of those that are.
     pub(in crate::hub) async fn first_seen(&self, ids: &[String]) -> Result<BTreeMap<String, Micros>, Error> {
         let mut first = BTreeMap::new();
-        for chunk in ids.chunks(SLOTS) {
-            let statement = sql("SELECT id, MIN(first_seen) AS first_seen FROM finding WHERE id IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) GROUP BY id");
-            for row in slots(statement, chunk).all(&self.db).await? {
+        for chunk in ids.chunks(LIST_MAX) {
+            let statement = sql("SELECT id, MIN(first_seen) AS first_seen FROM finding WHERE id = ANY($1) GROUP BY id");
+            for row in statement.bind(chunk).all(&self.db).await? {
                 first.insert(row.get("id")?, row.get("first_seen")?);
             }
         }
@@ -248,11 +251,10 @@ async fn vulnerabilities_put(tx: &mut Tx, all: &[Vulnerability]) -> Result<(), E
             statement.execute(tx).await?;
         }
     }
-    for chunk in all.chunks(SLOTS) {
+    for chunk in all.chunks(LIST_MAX) {
         let ids: Vec<String> = chunk.iter().map(|one| one.id.clone()).collect();
-        let gone = sql("DELETE FROM vulnerability_name WHERE id IN \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-        slots(gone, &ids).execute(tx).await?;
+        let gone = sql("DELETE FROM vulnerability_name WHERE id = ANY($1)");
+        gone.bind(&ids[..]).execute(tx).await?;
     }
     let names: BTreeSet<(&String, &String)> =
         all.iter().flat_map(|one| one.names.iter().map(move |name| (name, &one.id))).collect();
@@ -271,10 +273,10 @@ async fn matched(
     version: i64,
     chunk: &[(i64, BTreeMap<String, Match>)],
     now: Micros,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let current = sql("SELECT version FROM advisory_data WHERE id = 1").optional(tx).await?;
     if current.map(|row| row.get::<i64>("version")).transpose()? != Some(version) {
-        return Ok(());
+        return Ok(false);
     }
     const PUT: &str = "INSERT INTO finding (component, id, is_certain, fixed_in, first_seen)";
     const AGAIN: &str = "ON CONFLICT (component, id) DO UPDATE SET is_certain = excluded.is_certain, \
@@ -286,7 +288,7 @@ async fn matched(
     static TOUCHED: LazyLock<String> = LazyLock::new(|| rows_text(TOUCH, 1, ROWS, TOUCHED_BEFORE));
     static TOUCHED_ONE: LazyLock<String> = LazyLock::new(|| rows_text(TOUCH, 1, 1, TOUCHED_BEFORE));
     // Those that wait, between the first and the last of these, are these: what is new has a greater number.
-    let (Some((first, _)), Some((last, _))) = (chunk.first(), chunk.last()) else { return Ok(()) };
+    let (Some((first, _)), Some((last, _))) = (chunk.first(), chunk.last()) else { return Ok(true) };
     let mut known: HashMap<(i64, String), (Match, Micros)> = HashMap::new();
     let there =
         sql("SELECT f.component AS component, f.id AS id, f.is_certain AS is_certain, f.fixed_in AS fixed_in, \
@@ -371,7 +373,7 @@ async fn matched(
             sql("DELETE FROM finding WHERE component = $1 AND id = $2").bind(component).bind(id).execute(tx).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A finding that is new, or another than it was.

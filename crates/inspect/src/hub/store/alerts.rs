@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use api::Micros;
 use api::inspect::{Alert, Delivery, News, Severity};
-use base::db::{Row, Tx, sql};
+use base::db::{LIST_MAX, Row, Tx, sql};
 use base::lease::Fence;
 use futures::FutureExt as _;
 
 use super::advisories::{Vulnerability, vulnerability};
-use super::{SLOTS, Store, damaged, numbers_take, slots, slots_number};
+use super::{Store, damaged, numbers_take};
 use crate::hub::error::Error;
 use crate::hub::findings::severity_of;
 use crate::hub::vulnerabilities::severity_word;
@@ -164,11 +164,11 @@ impl Store {
     /// Vulnerabilities by id, without those that are not there.
     pub(in crate::hub) async fn vulnerabilities_of(&self, ids: &[String]) -> Result<Vec<Vulnerability>, Error> {
         let mut all = Vec::with_capacity(ids.len());
-        for chunk in ids.chunks(SLOTS) {
-            let statement =
-                sql("SELECT id, names, summary, severity, known_exploited, published FROM vulnerability WHERE id IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-            for row in slots(statement, chunk).all(&self.db).await? {
+        for chunk in ids.chunks(LIST_MAX) {
+            let statement = sql(
+                "SELECT id, names, summary, severity, known_exploited, published FROM vulnerability WHERE id = ANY($1)",
+            );
+            for row in statement.bind(chunk).all(&self.db).await? {
                 all.push(vulnerability(&row)?);
             }
         }
@@ -201,10 +201,9 @@ impl Store {
     /// What affects one of these components for certain, by id.
     pub(in crate::hub) async fn affecting(&self, components: &[i64]) -> Result<BTreeSet<String>, Error> {
         let mut ids = BTreeSet::new();
-        for chunk in components.chunks(SLOTS) {
-            let statement = sql("SELECT DISTINCT id FROM finding WHERE is_certain = 1 AND component IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-            for row in slots_number(statement, chunk).all(&self.db).await? {
+        for chunk in components.chunks(LIST_MAX) {
+            let statement = sql("SELECT DISTINCT id FROM finding WHERE is_certain = 1 AND component = ANY($1)");
+            for row in statement.bind(chunk).all(&self.db).await? {
                 ids.insert(row.get("id")?);
             }
         }

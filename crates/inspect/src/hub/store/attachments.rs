@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use api::Micros;
-use base::db::{Row, sql};
+use base::db::{LIST_MAX, Row, sql};
 use futures::FutureExt as _;
 use oci::{Digest, RepositoryName};
 
-use super::{SLOTS, Store, damaged, digest, parsed, slots_number};
+use super::{Store, damaged, digest, parsed};
 use crate::hub::error::Error;
 
 /// Indexes of an image that are looked at.
@@ -137,16 +137,14 @@ impl Store {
                 let all = Arc::clone(&all);
                 async move {
                     let (images, components) = &*all;
-                    for chunk in images.chunks(SLOTS) {
-                        let statement = sql("UPDATE attaching SET due_at = $21, tries = 0 WHERE image IN \
-                             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
-                             AND due_at > $21");
-                        slots_number(statement, chunk).bind(now).execute(tx).await?;
+                    for chunk in images.chunks(LIST_MAX) {
+                        let statement = sql("UPDATE attaching SET due_at = $2, tries = 0 WHERE image = ANY($1) \
+                             AND due_at > $2");
+                        statement.bind(chunk).bind(now).execute(tx).await?;
                     }
-                    for chunk in components.chunks(SLOTS) {
-                        let statement = sql("DELETE FROM attaching_component WHERE component IN \
-                             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-                        slots_number(statement, chunk).execute(tx).await?;
+                    for chunk in components.chunks(LIST_MAX) {
+                        let statement = sql("DELETE FROM attaching_component WHERE component = ANY($1)");
+                        statement.bind(chunk).execute(tx).await?;
                     }
                     Ok::<_, Error>(())
                 }

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use api::Micros;
-use base::db::{Sql, Tx, sql};
+use base::db::{LIST_MAX, Sql, Tx, sql};
 use futures::FutureExt as _;
 
 use super::super::packed::{Reader, Writer};
 use super::super::stored;
 use super::images::LayerRow;
 use super::lookup::{Key, platform_text};
-use super::postings::{self, BUCKET, Held, PLACES_KEPT};
-use super::{Changing, ROWS, SLOTS, Store, damaged, numbers_take, raise, rows_text, slots, slots_number, whole};
+use super::postings::{self, Held, PLACES_KEPT};
+use super::{Changing, ROWS, Store, damaged, numbers_take, raise, rows_text, whole};
 use crate::advisory::place::Platform;
 use crate::component::Evidence;
 use crate::hub::error::Error;
@@ -54,14 +54,14 @@ pub(in crate::hub) struct Kept {
 /// What subjects an image has, and what is said of each.
 type Said = BTreeMap<i64, Vec<(i64, Held)>>;
 
+/// The subjects of each image.
+type Subjects = BTreeMap<i64, BTreeSet<i64>>;
+
 impl Store {
-    /// Keeps what was found in images, and puts them into the index. An image counts as read with the last transaction; one
-    /// that is cut short is read again and ends the same.
+    /// Keeps what was found in images, and puts them into the index: in one transaction unless they have very much. An image
+    /// counts as read with the last one; one that is cut short is read again and ends the same.
     pub(in crate::hub) async fn keep(&self, images: Vec<Kept>, now: Micros) -> Result<(), Error> {
         let images = Arc::new(images);
-        for kept in images.iter() {
-            self.unlicensed(kept.number).await?;
-        }
         let mut all: Vec<(&Key, usize, usize)> = images
             .iter()
             .enumerate()
@@ -72,64 +72,47 @@ impl Store {
         // What several of them have is written once for all of them.
         all.sort_unstable();
         let all: Vec<(usize, usize)> = all.into_iter().map(|(_, image, entry)| (image, entry)).collect();
-        let mut subjects: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
-        for chunk in all.chunks(CHUNK) {
-            let (images, chunk) = (Arc::clone(&images), Arc::new(chunk.to_vec()));
-            let said = self
-                .db
-                .write(move |tx| {
-                    let (images, chunk) = (Arc::clone(&images), Arc::clone(&chunk));
-                    async move {
-                        let entries: Vec<(i64, &Entry)> = chunk
-                            .iter()
-                            .filter_map(|(image, entry)| {
-                                let image = images.get(*image)?;
-                                Some((image.number, image.entries.get(*entry)?))
-                            })
-                            .collect();
-                        index(tx, &entries).await
-                    }
-                    .boxed()
-                })
-                .await?;
-            for (subject, image) in said {
-                subjects.entry(image).or_default().insert(subject);
-            }
+        let mut chunks: Vec<Arc<[(usize, usize)]>> = all.chunks(CHUNK).map(Arc::from).collect();
+        if chunks.is_empty() {
+            chunks.push(Arc::from([]));
         }
-        let subjects = Arc::new(subjects);
-        for at in 0..images.len() {
-            let (images, subjects) = (Arc::clone(&images), Arc::clone(&subjects));
-            self.db
-                .write(move |tx| {
-                    let (images, subjects) = (Arc::clone(&images), Arc::clone(&subjects));
-                    async move {
-                        let Some(kept) = images.get(at) else { return Ok(()) };
-                        let none = BTreeSet::new();
-                        finish(tx, kept, subjects.get(&kept.number).unwrap_or(&none), now).await
-                    }
-                    .boxed()
-                })
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Takes out what an image has under licences: that is gathered over several transactions, and must not be gathered on
-    /// top of what was there before.
-    async fn unlicensed(&self, number: i64) -> Result<(), Error> {
-        self.db
-            .write(move |tx| {
+        let last = chunks.len() - 1;
+        let mut subjects = Arc::new(Subjects::new());
+        for (at, chunk) in chunks.into_iter().enumerate() {
+            let (images, before) = (Arc::clone(&images), Arc::clone(&subjects));
+            let subjects_then = self.db.write(move |tx| {
+                let (images, chunk, before) = (Arc::clone(&images), Arc::clone(&chunk), Arc::clone(&before));
                 async move {
-                    for subject in subjects_of(tx, number).await? {
-                        if subject < 0 {
-                            take_out(tx, subject, number).await?;
+                    if at == 0 {
+                        for kept in images.iter() {
+                            unlicense(tx, kept.number).await?;
                         }
                     }
-                    Ok::<_, Error>(())
+                    let entries: Vec<(i64, &Entry)> = chunk
+                        .iter()
+                        .filter_map(|(image, entry)| {
+                            let image = images.get(*image)?;
+                            Some((image.number, image.entries.get(*entry)?))
+                        })
+                        .collect();
+                    let mut subjects = (*before).clone();
+                    for (subject, image) in index(tx, &entries).await? {
+                        subjects.entry(image).or_default().insert(subject);
+                    }
+                    if at == last {
+                        let none = BTreeSet::new();
+                        for kept in images.iter() {
+                            finish(tx, kept, subjects.get(&kept.number).unwrap_or(&none), now).await?;
+                        }
+                        raise(tx, Changing::Images).await?;
+                    }
+                    Ok::<_, Error>(subjects)
                 }
                 .boxed()
-            })
-            .await
+            });
+            subjects = Arc::new(subjects_then.await?);
+        }
+        Ok(())
     }
 
     /// The document of an image.
@@ -242,13 +225,7 @@ pub(super) fn hash(bytes: &[u8]) -> Vec<u8> {
 async fn components(tx: &mut Tx, entries: &[(i64, &Entry)]) -> Result<HashMap<Vec<u8>, i64>, Error> {
     let keys: BTreeMap<Vec<u8>, &Key> = entries.iter().map(|(_, entry)| (entry.key.hash(), &entry.key)).collect();
     let hashes: Vec<Vec<u8>> = keys.keys().cloned().collect();
-    let mut numbers = numbered(
-        tx,
-        "SELECT hash, id FROM component WHERE hash IN \
-         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
-        &hashes,
-    )
-    .await?;
+    let mut numbers = numbered(tx, "SELECT hash, id FROM component WHERE hash = ANY($1)", &hashes).await?;
     let new: Vec<_> = keys.into_iter().filter(|(hash, _)| !numbers.contains_key(hash)).collect();
     let first = numbers_take(tx, "component", new.len()).await?;
     for (id, (hash, key)) in (first..).zip(new) {
@@ -260,12 +237,8 @@ async fn components(tx: &mut Tx, entries: &[(i64, &Entry)]) -> Result<HashMap<Ve
 
 async fn numbered(tx: &mut Tx, text: &'static str, hashes: &[Vec<u8>]) -> Result<HashMap<Vec<u8>, i64>, Error> {
     let mut numbers = HashMap::with_capacity(hashes.len());
-    for chunk in hashes.chunks(SLOTS) {
-        let mut statement = sql(text);
-        for slot in 0..SLOTS {
-            statement = statement.bind(chunk.get(slot).or(chunk.last()).map_or(&[][..], Vec::as_slice));
-        }
-        for row in statement.all(tx).await? {
+    for chunk in hashes.chunks(LIST_MAX) {
+        for row in sql(text).bind(chunk).all(tx).await? {
             numbers.insert(row.get("hash")?, row.get("id")?);
         }
     }
@@ -276,13 +249,7 @@ async fn numbered(tx: &mut Tx, text: &'static str, hashes: &[Vec<u8>]) -> Result
 async fn chains_numbered(tx: &mut Tx, chains: &BTreeSet<String>) -> Result<HashMap<Vec<u8>, i64>, Error> {
     let texts: BTreeMap<Vec<u8>, &String> = chains.iter().map(|chain| (hash(chain.as_bytes()), chain)).collect();
     let hashes: Vec<Vec<u8>> = texts.keys().cloned().collect();
-    let mut numbers = numbered(
-        tx,
-        "SELECT hash, id FROM place WHERE hash IN \
-         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
-        &hashes,
-    )
-    .await?;
+    let mut numbers = numbered(tx, "SELECT hash, id FROM place WHERE hash = ANY($1)", &hashes).await?;
     let new: Vec<_> = texts.into_iter().filter(|(hash, _)| !numbers.contains_key(hash)).collect();
     let first = numbers_take(tx, "place", new.len()).await?;
     for (id, (hash, chain)) in (first..).zip(new) {
@@ -300,10 +267,9 @@ async fn chains_numbered(tx: &mut Tx, chains: &BTreeSet<String>) -> Result<HashM
 async fn licences_numbered(tx: &mut Tx, spdx: &BTreeSet<&str>) -> Result<HashMap<String, i64>, Error> {
     let texts: Vec<String> = spdx.iter().map(|text| (*text).to_owned()).collect();
     let mut numbers = HashMap::new();
-    for chunk in texts.chunks(SLOTS) {
-        let statement = sql("SELECT spdx, id FROM licence WHERE spdx IN \
-             ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-        for row in slots(statement, chunk).all(tx).await? {
+    for chunk in texts.chunks(LIST_MAX) {
+        let statement = sql("SELECT spdx, id FROM licence WHERE spdx = ANY($1)");
+        for row in statement.bind(chunk).all(tx).await? {
             numbers.insert(row.get::<String>("spdx")?, row.get("id")?);
         }
     }
@@ -321,31 +287,26 @@ async fn post(tx: &mut Tx, said: Said) -> Result<(), Error> {
     let mut rows: BTreeMap<i64, BTreeMap<i64, Vec<(u16, Held)>>> = BTreeMap::new();
     for (subject, images) in said {
         for (image, held) in images {
-            let low = u16::try_from(image.rem_euclid(BUCKET)).map_err(|error| damaged("image", error))?;
-            let bucket = rows.entry(image.div_euclid(BUCKET)).or_default();
-            bucket.entry(subject).or_default().push((low, held));
+            let (bucket, low) = postings::place(subject, image)?;
+            rows.entry(bucket).or_default().entry(subject).or_default().push((low, held));
         }
     }
     for (bucket, subjects) in rows {
         let numbers: Vec<i64> = subjects.keys().copied().collect();
         let mut known: HashMap<i64, Vec<u8>> = HashMap::new();
-        for chunk in numbers.chunks(SLOTS) {
-            let statement = sql("SELECT subject, images FROM posting WHERE subject IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
-                 AND bucket = $21");
-            for row in slots_number(statement, chunk).bind(bucket).all(tx).await? {
+        for chunk in numbers.chunks(LIST_MAX) {
+            let statement = sql("SELECT subject, images FROM posting WHERE subject = ANY($1) AND bucket = $2");
+            for row in statement.bind(chunk).bind(bucket).all(tx).await? {
                 known.insert(row.get("subject")?, row.get("images")?);
             }
         }
         let mut written = Vec::with_capacity(subjects.len());
         for (subject, images) in subjects {
-            let row = known.remove(&subject).unwrap_or_default();
-            let mut all: BTreeMap<u16, Held> = postings::read(subject, &row)?.into_iter().collect();
-            for (image, held) in images {
-                let held = merged(all.get(&image), held);
-                all.insert(image, held);
+            let mut row = known.remove(&subject).unwrap_or_default();
+            for (low, held) in images {
+                row = postings::changed(subject, &row, low, |known| Some(merged(known, held)))?;
             }
-            written.push((subject, postings::write(&all.into_iter().collect::<Vec<_>>())));
+            written.push((subject, row));
         }
         post_rows(tx, bucket, &written).await?;
     }
@@ -353,10 +314,10 @@ async fn post(tx: &mut Tx, said: Said) -> Result<(), Error> {
 }
 
 /// What is to be said of an image: components under a licence come in several transactions.
-fn merged(known: Option<&Held>, held: Held) -> Held {
+fn merged(known: Option<Held>, held: Held) -> Held {
     match (known, held) {
         (Some(Held::Licensed(known)), Held::Licensed(new)) => {
-            let ids: BTreeSet<i64> = known.iter().copied().chain(new).collect();
+            let ids: BTreeSet<i64> = known.into_iter().chain(new).collect();
             Held::Licensed(ids.into_iter().collect())
         }
         (_, held) => held,
@@ -377,12 +338,22 @@ async fn post_rows(tx: &mut Tx, bucket: i64, rows: &[(i64, Vec<u8>)]) -> Result<
     Ok(())
 }
 
+/// Takes out what an image has under licences: that is gathered over several transactions, and must not be gathered on top
+/// of what was there before.
+async fn unlicense(tx: &mut Tx, number: i64) -> Result<(), Error> {
+    for subject in subjects_of(tx, number).await? {
+        if subject < 0 {
+            take_out(tx, subject, number).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn take_out(tx: &mut Tx, subject: i64, number: i64) -> Result<(), Error> {
-    let (bucket, low) = (number.div_euclid(BUCKET), number.rem_euclid(BUCKET));
-    let low = u16::try_from(low).map_err(|error| damaged("image", error))?;
+    let (bucket, low) = postings::place(subject, number)?;
     let row = sql("SELECT images FROM posting WHERE subject = $1 AND bucket = $2").bind(subject).bind(bucket);
     let Some(row) = row.optional(tx).await? else { return Ok(()) };
-    let row = postings::put(subject, &row.get::<Vec<u8>>("images")?, low, None)?;
+    let row = postings::changed(subject, &row.get::<Vec<u8>>("images")?, low, |_| None)?;
     if row.is_empty() {
         sql("DELETE FROM posting WHERE subject = $1 AND bucket = $2").bind(subject).bind(bucket).execute(tx).await?;
     } else {
@@ -436,5 +407,5 @@ async fn finish(tx: &mut Tx, kept: &Kept, subjects: &BTreeSet<i64>, now: Micros)
     .bind(kept.number)
     .execute(tx)
     .await?;
-    raise(tx, Changing::Images).await
+    Ok(())
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use api::delivery::{Deployed, ReleaseId};
 use api::inspect::NotExamined;
 use api::{AppName, EnvName, HostName, Micros, ServiceName};
-use base::db::{Queryable, Row, Tx, sql};
+use base::db::{LIST_MAX, Queryable, Row, Tx, sql};
 use futures::FutureExt as _;
 use oci::Digest;
 
-use super::{Changing, SLOTS, Store, digest, parsed, raise, slots};
+use super::{Changing, Store, digest, parsed, raise};
 use crate::hub::error::Error;
 use crate::hub::numbers::Numbers;
 
@@ -61,16 +61,14 @@ impl<Q: Queryable> Store<Q> {
     pub(in crate::hub) async fn releases(&self, images: &[Digest]) -> Result<Vec<ReleaseRow>, Error> {
         let texts: Vec<String> = images.iter().map(ToString::to_string).collect();
         let mut releases = Vec::new();
-        for chunk in texts.chunks(SLOTS) {
-            let own = sql("SELECT id, app, service, digest AS image FROM release_known WHERE digest IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+        for chunk in texts.chunks(LIST_MAX) {
+            let own = sql("SELECT id, app, service, digest AS image FROM release_known WHERE digest = ANY($1) \
                  ORDER BY created_at, id");
             let of_index = sql("SELECT r.id AS id, r.app AS app, r.service AS service, c.child AS image \
-                 FROM index_child c JOIN release_known r ON r.digest = c.parent WHERE c.child IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+                 FROM index_child c JOIN release_known r ON r.digest = c.parent WHERE c.child = ANY($1) \
                  ORDER BY r.created_at, r.id");
             for statement in [own, of_index] {
-                for row in slots(statement, chunk).all(&self.db).await? {
+                for row in statement.bind(chunk).all(&self.db).await? {
                     releases.push(release(&row)?);
                 }
             }
@@ -86,11 +84,10 @@ impl<Q: Queryable> Store<Q> {
     ) -> Result<BTreeMap<ReleaseId, Vec<Exposed>>, Error> {
         let texts: Vec<String> = releases.iter().map(|release| release.as_str().to_owned()).collect();
         let mut exposures: BTreeMap<ReleaseId, Vec<Exposed>> = BTreeMap::new();
-        for chunk in texts.chunks(SLOTS) {
-            let statement = sql("SELECT release, env, since, until FROM exposure WHERE release IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
-                 AND ($21 = 1 OR until IS NULL) ORDER BY env, since");
-            for row in slots(statement, chunk).bind(history).all(&self.db).await? {
+        for chunk in texts.chunks(LIST_MAX) {
+            let statement = sql("SELECT release, env, since, until FROM exposure WHERE release = ANY($1) \
+                 AND ($2 = 1 OR until IS NULL) ORDER BY env, since");
+            for row in statement.bind(chunk).bind(history).all(&self.db).await? {
                 exposures.entry(parsed(&row, "release")?).or_default().push(Exposed {
                     env: parsed(&row, "env")?,
                     since: row.get("since")?,
@@ -98,10 +95,9 @@ impl<Q: Queryable> Store<Q> {
                     hosts: Vec::new(),
                 });
             }
-            let statement = sql("SELECT DISTINCT release, env, host FROM running WHERE release IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+            let statement = sql("SELECT DISTINCT release, env, host FROM running WHERE release = ANY($1) \
                  ORDER BY release, env, host");
-            for row in slots(statement, chunk).all(&self.db).await? {
+            for row in statement.bind(chunk).all(&self.db).await? {
                 let (release, env): (ReleaseId, EnvName) = (parsed(&row, "release")?, parsed(&row, "env")?);
                 let host: HostName = parsed(&row, "host")?;
                 let known = exposures.entry(release).or_default();

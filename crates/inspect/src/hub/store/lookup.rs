@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use base::db::{Queryable, Row, Tx, sql};
+use base::db::{LIST_MAX, Queryable, Row, Tx, sql};
 use oci::{Digest, RepositoryName};
 
 use super::contents::hash;
 use super::images::{ImageRow, image};
-use super::postings::{self, BUCKET, Held};
-use super::{SLOTS, Store, damaged, digest, parsed, slots, slots_number};
+use super::postings::{self, Held};
+use super::{Store, damaged, digest, parsed};
 use crate::advisory::name::normalised;
 use crate::advisory::place::Platform;
 use crate::component::{Component, Ecosystem, Evidence, Source};
@@ -164,8 +164,8 @@ pub(in crate::hub) struct Holders {
     /// What they have it for, components or the licence, by the number in the index.
     pub(in crate::hub) subjects: BTreeSet<i64>,
     owned_in: OwnedIn,
-    /// Rows of the index: what they are of, and of which images, by bucket.
-    rows: BTreeMap<i64, Vec<(i64, Vec<u8>)>>,
+    /// Rows of the index: what they are of, and of which bucket of images.
+    rows: Vec<(i64, i64, Vec<u8>)>,
 }
 
 impl Holders {
@@ -173,13 +173,13 @@ impl Holders {
         let mut holders = Self { owned_in, ..Self::default() };
         for (subject, bucket, row) in rows {
             postings::scan(subject, &row, |low, is_owned| {
-                let image = bucket * BUCKET + i64::from(low);
+                let image = postings::image(subject, bucket, low);
                 if counts(&holders.owned_in, image, is_owned) {
                     holders.images.insert(image);
                     holders.subjects.insert(subject);
                 }
             })?;
-            holders.rows.entry(bucket).or_default().push((subject, row));
+            holders.rows.push((subject, bucket, row));
         }
         Ok(holders)
     }
@@ -190,27 +190,26 @@ impl Holders {
         &self,
         images: &[i64],
     ) -> Result<BTreeMap<i64, BTreeMap<i64, Option<Held>>>, Error> {
-        let wanted: HashSet<i64> = images.iter().copied().collect();
-        let buckets: BTreeSet<i64> = images.iter().map(|image| image.div_euclid(BUCKET)).collect();
+        let wanted: BTreeSet<i64> = images.iter().copied().collect();
         let mut components: BTreeMap<i64, BTreeMap<i64, Option<Held>>> = BTreeMap::new();
-        for bucket in buckets {
-            for (subject, row) in self.rows.get(&bucket).into_iter().flatten() {
-                for (low, held) in postings::read(*subject, row)? {
-                    let image = bucket * BUCKET + i64::from(low);
-                    if !wanted.contains(&image) {
-                        continue;
-                    }
-                    let of_image = components.entry(image).or_default();
-                    match held {
-                        Held::Component { is_owned, .. } => {
-                            if counts(&self.owned_in, image, is_owned) {
-                                of_image.insert(*subject, Some(held));
-                            }
-                        }
-                        Held::Licensed(ids) => of_image.extend(ids.into_iter().map(|id| (id, None))),
-                    }
-                }
+        for (subject, bucket, row) in &self.rows {
+            let of = |low| postings::image(*subject, *bucket, low);
+            let next = postings::image(*subject, bucket + 1, 0);
+            if wanted.range(of(0)..next).next().is_none() {
+                continue;
             }
+            let is_wanted = |low| wanted.contains(&of(low));
+            postings::read(*subject, row, is_wanted, |low, held| {
+                let of_image = components.entry(of(low)).or_default();
+                match held {
+                    Held::Component { is_owned, .. } => {
+                        if counts(&self.owned_in, of(low), is_owned) {
+                            of_image.insert(*subject, Some(held));
+                        }
+                    }
+                    Held::Licensed(ids) => of_image.extend(ids.into_iter().map(|id| (id, None))),
+                }
+            })?;
         }
         Ok(components)
     }
@@ -252,19 +251,17 @@ impl<Q: Queryable> Store<Q> {
                 rows = statement.bind(ecosystem).bind(version).all(&self.db).await?;
             }
             Seek::Vulnerabilities(ids) => {
-                for chunk in ids.chunks(SLOTS) {
+                for chunk in ids.chunks(LIST_MAX) {
                     let statement = sql("SELECT p.subject AS subject, p.bucket AS bucket, p.images AS images \
-                         FROM (SELECT DISTINCT component FROM finding WHERE id IN \
-                         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)) f \
+                         FROM (SELECT DISTINCT component FROM finding WHERE id = ANY($1)) f \
                          JOIN posting p ON p.subject = f.component");
-                    rows.extend(slots(statement, chunk).all(&self.db).await?);
+                    rows.extend(statement.bind(chunk).all(&self.db).await?);
                 }
             }
             Seek::Components(components) => {
-                for chunk in components.chunks(SLOTS) {
-                    let statement = sql("SELECT subject, bucket, images FROM posting WHERE subject IN \
-                         ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-                    rows.extend(slots_number(statement, chunk).all(&self.db).await?);
+                for chunk in components.chunks(LIST_MAX) {
+                    let statement = sql("SELECT subject, bucket, images FROM posting WHERE subject = ANY($1)");
+                    rows.extend(statement.bind(chunk).all(&self.db).await?);
                 }
             }
             Seek::Licence(licence) => {
@@ -285,12 +282,11 @@ impl<Q: Queryable> Store<Q> {
     /// Components by number.
     pub(in crate::hub) async fn keys(&self, ids: &[i64]) -> Result<HashMap<i64, Key>, Error> {
         let mut keys = HashMap::with_capacity(ids.len());
-        for chunk in ids.chunks(SLOTS) {
+        for chunk in ids.chunks(LIST_MAX) {
             let statement =
                 sql("SELECT id, ecosystem, name, version, architecture, source_name, source_version, platform \
-                 FROM component WHERE id IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-            for row in slots_number(statement, chunk).all(&self.db).await? {
+                 FROM component WHERE id = ANY($1)");
+            for row in statement.bind(chunk).all(&self.db).await? {
                 keys.insert(row.get("id")?, key(&row)?);
             }
         }
@@ -300,10 +296,9 @@ impl<Q: Queryable> Store<Q> {
     /// Chains of paths by number.
     pub(in crate::hub) async fn chains(&self, ids: &[i64]) -> Result<HashMap<i64, Vec<String>>, Error> {
         let mut chains = HashMap::with_capacity(ids.len());
-        for chunk in ids.chunks(SLOTS) {
-            let statement = sql("SELECT id, chain FROM place WHERE id IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-            for row in slots_number(statement, chunk).all(&self.db).await? {
+        for chunk in ids.chunks(LIST_MAX) {
+            let statement = sql("SELECT id, chain FROM place WHERE id = ANY($1)");
+            for row in statement.bind(chunk).all(&self.db).await? {
                 let chain: String = row.get("chain")?;
                 let chain = serde_json::from_str(&chain).map_err(|error| damaged("chain", error))?;
                 chains.insert(row.get("id")?, chain);
@@ -315,12 +310,11 @@ impl<Q: Queryable> Store<Q> {
     /// Images by number, without those that are not there.
     pub(in crate::hub) async fn images(&self, numbers: &[i64]) -> Result<HashMap<i64, ImageRow>, Error> {
         let mut images = HashMap::with_capacity(numbers.len());
-        for chunk in numbers.chunks(SLOTS) {
+        for chunk in numbers.chunks(LIST_MAX) {
             let statement =
                 sql("SELECT number, digest, state, at, why, system, unexamined, secrets, components FROM image \
-                 WHERE number IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)");
-            for row in slots_number(statement, chunk).all(&self.db).await? {
+                 WHERE number = ANY($1)");
+            for row in statement.bind(chunk).all(&self.db).await? {
                 images.insert(row.get("number")?, image(&row)?);
             }
         }
@@ -334,11 +328,11 @@ impl<Q: Queryable> Store<Q> {
     ) -> Result<HashMap<Digest, RepositoryName>, Error> {
         let mut repositories = HashMap::with_capacity(digests.len());
         let texts: Vec<String> = digests.iter().map(ToString::to_string).collect();
-        for chunk in texts.chunks(SLOTS) {
-            let statement = sql("SELECT digest, MIN(repository) AS repository FROM image_repository WHERE digest IN \
-                 ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
+        for chunk in texts.chunks(LIST_MAX) {
+            let statement =
+                sql("SELECT digest, MIN(repository) AS repository FROM image_repository WHERE digest = ANY($1) \
                  GROUP BY digest");
-            for row in slots(statement, chunk).all(&self.db).await? {
+            for row in statement.bind(chunk).all(&self.db).await? {
                 repositories.insert(digest(&row, "digest")?, parsed(&row, "repository")?);
             }
         }
@@ -349,25 +343,23 @@ impl<Q: Queryable> Store<Q> {
     pub(in crate::hub) async fn held(&self, pairs: &[(i64, i64)]) -> Result<HashMap<(i64, i64), Held>, Error> {
         let mut buckets: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for (image, component) in pairs {
-            buckets.entry(image.div_euclid(BUCKET)).or_default().push(*component);
+            let (bucket, _) = postings::place(*component, *image)?;
+            buckets.entry(bucket).or_default().push(*component);
         }
         let wanted: HashSet<(i64, i64)> = pairs.iter().copied().collect();
         let mut held = HashMap::with_capacity(pairs.len());
         for (bucket, mut components) in buckets {
             components.sort_unstable();
             components.dedup();
-            for chunk in components.chunks(SLOTS) {
-                let statement = sql("SELECT subject, images FROM posting WHERE subject IN \
-                     ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
-                     AND bucket = $21");
-                for row in slots_number(statement, chunk).bind(bucket).all(&self.db).await? {
+            for chunk in components.chunks(LIST_MAX) {
+                let statement = sql("SELECT subject, images FROM posting WHERE subject = ANY($1) AND bucket = $2");
+                for row in statement.bind(chunk).bind(bucket).all(&self.db).await? {
                     let subject: i64 = row.get("subject")?;
-                    for (low, said) in postings::read(subject, &row.get::<Vec<u8>>("images")?)? {
-                        let image = bucket * BUCKET + i64::from(low);
-                        if wanted.contains(&(image, subject)) {
-                            held.insert((image, subject), said);
-                        }
-                    }
+                    let of = |low| (postings::image(subject, bucket, low), subject);
+                    let is_wanted = |low| wanted.contains(&of(low));
+                    postings::read(subject, &row.get::<Vec<u8>>("images")?, is_wanted, |low, said| {
+                        held.insert(of(low), said);
+                    })?;
                 }
             }
         }

@@ -39,10 +39,8 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 6, name: "attached", sql: include_str!("../../../migrations/0006_attached.sql") },
     Migration { number: 7, name: "files-secrets", sql: include_str!("../../../migrations/0007_files_secrets.sql") },
     Migration { number: 8, name: "alerts", sql: include_str!("../../../migrations/0008_alerts.sql") },
+    Migration { number: 9, name: "buckets", sql: include_str!("../../../migrations/0009_buckets.sql") },
 ];
-
-/// Values of one list in a statement: longer lists are asked for in several.
-pub(super) const SLOTS: usize = 20;
 
 /// The rows; or with a [`Snapshot`] those of one moment, which can be read alone.
 #[derive(Clone)]
@@ -160,20 +158,4 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(row: &Row, column: &'sta
 
 fn digest(row: &Row, column: &'static str) -> Result<Digest, Error> {
     parsed(row, column)
-}
-
-/// The statement with a list bound, the last value repeated in slots that are left over.
-fn slots(mut statement: base::db::Sql, values: &[String]) -> base::db::Sql {
-    for slot in 0..SLOTS {
-        statement = statement.bind(values.get(slot).or(values.last()).map_or("", String::as_str));
-    }
-    statement
-}
-
-/// The same for numbers.
-fn slots_number(mut statement: base::db::Sql, values: &[i64]) -> base::db::Sql {
-    for slot in 0..SLOTS {
-        statement = statement.bind(values.get(slot).or(values.last()).copied().unwrap_or_default());
-    }
-    statement
 }
