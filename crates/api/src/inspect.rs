@@ -314,6 +314,10 @@ pub struct WhereComponent {
     pub places: Vec<Place>,
     /// For an advisory: versions that are not affected any more.
     pub fixed_in: Vec<String>,
+    /// For an advisory: who says that it does not concern the image, and what they say. Others' statements are listened to
+    /// a moment after they are attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifted: Option<String>,
 }
 
 /// A release whose image has what is sought.

@@ -34,6 +34,8 @@ const CODE_BUSY: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// What the WAL file is cut back to after a burst.
 const WAL_BYTES_MAX: u64 = 64 << 20;
+/// Rows that wait for whoever asked for them.
+const ROWS_BUFFERED: usize = 500;
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
@@ -61,6 +63,7 @@ pub(super) async fn open(
         .filename(&path)
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(BUSY_TIMEOUT_SECONDS))
+        .row_buffer_size(ROWS_BUFFERED)
         .disable_statement_logging();
     let writing = options
         .clone()

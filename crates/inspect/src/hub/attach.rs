@@ -24,6 +24,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use api::Micros;
+use api::inspect::Finding;
 use base::shutdown::Shutdown;
 use base::tasks::Progress;
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use super::Service;
 use super::error::Error;
 use super::evidence::{PREDICATE_TYPE, Said};
 use super::numbers::Numbers;
-use super::store::{Attaching, Attachment, Kind, OwnedIn, Seek, Standing};
+use super::store::{Attaching, Attachment, Kind, Lifted, OwnedIn, Seek, Standing};
 use super::views::name;
 use crate::document::{Contents, cyclonedx, spdx};
 
@@ -83,6 +84,10 @@ impl Service {
         if self.lease().await?.is_none() {
             return Ok(Progress::Done);
         }
+        // What is said of images changes while components are compared; it wakes this when it is through.
+        if self.known().await?.is_some() && !self.store().unmatched(0, 1).await?.is_empty() {
+            return Ok(Progress::Done);
+        }
         let components = self.store().attaching_components(COMPONENTS_IN_A_ROW).await?;
         if !components.is_empty() {
             let holders = self.store().holders(&Seek::Components(components.clone()), OwnedIn::All).await?;
@@ -119,6 +124,7 @@ impl Service {
         let image = &due.digest;
         let mut known = self.store().attachments(image).await?;
         let (row, contents) = self.contents_of(image).await?;
+        self.store().lifted_keep(row.number, lifted(&self.look_at(image).await?.findings)).await?;
         let said = self.said(image).await?;
         let mut failed = None;
         for repository in self.store().repositories_of(image).await? {
@@ -265,6 +271,16 @@ impl Service {
         }
         self.take_place(place, Attachment { standing: Standing::There, ..attachment }).await
     }
+}
+
+fn lifted(findings: &[Finding]) -> Lifted {
+    let lifted = findings.iter().filter(|finding| finding.lifted);
+    lifted
+        .map(|finding| {
+            let why = finding.verdict.clone().unwrap_or_default();
+            ((finding.id.clone(), finding.component.clone()), why)
+        })
+        .collect()
 }
 
 impl Place<'_> {

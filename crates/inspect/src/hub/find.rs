@@ -253,6 +253,7 @@ async fn where_components(
     let ids: Vec<i64> = ids.into_iter().collect();
     let keys = at.keys(&ids).await?;
     let told = at.found(&target.vulnerabilities, &ids).await?;
+    let mut lifted = at.lifted(&target.vulnerabilities, numbers).await?;
     let chains: BTreeSet<i64> = shown
         .iter()
         .flat_map(|(_, _, held)| match held {
@@ -266,8 +267,10 @@ async fn where_components(
         let (Some(key), Some(Held::Component { evidence: class, places, .. })) = (keys.get(&component), held) else {
             continue;
         };
+        let id = id(&Key::component(key));
         components.entry(number).or_default().push(WhereComponent {
-            id: id(&Key::component(key)),
+            lifted: lifted.remove(&(number, id.clone())),
+            id,
             evidence: match told.get(&component) {
                 Some(found) if !found.is_certain => Evidence::Inferred,
                 _ => evidence(class),

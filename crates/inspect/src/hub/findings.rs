@@ -107,6 +107,8 @@ impl Service {
         for pages in 0..PAGES_IN_A_ROW {
             let page = self.store().unmatched(after, PAGE).await?;
             if pages == 0 && page.is_empty() {
+                // Evidence is made anew once for all that is new in it.
+                self.inner.attaching.wake();
                 return self.alerts_record(fence, &known).await;
             }
             if self.lease().await?.is_none() {
@@ -151,7 +153,6 @@ impl Service {
     ) -> Result<bool, Error> {
         let Some(found) = found else { return Ok(true) };
         let is_current = self.store().matched(version, found, self.now()).await?;
-        self.inner.attaching.wake();
         self.changed();
         Ok(is_current)
     }

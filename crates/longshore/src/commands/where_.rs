@@ -65,7 +65,9 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
         return output::json(&found);
     }
     if args.csv {
-        output::line("repository,digest,tags,component,evidence,path,release,app,service,environment,from,to,hosts");
+        output::line(
+            "repository,digest,tags,component,evidence,path,release,app,service,environment,from,to,hosts,lifted",
+        );
         found.images.items.iter().flat_map(rows).for_each(|row| output::line(&csv(&row)));
     } else {
         table(&found, &sought);
@@ -75,7 +77,7 @@ pub(super) async fn run(global: &Global, args: Args) -> api::Result<()> {
 }
 
 /// One row for each image, component, release and environment.
-fn rows(image: &WhereImage) -> Vec<[String; 13]> {
+fn rows(image: &WhereImage) -> Vec<[String; 14]> {
     let mut rows = Vec::new();
     for component in &image.components {
         let mut push = |release: [String; 3], exposure: Option<&Exposure>| {
@@ -94,6 +96,7 @@ fn rows(image: &WhereImage) -> Vec<[String; 13]> {
                 exposure.map(|exposure| exposure.from.to_string()).unwrap_or_default(),
                 exposure.and_then(|exposure| exposure.to).map(|to| to.to_string()).unwrap_or_default(),
                 exposure.map(|exposure| hosts(exposure, usize::MAX)).unwrap_or_default(),
+                component.lifted.clone().unwrap_or_default(),
             ]);
         };
         if image.releases.is_empty() {
@@ -157,6 +160,13 @@ fn table(found: &Where, sought: &Sought) {
     let rows: Vec<Vec<String>> = found.images.items.iter().flat_map(image_rows).collect();
     let headings = ["IMAGE", "COMPONENT", "EVIDENCE", "RELEASE", "ENVIRONMENT", "SINCE", "UNTIL", "HOSTS", "PATH"];
     output::table(&headings, &rows, "");
+    for image in &found.images.items {
+        for component in &image.components {
+            if let Some(why) = &component.lifted {
+                output::note(&format!("{} in {} is lifted: {}", safe(&component.id), name(image), safe(why)));
+            }
+        }
+    }
     for fix in &found.fixes {
         let environments: Vec<&str> = fix.environments.iter().map(|env| env.as_str()).collect();
         let wherever = if environments.is_empty() { "nowhere yet".to_owned() } else { environments.join(", ") };
@@ -181,14 +191,19 @@ fn safe(text: &str) -> String {
     ::inspect::archive::escaped(text.as_bytes())
 }
 
-fn image_rows(image: &WhereImage) -> Vec<Vec<String>> {
-    let name = match image.tags.first() {
+fn name(image: &WhereImage) -> String {
+    match image.tags.first() {
         Some(tag) => format!("{}:{tag}", image.repository),
         None => format!("{}@{}", image.repository, image.digest.short()),
-    };
+    }
+}
+
+fn image_rows(image: &WhereImage) -> Vec<Vec<String>> {
+    let name = name(image);
     let component = |component: &WhereComponent| {
         let path = component.places.first().map(path).unwrap_or_default();
-        (safe(&component.id), evidence(component.evidence), safe(&path))
+        let evidence = if component.lifted.is_some() { "lifted" } else { evidence(component.evidence) };
+        (safe(&component.id), evidence, safe(&path))
     };
     let mut rows = Vec::new();
     for one in &image.components {

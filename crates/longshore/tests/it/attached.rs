@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::client::{HubClient, PageQuery};
-use api::inspect::{Finding, Inside, InsideFilter};
+use api::inspect::{Finding, Inside, InsideFilter, Sought};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use base::guard::TokenFile;
 use base64::Engine as _;
@@ -243,6 +243,12 @@ async fn what_is_known_of_an_image_is_attached_to_it_and_what_others_state_is_he
     assert!(one.lifted && verdict.contains("not_affected") && verdict.contains("team/app"), "{one:#?}");
     assert_eq!(counts(&client.inside(&image).await.unwrap()), (0, 1));
     stated((0, 1), 0).await;
+    // Who asks where the advisory is sees the image, and that somebody says that it does not matter there.
+    let sought = Sought::Advisory { id: "CVE-2026-30001".to_owned() };
+    let found = client.find(&sought, false, &PageQuery::default()).await.unwrap();
+    let place = found.images.items.iter().find(|place| place.digest == image).unwrap();
+    let lifted = place.components[0].lifted.as_ref().unwrap();
+    assert!(lifted.contains("not_affected") && lifted.contains("team/app"), "{place:#?}");
     // Too long to be read: told, and the others count all the same.
     let long = vec![b' '; 5 << 20];
     app.attach(&image, media::OCI_MANIFEST, OPENVEX, &long).await;

@@ -270,6 +270,9 @@ fn component(component: &WhereComponent, here: &str, is_advisory: bool) -> Marku
         a href=(with_query(&format!("{here}/inside"), &[("search", &component.id)])) { (plain(&component.id, TEXT_CHARS_MAX)) }
         " " (place::evidence(component.evidence))
         (place::places(&component.places, Some(here)))
+        @if let Some(why) = &component.lifted {
+            div.small { span.tag.past { "lifted" } " " (plain(why, TEXT_CHARS_MAX)) }
+        }
         @if is_advisory {
             div.small {
                 @if component.fixed_in.is_empty() { "fixed in no version yet" } @else { "fixed in " (findings::names(&component.fixed_in)) }

@@ -37,7 +37,13 @@ fn hosts(prefix: &str, number: usize) -> Vec<String> {
 }
 
 fn component(id: &str, evidence: Evidence, chain: &[&str]) -> WhereComponent {
-    WhereComponent { id: id.to_owned(), evidence, places: vec![place(3, chain)], fixed_in: vec!["2.15.0".to_owned()] }
+    WhereComponent {
+        id: id.to_owned(),
+        evidence,
+        places: vec![place(3, chain)],
+        fixed_in: vec!["2.15.0".to_owned()],
+        lifted: None,
+    }
 }
 
 fn image(seed: u32, repository: &str, components: Vec<WhereComponent>, releases: Vec<WhereRelease>) -> WhereImage {
@@ -114,10 +120,15 @@ fn of_advisory() -> Where {
         release: seed.map(|seed| release(seed, service, Vec::new()).release),
         environments: environments.iter().map(|name| name.parse().unwrap()).collect(),
     };
+    let mut found = some();
+    for component in found.images.items.last_mut().into_iter().flat_map(|image| &mut image.components) {
+        let why = "vex-17 (attached in shop/batch) says not_affected: the class is taken out of the archive";
+        component.lifted = Some(why.to_owned());
+    }
     Where {
         advisory: Some(advisory("CVE-2021-44228")),
         fixes: vec![fix("cart", Some(9), &["qa", "staging"]), fix("search", None, &[])],
-        ..some()
+        ..found
     }
 }
 
@@ -158,6 +169,7 @@ fn hostile() -> Where {
         for component in &mut image.components {
             component.id = format!("npm/{MARKUP}@{MARKUP}");
             component.fixed_in = vec![MARKUP.to_owned()];
+            component.lifted = Some(MARKUP.to_owned());
             component.places = vec![place(0, &[MARKUP, MARKUP])];
         }
     }

@@ -1,5 +1,6 @@
 //! What is attached to images, and when that is looked at next.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::Micros;
@@ -12,6 +13,9 @@ use crate::hub::error::Error;
 
 /// Indexes of an image that are looked at.
 const PARENTS_MAX: u32 = 20;
+
+/// Why findings of an image are lifted, by vulnerability and component.
+pub(in crate::hub) type Lifted = BTreeMap<(String, String), String>;
 
 /// What is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +155,38 @@ impl Store {
                 .boxed()
             })
             .await
+    }
+
+    /// Keeps which findings of an image are lifted: a vulnerability, the component and why.
+    pub(in crate::hub) async fn lifted_keep(&self, image: i64, lifted: Lifted) -> Result<(), Error> {
+        if self.lifted_of(image).await? == lifted {
+            return Ok(());
+        }
+        let lifted = Arc::new(lifted);
+        self.db
+            .write(move |tx| {
+                let lifted = Arc::clone(&lifted);
+                async move {
+                    sql("DELETE FROM lifted WHERE image = $1").bind(image).execute(tx).await?;
+                    for ((id, component), why) in lifted.iter() {
+                        sql("INSERT INTO lifted (image, id, component, why) VALUES ($1, $2, $3, $4)")
+                            .bind(image)
+                            .bind(id)
+                            .bind(component)
+                            .bind(why)
+                            .execute(tx)
+                            .await?;
+                    }
+                    Ok::<_, Error>(())
+                }
+                .boxed()
+            })
+            .await
+    }
+
+    async fn lifted_of(&self, image: i64) -> Result<Lifted, Error> {
+        let rows = sql("SELECT id, component, why FROM lifted WHERE image = $1").bind(image).all(&self.db).await?;
+        rows.iter().map(|row| Ok(((row.get("id")?, row.get("component")?), row.get("why")?))).collect()
     }
 
     /// Images that are to be looked at, the newest first: whoever pushes one waits for it.

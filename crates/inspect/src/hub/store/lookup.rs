@@ -366,6 +366,24 @@ impl<Q: Queryable> Store<Q> {
         Ok(held)
     }
 
+    /// Why these vulnerabilities are lifted in images, by image and component.
+    pub(in crate::hub) async fn lifted(
+        &self,
+        ids: &[String],
+        images: &[i64],
+    ) -> Result<HashMap<(i64, String), String>, Error> {
+        let mut lifted = HashMap::new();
+        for ids in ids.chunks(LIST_MAX) {
+            for images in images.chunks(LIST_MAX) {
+                let rows = sql("SELECT image, component, why FROM lifted WHERE image = ANY($1) AND id = ANY($2)");
+                for row in rows.bind(images).bind(ids).all(&self.db).await? {
+                    lifted.insert((row.get("image")?, row.get("component")?), row.get("why")?);
+                }
+            }
+        }
+        Ok(lifted)
+    }
+
     /// The distributions that images are of; empty for none.
     pub(in crate::hub) async fn platforms(&self) -> Result<Vec<String>, Error> {
         let rows = sql("SELECT DISTINCT platform FROM image").all(&self.db).await?;

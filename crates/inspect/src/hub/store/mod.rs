@@ -17,7 +17,7 @@ use super::error::Error;
 
 pub(super) use advisories::{Change, Match, Vulnerability};
 pub(super) use alerts::{Message, Pending, Reason, Sent, Worse};
-pub(super) use attachments::{Attaching, Attachment, Kind, Standing};
+pub(super) use attachments::{Attaching, Attachment, Kind, Lifted, Standing};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
 pub(super) use images::{Due, ImageRow, LayerRow, Outcome, State};
@@ -40,6 +40,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 7, name: "files-secrets", sql: include_str!("../../../migrations/0007_files_secrets.sql") },
     Migration { number: 8, name: "alerts", sql: include_str!("../../../migrations/0008_alerts.sql") },
     Migration { number: 9, name: "buckets", sql: include_str!("../../../migrations/0009_buckets.sql") },
+    Migration { number: 10, name: "lifted", sql: include_str!("../../../migrations/0010_lifted.sql") },
 ];
 
 /// The rows; or with a [`Snapshot`] those of one moment, which can be read alone.
