@@ -163,8 +163,8 @@ impl<'a> Database<'a> {
                 return visit(Err(Error::Page { page: number.into(), what: "its entries overlap" }.into()));
             };
             end = value_at;
-            // Key 0 has the last number that was given out; it is no package.
-            if matches!(key, [ITEM_DATA, 0, 0, 0, 0]) {
+            // Key 0 has the last number that was given out, which is no package. A package that has it lost its own number.
+            if matches!((key, value), ([ITEM_DATA, 0, 0, 0, 0], [ITEM_DATA, _, _, _, _])) {
                 continue;
             }
             if !matches!(key, [ITEM_DATA, _, _, _, _]) {

@@ -174,6 +174,15 @@ fn put(bytes: &mut [u8], at: usize, number: u32, is_big: bool) {
 }
 
 #[test]
+fn a26_a_package_with_the_number_of_the_counter_is_told() {
+    // The key of the second package, on the page behind that of the counter.
+    let place = memchr::memmem::find(BDB, &[1, 2, 0, 0, 0, 1, 3, 0, 0, 0]).unwrap();
+    let mut bytes = BDB.to_vec();
+    bytes[place + 1] = 0;
+    assert_eq!(sorted(&told(&bytes, None)), LINES);
+}
+
+#[test]
 fn a26_chains_of_a_berkeley_db_that_bite_their_tail_end() {
     let size = u32::from_le_bytes(BDB[20..24].try_into().unwrap()) as usize;
     let mut cycles = 0;
