@@ -253,7 +253,7 @@ async fn where_components(
     let ids: Vec<i64> = ids.into_iter().collect();
     let keys = at.keys(&ids).await?;
     let told = at.found(&target.vulnerabilities, &ids).await?;
-    let mut lifted = at.lifted(&target.vulnerabilities, numbers).await?;
+    let lifted = at.lifted(&target.vulnerabilities, numbers).await?;
     let chains: BTreeSet<i64> = shown
         .iter()
         .flat_map(|(_, _, held)| match held {
@@ -269,7 +269,7 @@ async fn where_components(
         };
         let id = id(&Key::component(key));
         components.entry(number).or_default().push(WhereComponent {
-            lifted: lifted.remove(&(number, id.clone())),
+            lifted: lifted.get(&(number, id.clone())).cloned(),
             id,
             evidence: match told.get(&component) {
                 Some(found) if !found.is_certain => Evidence::Inferred,

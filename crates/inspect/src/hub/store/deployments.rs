@@ -16,6 +16,9 @@ use crate::hub::numbers::Numbers;
 /// Releases of a service that are looked at for a fix.
 const RELEASES_MAX: u32 = 2000;
 
+/// Releases whose hosts are listed at once: each may run on thousands.
+const RELEASES_AT_ONCE: usize = 20;
+
 /// A release of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::hub) struct ReleaseRow {
@@ -84,7 +87,7 @@ impl<Q: Queryable> Store<Q> {
     ) -> Result<BTreeMap<ReleaseId, Vec<Exposed>>, Error> {
         let texts: Vec<String> = releases.iter().map(|release| release.as_str().to_owned()).collect();
         let mut exposures: BTreeMap<ReleaseId, Vec<Exposed>> = BTreeMap::new();
-        for chunk in texts.chunks(LIST_MAX) {
+        for chunk in texts.chunks(RELEASES_AT_ONCE) {
             let statement = sql("SELECT release, env, since, until FROM exposure WHERE release = ANY($1) \
                  AND ($2 = 1 OR until IS NULL) ORDER BY env, since");
             for row in statement.bind(chunk).bind(history).all(&self.db).await? {

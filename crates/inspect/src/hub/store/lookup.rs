@@ -19,6 +19,8 @@ use crate::hub::stored::ECOSYSTEMS;
 
 /// Images that are listed at once.
 const IMAGES_PAGE: u32 = 50_000;
+/// Components whose rows are read at once: each has one for every thousand images.
+const COMPONENTS_AT_ONCE: usize = 20;
 
 /// What tells components apart in the index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -259,7 +261,7 @@ impl<Q: Queryable> Store<Q> {
                 }
             }
             Seek::Components(components) => {
-                for chunk in components.chunks(LIST_MAX) {
+                for chunk in components.chunks(COMPONENTS_AT_ONCE) {
                     let statement = sql("SELECT subject, bucket, images FROM posting WHERE subject = ANY($1)");
                     rows.extend(statement.bind(chunk).all(&self.db).await?);
                 }
