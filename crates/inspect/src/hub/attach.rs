@@ -21,6 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::Micros;
@@ -123,9 +124,10 @@ impl Service {
     async fn attach(&self, due: &Attaching) -> Result<(), Error> {
         let image = &due.digest;
         let mut known = self.store().attachments(image).await?;
-        let (row, contents) = self.contents_of(image).await?;
-        self.store().lifted_keep(row.number, lifted(&self.look_at(image).await?.findings)).await?;
-        let said = self.said(image).await?;
+        // One look: who reads the evidence finds the same lifted that it says is.
+        let (row, examined) = (self.image_row(image).await?, self.look_at(image).await?);
+        let said = self.said(image, &row, &examined).await?;
+        self.store().lifted_keep(row.number, lifted(&examined.findings)).await?;
         let mut failed = None;
         for repository in self.store().repositories_of(image).await? {
             if self.inner.registry.is_mirror(&repository)
@@ -146,7 +148,7 @@ impl Service {
                 known: here,
             };
             // A repository that takes nothing (its quota is used up) does not keep others from it.
-            match self.attach_in(&mut place, due.is_entered, row.at, &contents, &said).await {
+            match self.attach_in(&mut place, due.is_entered, row.at, &said).await {
                 Ok(()) => {}
                 Err(error @ Error::Db(_)) => return Err(error),
                 Err(error) => failed = Some(error),
@@ -160,22 +162,13 @@ impl Service {
         place: &mut Place<'_>,
         is_entered: bool,
         read_at: Micros,
-        contents: &Contents,
         said: &Said,
     ) -> Result<(), Error> {
         self.settle(place, is_entered).await?;
-        let read_at = read_at.0.to_string();
-        for kind in [Kind::Cyclonedx, Kind::Spdx] {
-            if place.there(kind).is_some_and(|one| one.says == read_at) {
-                continue;
-            }
-            let mut contents = contents.clone();
-            name(&mut contents, place.image, Some(place.repository.clone()));
-            let Some(bytes) = tokio::task::spawn_blocking(move || document(kind, &contents)).await?? else {
-                tracing::info!(image = %place.image, ?kind, "a document is too long to be attached");
-                continue;
-            };
-            self.put(place, Artifact { kind, bytes, says: read_at.clone() }).await?;
+        let is_missing = |kind: &Kind| place.there(*kind).is_none_or(|one| one.says != read_at.0.to_string());
+        let missing: Vec<Kind> = [Kind::Cyclonedx, Kind::Spdx].into_iter().filter(is_missing).collect();
+        if !missing.is_empty() {
+            self.put_documents(place, missing).await?;
         }
         let says = said.hash();
         if place.there(Kind::Evidence).is_none_or(|one| one.says != says || self.is_aged(one, said)) {
@@ -187,6 +180,22 @@ impl Service {
             });
             let bytes = Bytes::from(bundle.to_string());
             self.put(place, Artifact { kind: Kind::Evidence, bytes, says }).await?;
+        }
+        Ok(())
+    }
+
+    /// Attaches bills of materials.
+    async fn put_documents(&self, place: &mut Place<'_>, kinds: Vec<Kind>) -> Result<(), Error> {
+        let (row, mut contents) = self.contents_of(place.image).await?;
+        name(&mut contents, place.image, Some(place.repository.clone()));
+        let contents = Arc::new(contents);
+        for kind in kinds {
+            let contents = Arc::clone(&contents);
+            let Some(bytes) = tokio::task::spawn_blocking(move || document(kind, &contents)).await?? else {
+                tracing::info!(image = %place.image, ?kind, "a document is too long to be attached");
+                continue;
+            };
+            self.put(place, Artifact { kind, bytes, says: row.at.0.to_string() }).await?;
         }
         Ok(())
     }

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 
 use super::Service;
 use super::error::Error;
+use super::examined::Examined;
+use super::store::ImageRow;
+use super::views::inventory;
 
 /// What the payload is.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -46,13 +49,15 @@ impl Said {
 }
 
 impl Service {
-    pub(super) async fn said(&self, digest: &Digest) -> Result<Said, Error> {
-        let licences = self.inventory_of(digest).await?.licences;
-        Ok(Said { inside: self.inside_of(digest).await?, licences })
+    /// What one look at an image says of it.
+    pub(super) async fn said(&self, digest: &Digest, row: &ImageRow, examined: &Examined) -> Result<Said, Error> {
+        let inside = self.inside(digest, row, Some(examined)).await?;
+        Ok(Said { inside, licences: inventory(&examined.contents).licences })
     }
 
     pub(super) async fn evidence_of(&self, digest: &Digest) -> Result<ContentsEvidence, Error> {
-        let said = self.said(digest).await?;
+        let (row, examined) = (self.image_row(digest).await?, self.look_at(digest).await?);
+        let said = self.said(digest, &row, &examined).await?;
         let names = self.store().repositories_of(digest).await?;
         let envelope = self.signed(digest, &names, &said).await?.to_string();
         let certificate = pem(&self.inner.access.ca_certificate());

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::Service;
 use super::error::Error;
+use super::examined::Examined;
 use super::reading::CONFIGURATION_BYTES_MAX;
 use super::store::{ImageRow, State};
 use crate::component;
@@ -55,25 +56,6 @@ impl Service {
         };
         let (contents, bytes) = tokio::task::spawn_blocking(move || unpacked(&kept)).await??;
         Ok((row, contents, bytes))
-    }
-
-    pub(super) async fn inventory_of(&self, digest: &Digest) -> Result<Inventory, Error> {
-        let examined = self.look_at(digest).await?;
-        let contents = &examined.contents;
-        let mut inventory = Inventory { layers: vec![0; contents.image.layers.len()], ..Inventory::default() };
-        for found in &contents.components {
-            *inventory.ecosystems.entry(found.component.ecosystem.word().to_owned()).or_default() += 1;
-            let layer = found.places.iter().filter_map(|place| place.layer).min();
-            if let Some(count) = layer.and_then(|layer| inventory.layers.get_mut(layer)) {
-                *count += 1;
-            }
-            let licences = licences(found);
-            inventory.unlicensed += u64::from(licences.is_empty());
-            for licence in licences {
-                *inventory.licences.entry(licence).or_default() += 1;
-            }
-        }
-        Ok(inventory)
     }
 
     pub(super) async fn components_page(
@@ -183,8 +165,22 @@ impl Service {
         Err(Error::ImageUnknown { digest: *digest })
     }
 
-    pub(super) async fn inside_of(&self, digest: &Digest) -> Result<Inside, Error> {
+    async fn inside_of(&self, digest: &Digest) -> Result<Inside, Error> {
         let row = self.image_row(digest).await?;
+        let examined = match row.state {
+            State::Done => Some(self.look_at(digest).await?),
+            _ => None,
+        };
+        self.inside(digest, &row, examined.as_deref()).await
+    }
+
+    /// What gates ask of an image, of one look at it.
+    pub(super) async fn inside(
+        &self,
+        digest: &Digest,
+        row: &ImageRow,
+        examined: Option<&Examined>,
+    ) -> Result<Inside, Error> {
         let mut inside = Inside {
             digest: *digest,
             examination: match row.state {
@@ -198,15 +194,12 @@ impl Service {
             known_exploited: 0,
             lifted: 0,
             secrets: row.secrets,
-            base: self.base_of(&row).await?,
+            base: self.base_of(row).await?,
             advisories: self.advisories_known().await?,
             uncompared: Vec::new(),
             notes: Vec::new(),
         };
-        if row.state != State::Done {
-            return Ok(inside);
-        }
-        let examined = self.look_at(digest).await?;
+        let Some(examined) = examined else { return Ok(inside) };
         for finding in &examined.findings {
             if finding.lifted {
                 inside.lifted += 1;
@@ -220,6 +213,24 @@ impl Service {
         inside.notes = matched.map(|matched| matched.notes.clone()).unwrap_or_default();
         Ok(inside)
     }
+}
+
+/// The components of an image by ecosystem, layer and licence.
+pub(super) fn inventory(contents: &Contents) -> Inventory {
+    let mut inventory = Inventory { layers: vec![0; contents.image.layers.len()], ..Inventory::default() };
+    for found in &contents.components {
+        *inventory.ecosystems.entry(found.component.ecosystem.word().to_owned()).or_default() += 1;
+        let layer = found.places.iter().filter_map(|place| place.layer).min();
+        if let Some(count) = layer.and_then(|layer| inventory.layers.get_mut(layer)) {
+            *count += 1;
+        }
+        let licences = licences(found);
+        inventory.unlicensed += u64::from(licences.is_empty());
+        for licence in licences {
+            *inventory.licences.entry(licence).or_default() += 1;
+        }
+    }
+    inventory
 }
 
 /// The first of the sentences, and how many more there are.
@@ -398,7 +409,7 @@ impl Inspect for Service {
     }
 
     async fn inventory(&self, digest: &Digest) -> api::Result<Inventory> {
-        Ok(self.inventory_of(digest).await?)
+        Ok(inventory(&self.look_at(digest).await?.contents))
     }
 
     async fn components(
