@@ -1,7 +1,7 @@
 //! Where something is: from what is sought to components, images, releases, environments and hosts.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use api::Page;
@@ -17,7 +17,7 @@ use super::error::Error;
 use super::findings::{Known, advisory_target};
 use super::numbers::Numbers;
 use super::store::{
-    Changes, Exposed, Held, Holders, ImageRow, Key, OwnedIn, ReleaseRow, Seek, State, Store, platform_of,
+    Changes, Exposed, Holders, ImageRow, Key, OwnedIn, Picked, ReleaseRow, Seek, State, Store, platform_of,
 };
 use super::views::evidence;
 use crate::assemble::id;
@@ -201,7 +201,7 @@ async fn images(
     let rows = at.images(numbers).await?;
     let digests: Vec<_> = rows.values().map(|row| row.digest).collect();
     let repositories = at.repositories(&digests).await?;
-    let held = holders.components(numbers)?;
+    let held = at.held(holders, numbers, COMPONENTS_SHOWN).await?;
     let mut components = where_components(at, numbers, &held, target).await?;
     let releases = at.releases(&digests).await?;
     let ids: Vec<ReleaseId> =
@@ -217,7 +217,7 @@ async fn images(
             digest: row.digest,
             tags: Vec::new(),
             components: components.remove(number).unwrap_or_default(),
-            components_count: held.get(number).map_or(0, |components| components.len() as u64),
+            components_count: held.get(number).map_or(0, |picked| picked.count),
             complete: row.unexamined == 0,
             releases: where_releases(row, &releases, &exposures),
         });
@@ -229,57 +229,35 @@ async fn images(
 async fn where_components(
     at: &Store<Snapshot>,
     numbers: &[i64],
-    held: &BTreeMap<i64, BTreeMap<i64, Option<Held>>>,
+    held: &HashMap<i64, Picked>,
     target: &Target,
 ) -> Result<BTreeMap<i64, Vec<WhereComponent>>, Error> {
-    let mut shown: Vec<(i64, i64, Option<Held>)> = Vec::new();
-    for number in numbers {
-        let Some(components) = held.get(number) else { continue };
-        let first = components.iter().take(COMPONENTS_SHOWN);
-        shown.extend(first.map(|(component, held)| (*number, *component, held.clone())));
-    }
-    let missing: Vec<(i64, i64)> = shown
-        .iter()
-        .filter(|(_, _, held)| held.is_none())
-        .map(|(number, component, _)| (*number, *component))
-        .collect();
-    let held_there = at.held(&missing).await?;
-    for (number, component, held) in &mut shown {
-        if held.is_none() {
-            *held = held_there.get(&(*number, *component)).cloned();
-        }
-    }
-    let ids: BTreeSet<i64> = shown.iter().map(|(_, component, _)| *component).collect();
+    let shown = || held.iter().flat_map(|(number, picked)| picked.first.iter().map(move |one| (*number, one)));
+    let ids: BTreeSet<i64> = shown().map(|(_, (component, _))| *component).collect();
     let ids: Vec<i64> = ids.into_iter().collect();
     let keys = at.keys(&ids).await?;
     let told = at.found(&target.vulnerabilities, &ids).await?;
     let lifted = at.lifted(&target.vulnerabilities, numbers).await?;
-    let chains: BTreeSet<i64> = shown
-        .iter()
-        .flat_map(|(_, _, held)| match held {
-            Some(Held::Component { places, .. }) => places.iter().map(|(_, chain)| *chain).collect(),
-            _ => Vec::new(),
-        })
-        .collect();
+    let chains: BTreeSet<i64> =
+        shown().flat_map(|(_, (_, held))| held.places.iter().map(|(_, chain)| *chain)).collect();
     let chains = at.chains(&chains.into_iter().collect::<Vec<_>>()).await?;
     let mut components: BTreeMap<i64, Vec<WhereComponent>> = BTreeMap::new();
-    for (number, component, held) in shown {
-        let (Some(key), Some(Held::Component { evidence: class, places, .. })) = (keys.get(&component), held) else {
-            continue;
-        };
+    for (number, (component, held)) in shown() {
+        let Some(key) = keys.get(component) else { continue };
         let id = id(&Key::component(key));
         components.entry(number).or_default().push(WhereComponent {
             lifted: lifted.get(&(number, id.clone())).cloned(),
             id,
-            evidence: match told.get(&component) {
+            evidence: match told.get(component) {
                 Some(found) if !found.is_certain => Evidence::Inferred,
-                _ => evidence(class),
+                _ => evidence(held.evidence),
             },
-            places: places
-                .into_iter()
-                .filter_map(|(layer, chain)| Some(Place { layer, chain: chains.get(&chain)?.clone() }))
+            places: held
+                .places
+                .iter()
+                .filter_map(|(layer, chain)| Some(Place { layer: *layer, chain: chains.get(chain)?.clone() }))
                 .collect(),
-            fixed_in: told.get(&component).map(|found| found.fixed_in.clone()).unwrap_or_default(),
+            fixed_in: told.get(component).map(|found| found.fixed_in.clone()).unwrap_or_default(),
         });
     }
     Ok(components)

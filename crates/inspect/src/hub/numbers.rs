@@ -15,6 +15,17 @@ impl Numbers {
         *self.words.entry(number.div_euclid(BITS)).or_default() |= 1 << number.rem_euclid(BITS);
     }
 
+    /// Puts all in from the first on to the one before the end.
+    pub(super) fn insert_run(&mut self, first: i64, end: i64) {
+        let mut number = first;
+        while number < end {
+            let (at, bit) = (number.div_euclid(BITS), number.rem_euclid(BITS));
+            let count = (end - number).min(BITS - bit);
+            *self.words.entry(at).or_default() |= (u64::MAX >> (BITS - count)) << bit;
+            number += count;
+        }
+    }
+
     pub(super) fn contains(&self, number: i64) -> bool {
         self.words.get(&number.div_euclid(BITS)).is_some_and(|word| word >> number.rem_euclid(BITS) & 1 == 1)
     }
@@ -57,6 +68,14 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn a_run_is_all_of_its_numbers(before in 0..300_i64, first in 0..300_i64, count in 0..200_i64) {
+            let mut numbers = Numbers::default();
+            numbers.insert(before);
+            numbers.insert_run(first, first + count);
+            prop_assert_eq!(numbers, (first..first + count).chain([before]).collect());
+        }
+
         #[test]
         fn they_are_as_a_set_is(
             some in prop::collection::btree_set(0..300_i64, 0..40), others in prop::collection::btree_set(0..300_i64, 0..40),

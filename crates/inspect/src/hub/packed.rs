@@ -17,11 +17,6 @@ impl Writer {
         self.bytes
     }
 
-    /// Bytes that were written before.
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-    }
-
     pub(super) fn byte(&mut self, byte: u8) {
         self.bytes.push(byte);
     }
@@ -90,11 +85,6 @@ impl<'a> Reader<'a> {
 
     pub(super) fn is_at_end(&self) -> bool {
         self.rest.is_empty()
-    }
-
-    /// What was not read yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
-        self.rest
     }
 
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Damaged> {

@@ -7,11 +7,11 @@ use api::Micros;
 use base::db::{LIST_MAX, Sql, Tx, sql};
 use futures::FutureExt as _;
 
-use super::super::packed::{Reader, Writer};
 use super::super::stored;
+use super::held::{self, AllHeld, Held, PLACES_KEPT};
 use super::images::LayerRow;
 use super::lookup::{Key, platform_text};
-use super::postings::{self, Held, PLACES_KEPT};
+use super::postings::{self, Change};
 use super::{Changing, ROWS, Store, damaged, numbers_take, raise, rows_text, whole};
 use crate::advisory::place::Platform;
 use crate::component::Evidence;
@@ -51,11 +51,14 @@ pub(in crate::hub) struct Kept {
     pub(in crate::hub) entries: Vec<Entry>,
 }
 
-/// What subjects an image has, and what is said of each.
-type Said = BTreeMap<i64, Vec<(i64, Held)>>;
+/// What each image has, by number.
+type Gathered = BTreeMap<i64, AllHeld>;
 
-/// The subjects of each image.
-type Subjects = BTreeMap<i64, BTreeSet<i64>>;
+fn gather(all: &mut Gathered, further: Gathered) {
+    for (image, held) in further {
+        all.entry(image).or_default().extend(held);
+    }
+}
 
 impl Store {
     /// Keeps what was found in images, and puts them into the index: in one transaction unless they have very much. An image
@@ -77,17 +80,12 @@ impl Store {
             chunks.push(Arc::from([]));
         }
         let last = chunks.len() - 1;
-        let mut subjects = Arc::new(Subjects::new());
+        let mut gathered = Arc::new(Gathered::new());
         for (at, chunk) in chunks.into_iter().enumerate() {
-            let (images, before) = (Arc::clone(&images), Arc::clone(&subjects));
-            let subjects_then = self.db.write(move |tx| {
+            let (images, before) = (Arc::clone(&images), Arc::clone(&gathered));
+            let further = self.db.write(move |tx| {
                 let (images, chunk, before) = (Arc::clone(&images), Arc::clone(&chunk), Arc::clone(&before));
                 async move {
-                    if at == 0 {
-                        for kept in images.iter() {
-                            unlicense(tx, kept.number).await?;
-                        }
-                    }
                     let entries: Vec<(i64, &Entry)> = chunk
                         .iter()
                         .filter_map(|(image, entry)| {
@@ -95,22 +93,21 @@ impl Store {
                             Some((image.number, image.entries.get(*entry)?))
                         })
                         .collect();
-                    let mut subjects = (*before).clone();
-                    for (subject, image) in index(tx, &entries).await? {
-                        subjects.entry(image).or_default().insert(subject);
-                    }
+                    let further = index(tx, &entries).await?;
                     if at == last {
-                        let none = BTreeSet::new();
+                        let mut all = (*before).clone();
+                        gather(&mut all, further);
                         for kept in images.iter() {
-                            finish(tx, kept, subjects.get(&kept.number).unwrap_or(&none), now).await?;
+                            finish(tx, kept, &all.remove(&kept.number).unwrap_or_default(), now).await?;
                         }
                         raise(tx, Changing::Images).await?;
+                        return Ok(Gathered::new());
                     }
-                    Ok::<_, Error>(subjects)
+                    Ok::<_, Error>(further)
                 }
                 .boxed()
             });
-            subjects = Arc::new(subjects_then.await?);
+            gather(Arc::make_mut(&mut gathered), further.await?);
         }
         Ok(())
     }
@@ -131,11 +128,11 @@ impl Store {
                     if there.bind(number).optional(tx).await?.is_some() {
                         return Ok(());
                     }
-                    for subject in subjects_of(tx, number).await? {
-                        take_out(tx, subject, number).await?;
-                    }
+                    let subjects = subjects_of(tx, number).await?;
+                    take_out(tx, subjects, number).await?;
                     for text in [
                         "DELETE FROM image_contents WHERE number = $1",
+                        "DELETE FROM image_held WHERE number = $1",
                         "DELETE FROM image_layer WHERE image = $1",
                         "DELETE FROM attaching WHERE image = $1",
                         "DELETE FROM lifted WHERE image = $1",
@@ -151,36 +148,13 @@ impl Store {
     }
 }
 
-fn subjects_write(subjects: &BTreeSet<i64>) -> Vec<u8> {
-    let of = |licences: bool| -> Vec<u64> {
-        let mut numbers: Vec<u64> = subjects
-            .iter()
-            .filter(|subject| (**subject < 0) == licences)
-            .map(|subject| subject.unsigned_abs())
-            .collect();
-        numbers.sort_unstable();
-        numbers
-    };
-    let mut writer = Writer::default();
-    writer.rising(&of(false));
-    writer.rising(&of(true));
-    writer.finish()
-}
-
-fn subjects_read(bytes: &[u8]) -> Result<Vec<i64>, Error> {
-    let mut reader = Reader::new(bytes);
-    let mut subjects: Vec<i64> = reader.rising()?.into_iter().map(u64::cast_signed).collect();
-    subjects.extend(reader.rising()?.into_iter().map(|number| -number.cast_signed()));
-    Ok(subjects)
-}
-
 async fn subjects_of(tx: &mut Tx, number: i64) -> Result<Vec<i64>, Error> {
-    let row = sql("SELECT subjects FROM image_contents WHERE number = $1").bind(number).optional(tx).await?;
-    row.map_or(Ok(Vec::new()), |row| subjects_read(&row.get::<Vec<u8>>("subjects")?))
+    let row = sql("SELECT held FROM image_held WHERE number = $1").bind(number).optional(tx).await?;
+    row.map_or(Ok(Vec::new()), |row| Ok(held::subjects(&row.get::<Vec<u8>>("held")?)?))
 }
 
-/// Puts entries into the index, and gives back which subject has which image from then on.
-async fn index(tx: &mut Tx, entries: &[(i64, &Entry)]) -> Result<Vec<(i64, i64)>, Error> {
+/// Puts entries into the index, and gives back what the images have.
+async fn index(tx: &mut Tx, entries: &[(i64, &Entry)]) -> Result<Gathered, Error> {
     let components = components(tx, entries).await?;
     let chains: BTreeSet<String> =
         entries.iter().flat_map(|(_, entry)| places(entry)).map(|(_, chain)| chain).collect();
@@ -188,27 +162,27 @@ async fn index(tx: &mut Tx, entries: &[(i64, &Entry)]) -> Result<Vec<(i64, i64)>
     let spdx: BTreeSet<&str> =
         entries.iter().flat_map(|(_, entry)| entry.licences.iter().map(String::as_str)).collect();
     let licences = licences_numbered(tx, &spdx).await?;
-    let mut said: Said = BTreeMap::new();
-    let mut licensed: BTreeMap<(i64, i64), BTreeSet<i64>> = BTreeMap::new();
+    let mut gathered = Gathered::new();
     for (image, entry) in entries {
         let component = *components.get(&entry.key.hash()).ok_or_else(|| damaged("component", "it has no number"))?;
         let places =
             places(entry).filter_map(|(layer, chain)| Some((layer, *chains.get(&hash(chain.as_bytes()))?))).collect();
-        said.entry(component)
-            .or_default()
-            .push((*image, Held::Component { evidence: entry.evidence, is_owned: entry.is_owned, places }));
-        for licence in &entry.licences {
-            if let Some(licence) = licences.get(licence.as_str()) {
-                licensed.entry((-licence, *image)).or_default().insert(component);
-            }
+        let of_image = gathered.entry(*image).or_default();
+        let held = Held { evidence: entry.evidence, is_owned: entry.is_owned, places };
+        of_image.components.insert(component, held);
+        for licence in entry.licences.iter().filter_map(|licence| licences.get(licence.as_str())) {
+            of_image.licences.entry(*licence).or_default().insert(component);
         }
     }
-    for ((licence, image), ids) in licensed {
-        said.entry(licence).or_default().push((image, Held::Licensed(ids.into_iter().collect())));
+    let mut changes = Changes::new();
+    for (image, held) in &gathered {
+        let (bucket, low) = postings::place(*image);
+        for (subject, is_owned) in held.subjects() {
+            changes.entry(bucket).or_default().entry(subject).or_default().push((low, Some(is_owned)));
+        }
     }
-    let pairs = said.iter().flat_map(|(subject, images)| images.iter().map(|(image, _)| (*subject, *image))).collect();
-    post(tx, said).await?;
-    Ok(pairs)
+    post(tx, changes).await?;
+    Ok(gathered)
 }
 
 fn places(entry: &Entry) -> impl Iterator<Item = (Option<u32>, String)> {
@@ -283,46 +257,38 @@ async fn licences_numbered(tx: &mut Tx, spdx: &BTreeSet<&str>) -> Result<HashMap
     Ok(numbers)
 }
 
-/// Writes rows of the index.
-async fn post(tx: &mut Tx, said: Said) -> Result<(), Error> {
-    let mut rows: BTreeMap<i64, BTreeMap<i64, Vec<(u16, Held)>>> = BTreeMap::new();
-    for (subject, images) in said {
-        for (image, held) in images {
-            let (bucket, low) = postings::place(subject, image)?;
-            rows.entry(bucket).or_default().entry(subject).or_default().push((low, held));
-        }
-    }
-    for (bucket, subjects) in rows {
-        let numbers: Vec<i64> = subjects.keys().copied().collect();
-        let mut known: HashMap<i64, Vec<u8>> = HashMap::new();
-        for chunk in numbers.chunks(LIST_MAX) {
+/// What is to be said in rows of the index: by bucket and subject, of which images.
+type Changes = BTreeMap<i64, BTreeMap<i64, Vec<Change>>>;
+
+/// Changes rows of the index.
+async fn post(tx: &mut Tx, changes: Changes) -> Result<(), Error> {
+    for (bucket, subjects) in changes {
+        let subjects: Vec<(i64, Vec<Change>)> = subjects.into_iter().collect();
+        for subjects in subjects.chunks(LIST_MAX) {
+            let numbers: Vec<i64> = subjects.iter().map(|(subject, _)| *subject).collect();
             let statement = sql("SELECT subject, images FROM posting WHERE subject = ANY($1) AND bucket = $2");
-            for row in statement.bind(chunk).bind(bucket).all(tx).await? {
+            let mut known: HashMap<i64, Vec<u8>> = HashMap::new();
+            for row in statement.bind(&*numbers).bind(bucket).all(tx).await? {
                 known.insert(row.get("subject")?, row.get("images")?);
             }
-        }
-        let mut written = Vec::with_capacity(subjects.len());
-        for (subject, images) in subjects {
-            let mut row = known.remove(&subject).unwrap_or_default();
-            for (low, held) in images {
-                row = postings::changed(subject, &row, low, |known| Some(merged(known, held)))?;
+            let (mut written, mut emptied) = (Vec::with_capacity(subjects.len()), Vec::new());
+            for (subject, images) in subjects {
+                let before = known.remove(subject);
+                let row = postings::changed(before.as_deref().unwrap_or_default(), images)?;
+                if row.is_empty() {
+                    emptied.push(*subject);
+                } else if before.as_ref() != Some(&row) {
+                    written.push((*subject, row));
+                }
             }
-            written.push((subject, row));
+            post_rows(tx, bucket, &written).await?;
+            if !emptied.is_empty() {
+                let statement = sql("DELETE FROM posting WHERE subject = ANY($1) AND bucket = $2");
+                statement.bind(&*emptied).bind(bucket).execute(tx).await?;
+            }
         }
-        post_rows(tx, bucket, &written).await?;
     }
     Ok(())
-}
-
-/// What is to be said of an image: components under a licence come in several transactions.
-fn merged(known: Option<Held>, held: Held) -> Held {
-    match (known, held) {
-        (Some(Held::Licensed(known)), Held::Licensed(new)) => {
-            let ids: BTreeSet<i64> = known.into_iter().chain(new).collect();
-            Held::Licensed(ids.into_iter().collect())
-        }
-        (_, held) => held,
-    }
 }
 
 async fn post_rows(tx: &mut Tx, bucket: i64, rows: &[(i64, Vec<u8>)]) -> Result<(), Error> {
@@ -339,42 +305,29 @@ async fn post_rows(tx: &mut Tx, bucket: i64, rows: &[(i64, Vec<u8>)]) -> Result<
     Ok(())
 }
 
-/// Takes out what an image has under licences: that is gathered over several transactions, and must not be gathered on top
-/// of what was there before.
-async fn unlicense(tx: &mut Tx, number: i64) -> Result<(), Error> {
-    for subject in subjects_of(tx, number).await? {
-        if subject < 0 {
-            take_out(tx, subject, number).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn take_out(tx: &mut Tx, subject: i64, number: i64) -> Result<(), Error> {
-    let (bucket, low) = postings::place(subject, number)?;
-    let row = sql("SELECT images FROM posting WHERE subject = $1 AND bucket = $2").bind(subject).bind(bucket);
-    let Some(row) = row.optional(tx).await? else { return Ok(()) };
-    let row = postings::changed(subject, &row.get::<Vec<u8>>("images")?, low, |_| None)?;
-    if row.is_empty() {
-        sql("DELETE FROM posting WHERE subject = $1 AND bucket = $2").bind(subject).bind(bucket).execute(tx).await?;
-    } else {
-        post_rows(tx, bucket, &[(subject, row)]).await?;
-    }
-    Ok(())
+/// Takes an image out of rows of the index.
+async fn take_out(tx: &mut Tx, subjects: Vec<i64>, number: i64) -> Result<(), Error> {
+    let (bucket, low) = postings::place(number);
+    let changes = subjects.into_iter().map(|subject| (subject, vec![(low, None)])).collect();
+    post(tx, Changes::from([(bucket, changes)])).await
 }
 
 /// The last transaction of an image: what it had before and has no longer goes from the index.
-async fn finish(tx: &mut Tx, kept: &Kept, subjects: &BTreeSet<i64>, now: Micros) -> Result<(), Error> {
-    for subject in subjects_of(tx, kept.number).await? {
-        if !subjects.contains(&subject) {
-            take_out(tx, subject, kept.number).await?;
-        }
-    }
-    sql("INSERT INTO image_contents (number, contents, subjects) VALUES ($1, $2, $3)
-         ON CONFLICT (number) DO UPDATE SET contents = excluded.contents, subjects = excluded.subjects")
+async fn finish(tx: &mut Tx, kept: &Kept, held: &AllHeld, now: Micros) -> Result<(), Error> {
+    let there: BTreeSet<i64> = held.subjects().map(|(subject, _)| subject).collect();
+    let gone = subjects_of(tx, kept.number).await?.into_iter().filter(|subject| !there.contains(subject));
+    take_out(tx, gone.collect(), kept.number).await?;
+    sql("INSERT INTO image_contents (number, contents) VALUES ($1, $2)
+         ON CONFLICT (number) DO UPDATE SET contents = excluded.contents")
     .bind(kept.number)
     .bind(kept.contents.as_slice())
-    .bind(subjects_write(subjects))
+    .execute(tx)
+    .await?;
+    sql(
+        "INSERT INTO image_held (number, held) VALUES ($1, $2) ON CONFLICT (number) DO UPDATE SET held = excluded.held",
+    )
+    .bind(kept.number)
+    .bind(held.write())
     .execute(tx)
     .await?;
     sql("DELETE FROM image_layer WHERE image = $1").bind(kept.number).execute(tx).await?;

@@ -1,14 +1,15 @@
 //! Looking things up in the index: which images have a component, or something under a licence.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use base::db::{LIST_MAX, Queryable, Row, Tx, sql};
 use oci::{Digest, RepositoryName};
 
 use super::contents::hash;
+use super::held::{self, Picked, Wanted};
 use super::images::{ImageRow, image};
-use super::postings::{self, Held};
+use super::postings;
 use super::{Store, damaged, digest, parsed};
 use crate::advisory::name::normalised;
 use crate::advisory::place::Platform;
@@ -19,8 +20,8 @@ use crate::hub::stored::ECOSYSTEMS;
 
 /// Images that are listed at once.
 const IMAGES_PAGE: u32 = 50_000;
-/// Components whose rows are read at once: each has one for every thousand images.
-const COMPONENTS_AT_ONCE: usize = 20;
+/// Components whose rows are read at once: each has one for every 16,384 images.
+const COMPONENTS_AT_ONCE: usize = 200;
 
 /// What tells components apart in the index.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,57 +164,35 @@ pub(in crate::hub) enum OwnedIn {
 pub(in crate::hub) struct Holders {
     /// By number.
     pub(in crate::hub) images: Numbers,
-    /// What they have it for, components or the licence, by the number in the index.
+    /// What they have it for: components by number, or the licence by its number below zero.
     pub(in crate::hub) subjects: BTreeSet<i64>,
     owned_in: OwnedIn,
-    /// Rows of the index: what they are of, and of which bucket of images.
-    rows: Vec<(i64, i64, Vec<u8>)>,
 }
 
 impl Holders {
-    fn new(rows: impl IntoIterator<Item = (i64, i64, Vec<u8>)>, owned_in: OwnedIn) -> Result<Self, Error> {
+    fn new(rows: &[Row], owned_in: OwnedIn) -> Result<Self, Error> {
         let mut holders = Self { owned_in, ..Self::default() };
-        for (subject, bucket, row) in rows {
-            postings::scan(subject, &row, |low, is_owned| {
-                let image = postings::image(subject, bucket, low);
-                if counts(&holders.owned_in, image, is_owned) {
-                    holders.images.insert(image);
-                    holders.subjects.insert(subject);
-                }
-            })?;
-            holders.rows.push((subject, bucket, row));
-        }
-        Ok(holders)
-    }
-
-    /// The components that these images have it for, by number; where they lie is told unless it is looked for by what
-    /// several of them have in common.
-    pub(in crate::hub) fn components(
-        &self,
-        images: &[i64],
-    ) -> Result<BTreeMap<i64, BTreeMap<i64, Option<Held>>>, Error> {
-        let wanted: BTreeSet<i64> = images.iter().copied().collect();
-        let mut components: BTreeMap<i64, BTreeMap<i64, Option<Held>>> = BTreeMap::new();
-        for (subject, bucket, row) in &self.rows {
-            let of = |low| postings::image(*subject, *bucket, low);
-            let next = postings::image(*subject, bucket + 1, 0);
-            if wanted.range(of(0)..next).next().is_none() {
-                continue;
-            }
-            let is_wanted = |low| wanted.contains(&of(low));
-            postings::read(*subject, row, is_wanted, |low, held| {
-                let of_image = components.entry(of(low)).or_default();
-                match held {
-                    Held::Component { is_owned, .. } => {
-                        if counts(&self.owned_in, of(low), is_owned) {
-                            of_image.insert(*subject, Some(held));
+        for row in rows {
+            let (subject, bucket): (i64, i64) = (row.get("subject")?, row.get("bucket")?);
+            for run in postings::runs(&row.get::<Vec<u8>>("images")?)? {
+                let of = |low| postings::image(bucket, low);
+                match &holders.owned_in {
+                    OwnedIn::These(_) if run.is_owned => {
+                        for image in
+                            (of(run.first)..of(run.end)).filter(|image| counts(&holders.owned_in, *image, true))
+                        {
+                            holders.images.insert(image);
+                            holders.subjects.insert(subject);
                         }
                     }
-                    Held::Licensed(ids) => of_image.extend(ids.into_iter().map(|id| (id, None))),
+                    _ => {
+                        holders.images.insert_run(of(run.first), of(run.end));
+                        holders.subjects.insert(subject);
+                    }
                 }
-            })?;
+            }
         }
-        Ok(components)
+        Ok(holders)
     }
 }
 
@@ -271,8 +250,7 @@ impl<Q: Queryable> Store<Q> {
                 rows = statement.bind(-licence).all(&self.db).await?;
             }
         }
-        let row = |row: Row| Ok((row.get("subject")?, row.get("bucket")?, row.get("images")?));
-        Holders::new(rows.into_iter().map(row).collect::<Result<Vec<_>, Error>>()?, owned_in)
+        Holders::new(&rows, owned_in)
     }
 
     /// The number of a licence.
@@ -341,28 +319,24 @@ impl<Q: Queryable> Store<Q> {
         Ok(repositories)
     }
 
-    /// What is said of components in images, each by the numbers of image and component.
-    pub(in crate::hub) async fn held(&self, pairs: &[(i64, i64)]) -> Result<HashMap<(i64, i64), Held>, Error> {
-        let mut buckets: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-        for (image, component) in pairs {
-            let (bucket, _) = postings::place(*component, *image)?;
-            buckets.entry(bucket).or_default().push(*component);
-        }
-        let wanted: HashSet<(i64, i64)> = pairs.iter().copied().collect();
-        let mut held = HashMap::with_capacity(pairs.len());
-        for (bucket, mut components) in buckets {
-            components.sort_unstable();
-            components.dedup();
-            for chunk in components.chunks(LIST_MAX) {
-                let statement = sql("SELECT subject, images FROM posting WHERE subject = ANY($1) AND bucket = $2");
-                for row in statement.bind(chunk).bind(bucket).all(&self.db).await? {
-                    let subject: i64 = row.get("subject")?;
-                    let of = |low| (postings::image(subject, bucket, low), subject);
-                    let is_wanted = |low| wanted.contains(&of(low));
-                    postings::read(subject, &row.get::<Vec<u8>>("images")?, is_wanted, |low, said| {
-                        held.insert(of(low), said);
-                    })?;
-                }
+    /// For what images have what is looked for: how many components, and what is said of the first of them.
+    pub(in crate::hub) async fn held(
+        &self,
+        holders: &Holders,
+        images: &[i64],
+        limit: usize,
+    ) -> Result<HashMap<i64, Picked>, Error> {
+        let wanted = match holders.subjects.first() {
+            Some(licence) if *licence < 0 => Wanted::Under(-licence),
+            _ => Wanted::Components(&holders.subjects),
+        };
+        let mut held = HashMap::with_capacity(images.len());
+        for chunk in images.chunks(LIST_MAX) {
+            let statement = sql("SELECT number, held FROM image_held WHERE number = ANY($1)");
+            for row in statement.bind(chunk).all(&self.db).await? {
+                let image = row.get("number")?;
+                let counts = |is_owned| counts(&holders.owned_in, image, is_owned);
+                held.insert(image, held::pick(&row.get::<Vec<u8>>("held")?, wanted, limit, counts)?);
             }
         }
         Ok(held)

@@ -5,6 +5,7 @@ mod alerts;
 mod attachments;
 mod contents;
 mod deployments;
+mod held;
 mod images;
 mod layers;
 mod lookup;
@@ -20,9 +21,9 @@ pub(super) use alerts::{Message, Pending, Reason, Sent, Worse};
 pub(super) use attachments::{Attaching, Attachment, Kind, Lifted, Standing};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
+pub(super) use held::Picked;
 pub(super) use images::{Due, ImageRow, LayerRow, Outcome, State};
 pub(super) use lookup::{Holders, Key, OwnedIn, Seek, platform_of};
-pub(super) use postings::Held;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 8, name: "alerts", sql: include_str!("../../../migrations/0008_alerts.sql") },
     Migration { number: 9, name: "buckets", sql: include_str!("../../../migrations/0009_buckets.sql") },
     Migration { number: 10, name: "lifted", sql: include_str!("../../../migrations/0010_lifted.sql") },
+    Migration { number: 11, name: "held", sql: include_str!("../../../migrations/0011_held.sql") },
 ];
 
 /// The rows; or with a [`Snapshot`] those of one moment, which can be read alone.

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 
+use super::held::Held;
 use super::*;
 use crate::component::{Ecosystem, Evidence};
 use crate::hub::numbers::Numbers;
@@ -103,9 +104,10 @@ async fn holds(db: &Db, steps: Vec<(u32, Option<Has>)>) {
             let Some(id) = store.licence(&format!("Licence-{licence}")).await.unwrap() else { continue };
             let holders = store.holders(&Seek::Licence(id), OwnedIn::All).await.unwrap();
             let listed = listed(&holders);
-            for (number, components) in &holders.components(&listed).unwrap() {
-                let has = &model[&numbers[number]];
-                let ids: Vec<i64> = components.keys().copied().collect();
+            for (number, Picked { count, first }) in store.held(&holders, &listed, 100).await.unwrap() {
+                let has = &model[&numbers[&number]];
+                let ids: Vec<i64> = first.iter().map(|(component, _)| *component).collect();
+                assert_eq!(count, ids.len() as u64);
                 let keys: BTreeSet<Key> = store.keys(&ids).await.unwrap().into_values().collect();
                 let under = has.iter().filter(|(_, known)| **known == licence);
                 assert_eq!(keys, under.map(|((name, version), _)| key(*name, *version)).collect());
@@ -139,13 +141,11 @@ async fn where_a_component_lies_is_told() {
         store.keep(vec![kept(numbers[&0], vec![entry(1, 2, 0)])], Micros(5)).await.unwrap();
         let seek = Seek::Name { ecosystem: Some(Ecosystem::Maven), name: "artifact1".to_owned(), version: None };
         let holders = store.holders(&seek, OwnedIn::All).await.unwrap();
-        let components = holders.components(&[numbers[&0]]).unwrap().remove(&numbers[&0]).unwrap();
-        let (id, held) = components.iter().next().unwrap();
-        let Some(Held::Component { evidence, places, .. }) = held else { panic!("{held:?}") };
-        assert_eq!(*evidence, Evidence::Contained);
+        let picked = store.held(&holders, &[numbers[&0]], 100).await.unwrap().remove(&numbers[&0]).unwrap();
+        let [(_, Held { evidence, places, .. })] = picked.first.as_slice() else { panic!("{picked:?}") };
+        assert_eq!((picked.count, *evidence), (1, Evidence::Contained));
         let chains = store.chains(&[places[0].1]).await.unwrap();
         assert_eq!((places[0].0, &chains[&places[0].1]), (Some(1), &vec!["/app/1.jar".to_owned()]));
-        assert_eq!(store.held(&[(numbers[&0], *id)]).await.unwrap()[&(numbers[&0], *id)], held.clone().unwrap());
     })
     .await;
 }
