@@ -12,6 +12,10 @@ mod hub;
 mod output;
 mod reach;
 
+/// Answers and contents are many small pieces of memory, given out and taken back on several threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Threads for work that waits for the disk. More would not make it faster, and each has memory of its own.
 const BLOCKING_THREADS_MAX: usize = 64;
 

@@ -36,6 +36,7 @@ use serde_json::json;
 use super::Service;
 use super::error::Error;
 use super::evidence::{PREDICATE_TYPE, Said};
+use super::examined::Haste;
 use super::numbers::Numbers;
 use super::store::{Attaching, Attachment, Kind, Lifted, OwnedIn, Seek, Standing};
 use super::views::name;
@@ -125,7 +126,7 @@ impl Service {
         let image = &due.digest;
         let mut known = self.store().attachments(image).await?;
         // One look: who reads the evidence finds the same lifted that it says is.
-        let (row, examined) = (self.image_row(image).await?, self.look_at(image).await?);
+        let (row, examined) = (self.image_row(image).await?, self.look_at(image, Haste::Aside).await?);
         let said = self.said(image, &row, &examined).await?;
         self.store().lifted_keep(row.number, lifted(&examined.findings)).await?;
         let mut failed = None;
@@ -191,7 +192,7 @@ impl Service {
         let contents = Arc::new(contents);
         for kind in kinds {
             let contents = Arc::clone(&contents);
-            let Some(bytes) = tokio::task::spawn_blocking(move || document(kind, &contents)).await?? else {
+            let Some(bytes) = Haste::Aside.run(move || document(kind, &contents)).await?? else {
                 tracing::info!(image = %place.image, ?kind, "a document is too long to be attached");
                 continue;
             };

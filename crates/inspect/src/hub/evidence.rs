@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use super::Service;
 use super::error::Error;
-use super::examined::Examined;
+use super::examined::{Examined, Haste};
 use super::store::ImageRow;
 use super::views::inventory;
 
@@ -56,7 +56,7 @@ impl Service {
     }
 
     pub(super) async fn evidence_of(&self, digest: &Digest) -> Result<ContentsEvidence, Error> {
-        let (row, examined) = (self.image_row(digest).await?, self.look_at(digest).await?);
+        let (row, examined) = (self.image_row(digest).await?, self.look_at(digest, Haste::Now).await?);
         let said = self.said(digest, &row, &examined).await?;
         let names = self.store().repositories_of(digest).await?;
         let envelope = self.signed(digest, &names, &said).await?.to_string();

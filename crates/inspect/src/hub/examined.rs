@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use api::Micros;
 use api::inspect::{Finding, Severity};
 use oci::Digest;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 use super::Service;
 use super::error::Error;
@@ -91,9 +91,41 @@ impl Examinations {
     }
 }
 
+/// Of threads for what nobody waits for: they get about a tenth of what another thread gets that has work to do.
+const ASIDE_NICENESS: i32 = 10;
+
+/// Who waits for a look at an image.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Haste {
+    /// Somebody does.
+    Now,
+    /// Nobody: whatever somebody waits for comes first.
+    Aside,
+}
+
+impl Haste {
+    pub(super) async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+        match self {
+            Self::Now => Ok(tokio::task::spawn_blocking(work).await?),
+            Self::Aside => aside(work).await,
+        }
+    }
+}
+
+/// In a thread that others are preferred to.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new().name("aside".to_owned()).spawn(move || {
+        // On Linux this is the thread's alone. Where the system does not allow it, the thread runs as others do.
+        let _ = rustix::process::setpriority_process(None, ASIDE_NICENESS);
+        let _ = done.send(work());
+    })?;
+    result.await.map_err(|_| Error::Work("what ran aside panicked".to_owned()))
+}
+
 impl Service {
     /// An image that was read, with what advisories say of it today; made once for all who ask for it.
-    pub(super) async fn look_at(&self, digest: &Digest) -> Result<Arc<Examined>, Error> {
+    pub(super) async fn look_at(&self, digest: &Digest, haste: Haste) -> Result<Arc<Examined>, Error> {
         let row = self.image_row(digest).await?;
         let version = self.known().await?.map(|known| known.version);
         let spoken = self.spoken(digest).await?;
@@ -102,7 +134,7 @@ impl Service {
         let mut made = None;
         let examined = cell.get_or_try_init(async || {
             let (_, contents, bytes) = self.contents_with_size(digest).await?;
-            let contents = self.examined(spoken, contents).await?;
+            let contents = self.examined(haste, spoken, contents).await?;
             let findings = listed(&contents, self.now());
             made = Some(bytes * BYTES_FOR_EACH + findings.len() * FINDING_BYTES);
             let mut worst: HashMap<String, Severity> = HashMap::new();

@@ -11,14 +11,13 @@ use api::inspect::{
 };
 use base::db::Snapshot;
 use base::page::PageRequest;
+use oci::Digest;
 
 use super::Service;
 use super::error::Error;
 use super::findings::{Known, advisory_target};
 use super::numbers::Numbers;
-use super::store::{
-    Changes, Exposed, Holders, ImageRow, Key, OwnedIn, Picked, ReleaseRow, Seek, State, Store, platform_of,
-};
+use super::store::{Changes, Exposed, Holders, Holding, Key, OwnedIn, ReleaseRow, Seek, Store, platform_of};
 use super::views::evidence;
 use crate::assemble::id;
 use crate::component::Ecosystem;
@@ -198,28 +197,25 @@ async fn images(
     target: &Target,
     history: bool,
 ) -> Result<Vec<WhereImage>, Error> {
-    let rows = at.images(numbers).await?;
-    let digests: Vec<_> = rows.values().map(|row| row.digest).collect();
-    let repositories = at.repositories(&digests).await?;
-    let held = at.held(holders, numbers, COMPONENTS_SHOWN).await?;
-    let mut components = where_components(at, numbers, &held, target).await?;
+    // What left the registry, or is read anew, is not there.
+    let holdings = at.holdings(holders, numbers, COMPONENTS_SHOWN).await?;
+    let digests: Vec<_> = holdings.values().map(|holding| holding.digest).collect();
+    let mut components = where_components(at, numbers, &holdings, target).await?;
     let releases = at.releases(&digests).await?;
     let ids: Vec<ReleaseId> =
         releases.iter().map(|row| row.release.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     let exposures = at.exposures(&ids, history).await?;
     let mut images = Vec::with_capacity(numbers.len());
     for number in numbers {
-        // What left the registry, or is read anew, is not there.
-        let Some(row) = rows.get(number).filter(|row| row.state == State::Done) else { continue };
-        let Some(repository) = repositories.get(&row.digest) else { continue };
+        let Some(holding) = holdings.get(number) else { continue };
         images.push(WhereImage {
-            repository: repository.clone(),
-            digest: row.digest,
+            repository: holding.repository.clone(),
+            digest: holding.digest,
             tags: Vec::new(),
             components: components.remove(number).unwrap_or_default(),
-            components_count: held.get(number).map_or(0, |picked| picked.count),
-            complete: row.unexamined == 0,
-            releases: where_releases(row, &releases, &exposures),
+            components_count: holding.picked.count,
+            complete: holding.is_complete,
+            releases: where_releases(&holding.digest, &releases, &exposures),
         });
     }
     Ok(images)
@@ -229,10 +225,11 @@ async fn images(
 async fn where_components(
     at: &Store<Snapshot>,
     numbers: &[i64],
-    held: &HashMap<i64, Picked>,
+    holdings: &HashMap<i64, Holding>,
     target: &Target,
 ) -> Result<BTreeMap<i64, Vec<WhereComponent>>, Error> {
-    let shown = || held.iter().flat_map(|(number, picked)| picked.first.iter().map(move |one| (*number, one)));
+    let shown =
+        || holdings.iter().flat_map(|(number, holding)| holding.picked.first.iter().map(move |one| (*number, one)));
     let ids: BTreeSet<i64> = shown().map(|(_, (component, _))| *component).collect();
     let ids: Vec<i64> = ids.into_iter().collect();
     let keys = at.keys(&ids).await?;
@@ -292,11 +289,11 @@ async fn fixes(at: &Store<Snapshot>, images: &[WhereImage], affected: &Numbers) 
     Ok(fixes)
 }
 fn where_releases(
-    image: &ImageRow,
+    image: &Digest,
     releases: &[ReleaseRow],
     exposures: &BTreeMap<ReleaseId, Vec<Exposed>>,
 ) -> Vec<WhereRelease> {
-    let of_image = releases.iter().filter(|release| release.image == image.digest);
+    let of_image = releases.iter().filter(|release| release.image == *image);
     of_image
         .map(|release| WhereRelease {
             release: release.release.clone(),

@@ -15,6 +15,7 @@ use oci::Digest;
 
 use super::Service;
 use super::error::Error;
+use super::examined::Haste;
 use super::find::Target;
 use super::store::{Change, ImageRow, Key, Match, Seek, Store};
 use super::vex::Spoken;
@@ -160,14 +161,19 @@ impl Service {
     /// An image that was read, with what advisories say of it today.
     pub(super) async fn examined_of(&self, digest: &Digest) -> Result<(ImageRow, Contents), Error> {
         let (row, contents) = self.contents_of(digest).await?;
-        Ok((row, self.examined(self.spoken(digest).await?, contents).await?))
+        Ok((row, self.examined(Haste::Now, self.spoken(digest).await?, contents).await?))
     }
 
     /// What was found, with what advisories, and those who may push, say of it today.
-    pub(super) async fn examined(&self, spoken: Spoken, mut contents: Contents) -> Result<Contents, Error> {
+    pub(super) async fn examined(
+        &self,
+        haste: Haste,
+        spoken: Spoken,
+        mut contents: Contents,
+    ) -> Result<Contents, Error> {
         let Some(known) = self.known().await? else { return Ok(contents) };
         let now = timestamp(self.now());
-        let examined = tokio::task::spawn_blocking(move || {
+        let examined = haste.run(move || {
             let components =
                 contents.components.iter().flat_map(|found| std::iter::once(&found.component).chain(&found.further));
             let advisories = known.file.advisories_on(components, now)?;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::Service;
 use super::error::Error;
-use super::examined::Examined;
+use super::examined::{Examined, Haste};
 use super::reading::CONFIGURATION_BYTES_MAX;
 use super::store::{ImageRow, State};
 use crate::component;
@@ -64,7 +64,7 @@ impl Service {
         filter: &InsideFilter,
         page: &PageRequest,
     ) -> Result<Page<Component>, Error> {
-        let examined = self.look_at(digest).await?;
+        let examined = self.look_at(digest, Haste::Now).await?;
         let components = examined.contents.components.iter().filter(|found| passes(found, filter));
         cut(components, page, |found| component(&examined.contents, found, examined.worst.get(&found.id).copied()))
     }
@@ -75,7 +75,7 @@ impl Service {
         filter: &InsideFilter,
         page: &PageRequest,
     ) -> Result<Page<Finding>, Error> {
-        let examined = self.look_at(digest).await?;
+        let examined = self.look_at(digest, Haste::Now).await?;
         let components = &examined.contents.components;
         let found: HashMap<&str, &Found> = components.iter().map(|found| (&*found.id, found)).collect();
         let without_search = InsideFilter { search: None, ..filter.clone() };
@@ -90,7 +90,7 @@ impl Service {
     }
 
     pub(super) async fn unexamined_page(&self, digest: &Digest, page: &PageRequest) -> Result<Page<Unexamined>, Error> {
-        let examined = self.look_at(digest).await?;
+        let examined = self.look_at(digest, Haste::Now).await?;
         cut(examined.contents.unexamined.iter(), page, |one| Unexamined {
             place: place(&one.place),
             why: one.why.clone(),
@@ -128,7 +128,7 @@ impl Service {
     pub(super) async fn difference_of(&self, first: &Digest, second: &Digest) -> Result<ImageDifference, Error> {
         let configs = (self.configuration_of(first).await?, self.configuration_of(second).await?);
         let files = self.files_difference(&self.image_row(first).await?, &self.image_row(second).await?).await?;
-        let (first, second) = (self.look_at(first).await?, self.look_at(second).await?);
+        let (first, second) = (self.look_at(first, Haste::Now).await?, self.look_at(second, Haste::Now).await?);
         let without = |these: &[Finding], those: &[Finding]| -> Vec<Finding> {
             let is_there = |finding: &Finding| {
                 let (id, component) = (&finding.id, unversioned(&finding.component));
@@ -168,7 +168,7 @@ impl Service {
     async fn inside_of(&self, digest: &Digest) -> Result<Inside, Error> {
         let row = self.image_row(digest).await?;
         let examined = match row.state {
-            State::Done => Some(self.look_at(digest).await?),
+            State::Done => Some(self.look_at(digest, Haste::Now).await?),
             _ => None,
         };
         self.inside(digest, &row, examined.as_deref()).await
@@ -409,7 +409,7 @@ impl Inspect for Service {
     }
 
     async fn inventory(&self, digest: &Digest) -> api::Result<Inventory> {
-        Ok(inventory(&self.look_at(digest).await?.contents))
+        Ok(inventory(&self.look_at(digest, Haste::Now).await?.contents))
     }
 
     async fn components(

@@ -53,25 +53,18 @@ const LEADING_MAX: u32 = 10 * LISTED_MAX;
 /// Manifests of one list in a statement.
 const SLOTS: usize = 100;
 
-/// The tags of [`SLOTS`] repositories and digests. Joined from what is sought: a database that knows nothing of how many
-/// rows there are would rather read all tags.
-static TAGS_OF: LazyLock<String> = LazyLock::new(|| {
+/// The tags of [`SLOTS`] repositories and digests, and those of indexes that have them. Joined from what is sought: a
+/// database that knows nothing of how many rows there are would rather read all tags.
+static TAGS_LEADING_TO: LazyLock<String> = LazyLock::new(|| {
     let (slots, limit) = (slots(), 2 * SLOTS + 1);
     format!(
         "WITH sought (repository, digest) AS (VALUES {slots}) \
-         SELECT DISTINCT t.repository AS repository, t.digest AS digest, t.tag AS tag FROM sought s CROSS JOIN tags t \
-         WHERE t.repository = s.repository AND t.digest = s.digest ORDER BY t.tag LIMIT ${limit}"
-    )
-});
-/// The tags of indexes that have them.
-static TAGS_OF_INDEXES: LazyLock<String> = LazyLock::new(|| {
-    let (slots, limit) = (slots(), 2 * SLOTS + 1);
-    format!(
-        "WITH sought (repository, digest) AS (VALUES {slots}) \
-         SELECT DISTINCT n.repository AS repository, n.digest AS digest, t.tag AS tag \
+         SELECT t.repository AS repository, t.digest AS digest, t.tag AS tag FROM sought s CROSS JOIN tags t \
+         WHERE t.repository = s.repository AND t.digest = s.digest \
+         UNION SELECT n.repository AS repository, n.digest AS digest, t.tag AS tag \
          FROM sought s CROSS JOIN manifest_needs n CROSS JOIN tags t \
          WHERE n.repository = s.repository AND n.digest = s.digest AND t.repository = n.repository \
-         AND t.digest = n.manifest ORDER BY t.tag LIMIT ${limit}"
+         AND t.digest = n.manifest ORDER BY tag LIMIT ${limit}"
     )
 });
 
@@ -210,23 +203,17 @@ impl Store {
     ) -> Result<BTreeMap<(RepositoryName, Digest), Vec<Tag>>, Error> {
         let mut tags: BTreeMap<(RepositoryName, Digest), Vec<Tag>> = BTreeMap::new();
         for chunk in manifests.chunks(SLOTS) {
-            for text in [&*TAGS_OF, &*TAGS_OF_INDEXES] {
-                let mut statement = sql(text);
-                for slot in 0..SLOTS {
-                    let Some((repository, digest)) = chunk.get(slot).or(chunk.last()) else { break };
-                    statement = statement.bind(repository.as_str()).bind(digest.to_string());
-                }
-                for row in statement.bind(LEADING_MAX).all(&self.db).await? {
-                    let repository: String = row.get("repository")?;
-                    let repository =
-                        repository.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })?;
-                    tags.entry((repository, digest(&row, "digest")?)).or_default().push(tag(&row)?);
-                }
+            let mut statement = sql(&TAGS_LEADING_TO);
+            for slot in 0..SLOTS {
+                let Some((repository, digest)) = chunk.get(slot).or(chunk.last()) else { break };
+                statement = statement.bind(repository.as_str()).bind(digest.to_string());
             }
-        }
-        for tags in tags.values_mut() {
-            tags.sort_unstable();
-            tags.dedup();
+            for row in statement.bind(LEADING_MAX).all(&self.db).await? {
+                let repository: String = row.get("repository")?;
+                let repository =
+                    repository.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })?;
+                tags.entry((repository, digest(&row, "digest")?)).or_default().push(tag(&row)?);
+            }
         }
         Ok(tags)
     }

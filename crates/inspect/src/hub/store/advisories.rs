@@ -287,14 +287,15 @@ async fn matched(
     const TOUCHED_BEFORE: &str = "ON CONFLICT (component) DO NOTHING";
     static TOUCHED: LazyLock<String> = LazyLock::new(|| rows_text(TOUCH, 1, ROWS, TOUCHED_BEFORE));
     static TOUCHED_ONE: LazyLock<String> = LazyLock::new(|| rows_text(TOUCH, 1, 1, TOUCHED_BEFORE));
-    // Those that wait, between the first and the last of these, are these: what is new has a greater number.
+    // Those that wait, between the first and the last of these, are these: what is new has a greater number. What was never
+    // compared has nothing yet. Those that wait have an index of their own, and few of all between may wait.
     let (Some((first, _)), Some((last, _))) = (chunk.first(), chunk.last()) else { return Ok(true) };
     let mut known: HashMap<(i64, String), (Match, Micros)> = HashMap::new();
     let there =
         sql("SELECT f.component AS component, f.id AS id, f.is_certain AS is_certain, f.fixed_in AS fixed_in, \
-         f.first_seen AS first_seen FROM component c JOIN finding f ON f.component = c.id \
-         WHERE c.matched <= 0 AND c.id >= $1 AND c.id <= $2 \
-         AND (f.component > $3 OR f.component = $3 AND f.id > $4) ORDER BY f.component, f.id LIMIT $5");
+         f.first_seen AS first_seen FROM component c CROSS JOIN finding f WHERE f.component = c.id \
+         AND c.matched <= 0 AND c.matched < 0 AND c.id >= $1 AND c.id <= $2 \
+         AND (c.id > $3 OR c.id = $3 AND f.id > $4) ORDER BY c.id, f.id LIMIT $5");
     let mut after = (0_i64, String::new());
     loop {
         let rows = there.clone().bind(*first).bind(*last).bind(after.0).bind(&after.1).bind(FINDINGS_PAGE);
@@ -307,7 +308,8 @@ async fn matched(
             break;
         }
     }
-    let again = sql("SELECT id FROM component WHERE matched < 0 AND id >= $1 AND id <= $2").bind(*first).bind(*last);
+    let again = sql("SELECT id FROM component WHERE matched <= 0 AND matched < 0 AND id >= $1 AND id <= $2");
+    let again = again.bind(*first).bind(*last);
     let again: HashSet<i64> = again.all(tx).await?.iter().map(|row| row.get("id")).collect::<Result<_, _>>()?;
     sql("UPDATE component SET matched = $1 WHERE matched <= 0 AND id >= $2 AND id <= $3")
         .bind(version)

@@ -65,15 +65,13 @@ impl<Q: Queryable> Store<Q> {
         let texts: Vec<String> = images.iter().map(ToString::to_string).collect();
         let mut releases = Vec::new();
         for chunk in texts.chunks(LIST_MAX) {
-            let own = sql("SELECT id, app, service, digest AS image FROM release_known WHERE digest = ANY($1) \
+            let statement = sql("SELECT id, app, service, digest AS image, created_at FROM release_known \
+                 WHERE digest = ANY($1) UNION ALL \
+                 SELECT r.id AS id, r.app AS app, r.service AS service, c.child AS image, r.created_at AS created_at \
+                 FROM index_child c CROSS JOIN release_known r WHERE r.digest = c.parent AND c.child = ANY($1) \
                  ORDER BY created_at, id");
-            let of_index = sql("SELECT r.id AS id, r.app AS app, r.service AS service, c.child AS image \
-                 FROM index_child c JOIN release_known r ON r.digest = c.parent WHERE c.child = ANY($1) \
-                 ORDER BY r.created_at, r.id");
-            for statement in [own, of_index] {
-                for row in statement.bind(chunk).all(&self.db).await? {
-                    releases.push(release(&row)?);
-                }
+            for row in statement.bind(chunk).all(&self.db).await? {
+                releases.push(release(&row)?);
             }
         }
         Ok(releases)

@@ -10,6 +10,8 @@ use crate::component::Evidence;
 pub(super) const PLACES_KEPT: usize = 3;
 /// The bit of another name of an OS package.
 const OWNED: u8 = 0x80;
+/// Components that are written together, so that who looks for some passes over all others at once.
+const BLOCK: usize = 32;
 
 /// What is said of a component in an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,16 +66,24 @@ impl AllHeld {
             writer.number(licence.cast_unsigned());
             writer.bytes(&positions.finish());
         });
+        let all: Vec<(&i64, &Held)> = self.components.iter().collect();
         let mut last = 0;
-        writer.each(&self.components.iter().collect::<Vec<_>>(), |writer, (component, held)| {
-            writer.number(component.wrapping_sub(last).cast_unsigned());
-            last = **component;
-            let places = held.places.get(..PLACES_KEPT.min(held.places.len())).unwrap_or_default();
-            writer.byte(held.evidence as u8 | (places.len() as u8) << 2 | if held.is_owned { OWNED } else { 0 });
-            for (layer, place) in places {
-                writer.number(layer.map_or(0, |layer| u64::from(layer) + 1));
-                writer.number(place.cast_unsigned());
+        writer.each(&all.chunks(BLOCK).collect::<Vec<_>>(), |writer, block| {
+            let begin = last;
+            let mut within = Writer::default();
+            for (component, held) in *block {
+                within.number(component.wrapping_sub(last).cast_unsigned());
+                last = **component;
+                let places = held.places.get(..PLACES_KEPT.min(held.places.len())).unwrap_or_default();
+                within.byte(held.evidence as u8 | (places.len() as u8) << 2 | if held.is_owned { OWNED } else { 0 });
+                for (layer, place) in places {
+                    within.number(layer.map_or(0, |layer| u64::from(layer) + 1));
+                    within.number(place.cast_unsigned());
+                }
             }
+            // How far the block goes comes before what is in it.
+            writer.number(last.wrapping_sub(begin).cast_unsigned());
+            writer.bytes(&within.finish());
         });
         writer.finish()
     }
@@ -89,9 +99,13 @@ pub(super) fn subjects(bytes: &[u8]) -> Result<Vec<i64>, Damaged> {
     })?;
     let mut component = 0_i64;
     for _ in 0..reader.size()? {
-        component = component.wrapping_add(reader.number()?.cast_signed());
-        skip(&mut reader)?;
-        subjects.push(component);
+        reader.number()?;
+        let mut block = Reader::new(reader.bytes()?);
+        while !block.is_at_end() {
+            component = component.wrapping_add(block.number()?.cast_signed());
+            skip(&mut block)?;
+            subjects.push(component);
+        }
     }
     Ok(subjects)
 }
@@ -129,24 +143,33 @@ pub(super) fn pick(
     };
     let mut components = components.iter().peekable();
     let mut picked = Picked::default();
-    let mut component = 0_i64;
-    for position in 0..reader.size()? as u64 {
-        if components.peek().is_none() && positions.peek().is_none() {
-            break;
+    let (mut component, mut position) = (0_i64, 0_u64);
+    for _ in 0..reader.size()? {
+        let (end, next) = (component.wrapping_add(reader.number()?.cast_signed()), position + BLOCK as u64);
+        let mut block = Reader::new(reader.bytes()?);
+        while components.next_if(|known| **known <= component).is_some() {}
+        let is_passed =
+            components.peek().is_none_or(|known| **known > end) && positions.peek().is_none_or(|known| *known >= next);
+        if is_passed {
+            (component, position) = (end, next);
+            continue;
         }
-        component = component.wrapping_add(reader.number()?.cast_signed());
-        while components.next_if(|known| **known < component).is_some() {}
-        let is_wanted = components.next_if(|known| **known == component).is_some()
-            || positions.next_if(|known| *known == position).is_some();
-        if is_wanted && picked.first.len() < limit {
-            let held = held(&mut reader)?;
-            if counts(held.is_owned) {
-                picked.count += 1;
-                picked.first.push((component, held));
+        while !block.is_at_end() {
+            component = component.wrapping_add(block.number()?.cast_signed());
+            while components.next_if(|known| **known < component).is_some() {}
+            let is_wanted = components.next_if(|known| **known == component).is_some()
+                || positions.next_if(|known| *known == position).is_some();
+            position += 1;
+            if is_wanted && picked.first.len() < limit {
+                let held = held(&mut block)?;
+                if counts(held.is_owned) {
+                    picked.count += 1;
+                    picked.first.push((component, held));
+                }
+            } else {
+                let is_owned = skip(&mut block)?;
+                picked.count += u64::from(is_wanted && counts(is_owned));
             }
-        } else {
-            let is_owned = skip(&mut reader)?;
-            picked.count += u64::from(is_wanted && counts(is_owned));
         }
     }
     Ok(picked)
@@ -189,7 +212,7 @@ mod tests {
         let held = (evidence, any::<bool>(), places);
         let held = held.prop_map(|(evidence, is_owned, places)| Held { evidence, is_owned, places });
         let components =
-            prop::collection::btree_map(1..60_i64, (held, prop::collection::btree_set(1..4_i64, 0..3)), 0..20);
+            prop::collection::btree_map(1..300_i64, (held, prop::collection::btree_set(1..4_i64, 0..3)), 0..100);
         components.prop_map(|all| {
             let mut known = AllHeld::default();
             for (component, (held, licences)) in all {
@@ -205,7 +228,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_picked(
-            known in all(), sought in prop::collection::btree_set(1..60_i64, 0..20), licence in 1..5_i64,
+            known in all(), sought in prop::collection::btree_set(1..300_i64, 0..60), licence in 1..5_i64,
             limit in 0..20_usize, is_owned_counting in any::<bool>(),
         ) {
             let bytes = known.write();

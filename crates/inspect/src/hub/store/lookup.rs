@@ -159,6 +159,16 @@ pub(in crate::hub) enum OwnedIn {
     These(Arc<Numbers>),
 }
 
+/// An image that has what is looked for.
+#[derive(Debug)]
+pub(in crate::hub) struct Holding {
+    /// The first by name of those that it is in.
+    pub(in crate::hub) repository: RepositoryName,
+    pub(in crate::hub) digest: Digest,
+    pub(in crate::hub) is_complete: bool,
+    pub(in crate::hub) picked: Picked,
+}
+
 /// The images that have what is looked for.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Holders {
@@ -319,27 +329,37 @@ impl<Q: Queryable> Store<Q> {
         Ok(repositories)
     }
 
-    /// For what images have what is looked for: how many components, and what is said of the first of them.
-    pub(in crate::hub) async fn held(
+    /// Images that were read, by number, with what they have of what is looked for.
+    pub(in crate::hub) async fn holdings(
         &self,
         holders: &Holders,
         images: &[i64],
         limit: usize,
-    ) -> Result<HashMap<i64, Picked>, Error> {
+    ) -> Result<HashMap<i64, Holding>, Error> {
         let wanted = match holders.subjects.first() {
             Some(licence) if *licence < 0 => Wanted::Under(-licence),
             _ => Wanted::Components(&holders.subjects),
         };
-        let mut held = HashMap::with_capacity(images.len());
+        let mut holdings = HashMap::with_capacity(images.len());
         for chunk in images.chunks(LIST_MAX) {
-            let statement = sql("SELECT number, held FROM image_held WHERE number = ANY($1)");
+            let statement =
+                sql("SELECT i.number AS number, i.digest AS digest, i.unexamined AS unexamined, h.held AS held, \
+                 (SELECT MIN(r.repository) FROM image_repository r WHERE r.digest = i.digest) AS repository \
+                 FROM image i JOIN image_held h ON h.number = i.number WHERE i.number = ANY($1) AND i.state = 'done'");
             for row in statement.bind(chunk).all(&self.db).await? {
+                let Some(repository) = row.get::<Option<String>>("repository")? else { continue };
                 let image = row.get("number")?;
                 let counts = |is_owned| counts(&holders.owned_in, image, is_owned);
-                held.insert(image, held::pick(&row.get::<Vec<u8>>("held")?, wanted, limit, counts)?);
+                let holding = Holding {
+                    repository: repository.parse().map_err(|error| damaged("repository", error))?,
+                    digest: digest(&row, "digest")?,
+                    is_complete: row.get::<i64>("unexamined")? == 0,
+                    picked: held::pick(&row.get::<Vec<u8>>("held")?, wanted, limit, counts)?,
+                };
+                holdings.insert(image, holding);
             }
         }
-        Ok(held)
+        Ok(holdings)
     }
 
     /// Why these vulnerabilities are lifted in images, by image and component.

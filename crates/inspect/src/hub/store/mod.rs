@@ -21,9 +21,8 @@ pub(super) use alerts::{Message, Pending, Reason, Sent, Worse};
 pub(super) use attachments::{Attaching, Attachment, Kind, Lifted, Standing};
 pub(super) use contents::{Entry, Kept};
 pub(super) use deployments::{Exposed, ReleaseRow};
-pub(super) use held::Picked;
 pub(super) use images::{Due, ImageRow, LayerRow, Outcome, State};
-pub(super) use lookup::{Holders, Key, OwnedIn, Seek, platform_of};
+pub(super) use lookup::{Holders, Holding, Key, OwnedIn, Seek, platform_of};
 
 #[cfg(test)]
 mod tests;

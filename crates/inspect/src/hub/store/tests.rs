@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::held::Held;
+use super::held::{Held, Picked};
 use super::*;
 use crate::component::{Ecosystem, Evidence};
 use crate::hub::numbers::Numbers;
@@ -104,7 +104,9 @@ async fn holds(db: &Db, steps: Vec<(u32, Option<Has>)>) {
             let Some(id) = store.licence(&format!("Licence-{licence}")).await.unwrap() else { continue };
             let holders = store.holders(&Seek::Licence(id), OwnedIn::All).await.unwrap();
             let listed = listed(&holders);
-            for (number, Picked { count, first }) in store.held(&holders, &listed, 100).await.unwrap() {
+            for (number, Holding { picked: Picked { count, first }, .. }) in
+                store.holdings(&holders, &listed, 100).await.unwrap()
+            {
                 let has = &model[&numbers[&number]];
                 let ids: Vec<i64> = first.iter().map(|(component, _)| *component).collect();
                 assert_eq!(count, ids.len() as u64);
@@ -141,7 +143,8 @@ async fn where_a_component_lies_is_told() {
         store.keep(vec![kept(numbers[&0], vec![entry(1, 2, 0)])], Micros(5)).await.unwrap();
         let seek = Seek::Name { ecosystem: Some(Ecosystem::Maven), name: "artifact1".to_owned(), version: None };
         let holders = store.holders(&seek, OwnedIn::All).await.unwrap();
-        let picked = store.held(&holders, &[numbers[&0]], 100).await.unwrap().remove(&numbers[&0]).unwrap();
+        let holding = store.holdings(&holders, &[numbers[&0]], 100).await.unwrap().remove(&numbers[&0]).unwrap();
+        let picked = holding.picked;
         let [(_, Held { evidence, places, .. })] = picked.first.as_slice() else { panic!("{picked:?}") };
         assert_eq!((picked.count, *evidence), (1, Evidence::Contained));
         let chains = store.chains(&[places[0].1]).await.unwrap();
