@@ -12,7 +12,7 @@ use crate::walk::{Examined, Fact, Layer, Package, Report};
 
 /// Which way of looking at layers, and of keeping what was found, this program has: what another one kept is read anew.
 /// To be raised with any change of what is found in a layer.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 /// Bytes of a report that are unpacked at most.
 const REPORT_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of both parts at most; a layer that says more is read again for every image.

@@ -60,8 +60,14 @@ pub fn catalog(executables: &Executables<'_>) -> Found {
 /// The components that build information speaks of, the main module first.
 pub fn components(information: &BuildInformation) -> Vec<Component> {
     let mut components = Vec::new();
-    if let Some(main) = &information.main {
-        components.push(main_component(information, main));
+    match &information.main {
+        Some(main) => components.push(main_component(information, main)),
+        // Built outside modules: the main package's path begins with the name that its module would have.
+        None if is_remote(&information.path) => {
+            let main = Module { path: information.path.clone(), ..Module::default() };
+            components.push(Component { evidence: Evidence::Inferred, ..main_component(information, &main) });
+        }
+        None => {}
     }
     components.extend(information.dependencies.iter().map(|module| match &module.replacement {
         Some(by) if !is_folder(&by.path) => component(&by.path, &by.version, Evidence::Installed),
@@ -100,6 +106,11 @@ fn component(name: &str, version: &str, evidence: Evidence) -> Component {
         licences: Vec::new(),
         evidence,
     }
+}
+
+/// Whether a package comes from somewhere: the first part of such a path is a host's name.
+fn is_remote(path: &str) -> bool {
+    path.split_once('/').is_some_and(|(host, _)| host.contains('.') && !is_folder(path))
 }
 
 /// Whether a replacement is a folder on the builder's machine rather than a module.

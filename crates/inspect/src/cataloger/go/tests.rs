@@ -166,6 +166,20 @@ fn replacements_take_the_place_of_what_they_replace() {
 }
 
 #[test]
+fn what_was_built_outside_modules_is_named_by_its_path() {
+    let told = |text: &str| -> Vec<_> {
+        components(&parse("", text)).into_iter().map(|c| (c.name, c.version, c.evidence)).collect()
+    };
+    let named = |name: &str, version: &str| vec![(name.to_owned(), version.to_owned(), Evidence::Inferred)];
+    assert_eq!(told("path\texample.org/tool\n"), named("example.org/tool", ""));
+    let flags = "path\texample.org/tool\nbuild\t-ldflags=\"-X main.version=1.2.3\"\n";
+    assert_eq!(told(flags), named("example.org/tool", "1.2.3"));
+    for path in ["command-line-arguments", "cmd/go", "tool", "./tool.x/a", "_/src/tool"] {
+        assert_eq!(told(&format!("path\t{path}\n")), [], "{path}");
+    }
+}
+
+#[test]
 fn versions_in_linker_flags_are_the_main_module_s() {
     for (flags, expected) in [
         ("-s -w -X main.version=1.18.1 -X main.gitCommit=abc", Some("1.18.1")),

@@ -80,11 +80,17 @@ struct Known {
     seen: bool,
 }
 
+/// The groups of an artifact, or of the one whose name it continues: `groovy-bsf` has that of `groovy`.
+fn groups(index: &'static Index, artifact: &str) -> Vec<&'static str> {
+    let stems = std::iter::successors(Some(artifact), |stem| Some(stem.rsplit_once('-')?.0));
+    stems.map(|stem| index.groups(stem)).find(|groups| !groups.is_empty()).unwrap_or_default()
+}
+
 impl Jar {
     /// An archive of this name (the last part of its path).
     pub fn new(file_name: &[u8]) -> Self {
         let file = FileName::new(file_name);
-        let groups = Index::built_in().map(|index| index.groups(&file.artifact)).unwrap_or_default();
+        let groups = Index::built_in().map(|index| groups(index, &file.artifact)).unwrap_or_default();
         let known = groups.into_iter().map(|group| Known {
             group,
             folder: [group.replace('.', "/").as_bytes(), b"/"].concat(),

@@ -144,6 +144,22 @@ fn manifests_tell_what_has_no_pom() {
 }
 
 #[test]
+fn a_well_known_library_s_parts_are_of_its_group() {
+    let groups = Index::built_in().unwrap().groups("guava");
+    assert_eq!(groups, ["com.google.guava"]);
+    let of = |file_name: &str, class: &str| told(&read(file_name, &archive(&[(class, "")])));
+    for (file_name, class, expected) in [
+        ("guava-1.jar", "com/google/guava/A.class", "com.google.guava:guava@1 Inferred"),
+        ("guava-more-parts-1.jar", "com/google/guava/more/A.class", "com.google.guava:guava-more-parts@1 Inferred"),
+        // Another's that is called alike, and what only begins with the same letters.
+        ("guava-more-1.jar", "org/other/A.class", "guava-more@1 Inferred"),
+        ("guavamore-1.jar", "com/google/guava/A.class", "guavamore@1 Inferred"),
+    ] {
+        assert_eq!(of(file_name, class), [expected]);
+    }
+}
+
+#[test]
 fn file_names_are_taken_apart() {
     for (name, artifact, version) in [
         ("guava-31.1-jre.jar", "guava", "31.1-jre"),
