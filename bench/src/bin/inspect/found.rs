@@ -115,10 +115,6 @@ fn reason(own: &[(Key, Vec<String>)], (ecosystem, name, version): &Key, place: &
         })
         .map(|found| format!("{found}: the file is a variant of it"))
         .or_else(|| same(&|_, stated| stated == version).map(|found| format!("{found}, as its pom.properties has it"))),
-        "go" if version == "(devel)" => there
-            .iter()
-            .find(|(of, ..)| of == "deb")
-            .map(|(_, name, version)| format!("the file is of the package {name} {version}, and states no version")),
         "go" => same(&|other, stated| {
             let major = other.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix("/v"));
             major.is_some_and(|major| major.bytes().all(|byte| byte.is_ascii_digit())) && stated == version
@@ -196,7 +192,11 @@ fn key(purl: &str) -> Option<Key> {
             (kind, name.rsplit('/').next()?.to_owned())
         }
         "maven" => (kind, name.replacen('/', ":", 1)),
-        "golang" => ("go", name),
+        "golang" => {
+            // What Go writes for a version that it does not know.
+            version = version.replace("(devel)", "");
+            ("go", name)
+        }
         "github" | "generic" | "bitnami" => ("generic", name.rsplit('/').next()?.to_owned()),
         _ => (kind, name),
     };

@@ -99,6 +99,9 @@ impl Store {
         is_entered: bool,
         now: Micros,
     ) -> Result<u64, Error> {
+        if digests.is_empty() {
+            return Ok(0);
+        }
         self.db
             .write(move |tx| {
                 let digests = digests.clone();
