@@ -86,8 +86,7 @@ fn is_known(known: &BTreeSet<Key>, key: &Key) -> bool {
         return true;
     }
     let (ecosystem, name, version) = key;
-    // A group that a reader made up of the manifest is no part of the name; Go's own version stands with its v or without.
-    let last = |name: &str| name.rsplit(':').next().unwrap_or_default().to_owned();
+    // Go's own version stands with its v or without.
     known.iter().any(|(own_ecosystem, own_name, own_version)| match ecosystem.as_str() {
         "maven" => own_ecosystem == ecosystem && last(own_name) == last(name) && own_version == version,
         "go" => {
@@ -97,6 +96,11 @@ fn is_known(known: &BTreeSet<Key>, key: &Key) -> bool {
         }
         _ => false,
     })
+}
+
+/// A Java artifact's name without its group: one that a reader made up of the manifest is no part of the name.
+fn last(name: &str) -> &str {
+    name.rsplit(':').next().unwrap_or_default()
 }
 
 /// Why there is no such package under this name, where what there is at the same place says so.
@@ -111,7 +115,7 @@ fn reason(own: &[(Key, Vec<String>)], (ecosystem, name, version): &Key, place: &
     };
     match ecosystem.as_str() {
         "maven" => same(&|other, stated| {
-            other == name && version.strip_prefix(stated).is_some_and(|rest| rest.starts_with('-'))
+            last(other) == last(name) && version.strip_prefix(stated).is_some_and(|rest| rest.starts_with('-'))
         })
         .map(|found| format!("{found}: the file is a variant of it"))
         .or_else(|| same(&|_, stated| stated == version).map(|found| format!("{found}, as its pom.properties has it"))),
