@@ -119,6 +119,8 @@ impl Store {
             .write(move |tx| {
                 let (images, children, (at, repository, digest)) = (images.clone(), children.clone(), after.clone());
                 async move {
+                    // What the hub attaches to images is pushed, too, and changes none of them.
+                    let is_changed = !images.is_empty() || !children.is_empty();
                     let mut new = 0;
                     for (repository, digest, tag) in images {
                         new += u64::from(image_note(tx, &repository, &digest, &tag, now).await?);
@@ -131,7 +133,9 @@ impl Store {
                             .await?;
                     }
                     progress_set(tx, PUSHED, &format!("{} {repository} {digest}", at.0)).await?;
-                    raise(tx, Changing::Images).await?;
+                    if is_changed {
+                        raise(tx, Changing::Images).await?;
+                    }
                     Ok::<_, Error>(new)
                 }
                 .boxed()
