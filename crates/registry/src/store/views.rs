@@ -215,6 +215,11 @@ impl Store {
                 tags.entry((repository, digest(&row, "digest")?)).or_default().push(tag(&row)?);
             }
         }
+        // Databases sort text in ways of their own, and a list may name a manifest twice.
+        for tags in tags.values_mut() {
+            tags.sort_unstable();
+            tags.dedup();
+        }
         Ok(tags)
     }
 
