@@ -391,6 +391,9 @@ pub struct Where {
     /// Images that were not examined, or not all of them: they may have it and not be named.
     #[serde(default)]
     pub images_incomplete: u64,
+    /// For an advisory: whether components are still being compared with the advisories, so that more may have it.
+    #[serde(default)]
+    pub is_comparing: bool,
 }
 
 /// An advisory, in short.

@@ -20,6 +20,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BLOCKING_THREADS_MAX: usize = 64;
 
 fn main() -> ExitCode {
+    // The allocator asks for much at once and uses it bit by bit: with huge pages a command would take twice the memory,
+    // and be no faster. A kernel that does not know this has it as it was.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let command = commands::Cli::parse();
     let builder = &mut tokio::runtime::Builder::new_multi_thread();
     let runtime = match builder.max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build() {

@@ -49,14 +49,14 @@ pub(crate) async fn collect(binary: &Path, data: &Path) -> anyhow::Result<Vec<Ro
     let (mut fill, config) = Fill::begin(binary, data).await?;
     let (mut digests, mut paths) = (Vec::new(), Vec::new());
     for number in 0..IMAGES {
-        let (layer, path) = fill.blob(REPOSITORY).await?;
-        let digest = fill.image(&config, &layer, &format!("build-{number}")).await?;
+        let (layer, path) = fill.blob(REPOSITORY)?;
+        let digest = fill.image(&config, &layer, &format!("build-{number}"))?;
         if number % (IMAGES / DELETED) == 0 {
             digests.push(digest);
             paths.push(path);
         }
     }
-    fill.end().await?;
+    fill.end()?;
     std::fs::write(data.join("hub.toml"), CONFIG)?;
     let hub = Server::longshore(binary, data).await?;
     let pushes = Arc::new(Pushes::default());

@@ -19,9 +19,9 @@ const ROUNDS: usize = 3;
 pub(crate) async fn start(binary: &Path, data: &Path) -> anyhow::Result<Vec<Row>> {
     let (mut fill, _) = Fill::begin(binary, data).await?;
     for number in 0..BLOBS {
-        fill.blob(&format!("team/app{}", number / BLOBS_PER_REPOSITORY)).await?;
+        fill.blob(&format!("team/app{}", number / BLOBS_PER_REPOSITORY))?;
     }
-    fill.end().await?;
+    fill.end()?;
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         // Cold: what is read at the start comes from the disk.

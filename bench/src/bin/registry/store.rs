@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
+use rusqlite::params;
 
 use crate::image;
 use crate::server::Server;
@@ -12,13 +11,14 @@ use crate::wire::{Connection, sha256};
 /// Names that one file may have on ext4, with room.
 const LINKS_MAX: u64 = 60_000;
 const CONTENT: &[u8] = b"content";
+const CONTENT_SIZE: i64 = CONTENT.len() as i64;
 /// Rows in front of what else happens: nothing in these stores is due for anything.
 const LATER: i64 = i64::MAX / 2;
 pub(crate) const REPOSITORY: &str = "team/app";
 
 /// The rows of a hub that does not run, and the folder of its blobs.
 pub(crate) struct Fill {
-    database: SqliteConnection,
+    database: rusqlite::Connection,
     folder: PathBuf,
     data: PathBuf,
     source: PathBuf,
@@ -37,16 +37,15 @@ impl Fill {
         connection.push_manifest(REPOSITORY, "v1", manifest.as_bytes()).await?;
         hub.stop()?;
         let config = blobs.last().map(|(digest, _)| digest.clone()).unwrap_or_default();
-        let options = SqliteConnectOptions::new().filename(data.join("registry.sqlite"));
-        let mut database = SqliteConnection::connect_with(&options).await?;
-        sqlx::query("BEGIN").execute(&mut database).await?;
+        let database = rusqlite::Connection::open(data.join("registry.sqlite"))?;
+        database.execute_batch("BEGIN")?;
         let folder = data.join("registry/blobs/sha256");
         Ok((Self { database, folder, data: data.to_owned(), source: PathBuf::new(), files: 0 }, config))
     }
 
     /// A blob under a name that looks like a hash, in a repository. Its bytes are a file under many names: nobody reads
     /// them.
-    pub(crate) async fn blob(&mut self, repository: &str) -> anyhow::Result<(String, PathBuf)> {
+    pub(crate) fn blob(&mut self, repository: &str) -> anyhow::Result<(String, PathBuf)> {
         if self.files.is_multiple_of(LINKS_MAX) {
             self.source = self.data.join(format!("bytes{}", self.files));
             std::fs::write(&self.source, CONTENT)?;
@@ -57,60 +56,46 @@ impl Fill {
         let path = self.folder.join(&hex[..2]).join(&hex);
         std::fs::hard_link(&self.source, &path)?;
         let digest = format!("sha256:{hex}");
-        sqlx::query("INSERT INTO repository_blobs (repository, digest, size, linked_at) VALUES ($1, $2, $3, $4)")
-            .bind(repository)
-            .bind(&digest)
-            .bind(CONTENT.len() as i64)
-            .bind(LATER)
-            .execute(&mut self.database)
-            .await?;
-        sqlx::query("INSERT INTO blobs (digest, size, state, scrubbed_at) VALUES ($1, $2, 'kept', $3)")
-            .bind(&digest)
-            .bind(CONTENT.len() as i64)
-            .bind(LATER)
-            .execute(&mut self.database)
-            .await?;
+        self.run(
+            "INSERT INTO repository_blobs (repository, digest, size, linked_at) VALUES (?1, ?2, ?3, ?4)",
+            params![repository, digest, CONTENT_SIZE, LATER],
+        )?;
+        self.run(
+            "INSERT INTO blobs (digest, size, state, scrubbed_at) VALUES (?1, ?2, 'kept', ?3)",
+            params![digest, CONTENT_SIZE, LATER],
+        )?;
         Ok((digest, path))
     }
 
     /// An image of the shared configuration and one layer of its own, tagged. Gives the manifest's digest.
-    pub(crate) async fn image(&mut self, config: &str, layer: &str, tag: &str) -> anyhow::Result<String> {
+    pub(crate) fn image(&mut self, config: &str, layer: &str, tag: &str) -> anyhow::Result<String> {
         let config_bytes = image::config();
         let layers = [(layer.to_owned(), CONTENT.len() as u64)];
         let manifest = image::manifest((config, config_bytes.len() as u64), &layers);
         let digest = sha256(&[manifest.as_bytes()]);
-        sqlx::query(
+        self.run(
             "INSERT INTO manifests (repository, digest, media_type, bytes, size, annotations, pushed_at) \
-             VALUES ($1, $2, $3, $4, $5, '{}', $6)",
-        )
-        .bind(REPOSITORY)
-        .bind(&digest)
-        .bind(image::MANIFEST_TYPE)
-        .bind(manifest.as_bytes())
-        .bind(manifest.len() as i64)
-        .bind(LATER)
-        .execute(&mut self.database)
-        .await?;
+             VALUES (?1, ?2, ?3, ?4, ?5, '{}', ?6)",
+            params![REPOSITORY, digest, image::MANIFEST_TYPE, manifest.as_bytes(), manifest.len() as i64, LATER],
+        )?;
         for need in [config, layer] {
-            sqlx::query("INSERT INTO manifest_needs (repository, manifest, digest) VALUES ($1, $2, $3)")
-                .bind(REPOSITORY)
-                .bind(&digest)
-                .bind(need)
-                .execute(&mut self.database)
-                .await?;
+            self.run(
+                "INSERT INTO manifest_needs (repository, manifest, digest) VALUES (?1, ?2, ?3)",
+                params![REPOSITORY, digest, need],
+            )?;
         }
-        sqlx::query("INSERT INTO tags (repository, tag, digest, updated_at) VALUES ($1, $2, $3, $4)")
-            .bind(REPOSITORY)
-            .bind(tag)
-            .bind(&digest)
-            .bind(LATER)
-            .execute(&mut self.database)
-            .await?;
+        self.run(
+            "INSERT INTO tags (repository, tag, digest, updated_at) VALUES (?1, ?2, ?3, ?4)",
+            params![REPOSITORY, tag, digest, LATER],
+        )?;
         Ok(digest)
     }
 
-    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
-        sqlx::query("COMMIT").execute(&mut self.database).await?;
-        Ok(self.database.close().await?)
+    fn run(&self, statement: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
+        self.database.prepare_cached(statement)?.execute(values).map(drop)
+    }
+
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        Ok(self.database.execute_batch("COMMIT")?)
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rusqlite::ffi;
+
 /// The kinds of [`DbError`]; callers decide by these and never by text.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DbErrorKind {
@@ -64,6 +66,14 @@ impl DbError {
         self
     }
 
+    fn of((kind, what, hint): Meaning, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let error = Self::new(kind, what).with_source(source);
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+
     /// The kind of error.
     pub fn kind(&self) -> DbErrorKind {
         self.kind
@@ -121,17 +131,58 @@ fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
 }
 
+impl From<rusqlite::Error> for DbError {
+    fn from(error: rusqlite::Error) -> Self {
+        let meaning = match error.sqlite_error() {
+            // SQLite's result codes: sqlite.org/rescode.html.
+            Some(code) => match code.extended_code {
+                ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY => UNIQUE,
+                ffi::SQLITE_CONSTRAINT_FOREIGNKEY => FOREIGN_KEY,
+                ffi::SQLITE_CONSTRAINT_CHECK => CHECK,
+                ffi::SQLITE_CONSTRAINT_NOTNULL => MISSING,
+                // Its one cause is a full disk.
+                ffi::SQLITE_IOERR_SHMSIZE => FULL,
+                code => match code & 0xff {
+                    ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => BUSY,
+                    ffi::SQLITE_FULL => FULL,
+                    ffi::SQLITE_READONLY | ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM | ffi::SQLITE_AUTH => (
+                        DbErrorKind::Unavailable,
+                        "the database file cannot be opened or written",
+                        Some("check the rights of the data folder"),
+                    ),
+                    ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB => (
+                        DbErrorKind::Unavailable,
+                        "the database file is damaged",
+                        Some("restore it from a backup; keep the damaged file"),
+                    ),
+                    ffi::SQLITE_IOERR => (
+                        DbErrorKind::Unavailable,
+                        "the database's disk failed",
+                        Some("check the disk and the system's log"),
+                    ),
+                    _ => FAILED,
+                },
+            },
+            None => FAILED,
+        };
+        Self::of(meaning, error)
+    }
+}
+
+impl From<rusqlite::types::FromSqlError> for DbError {
+    fn from(error: rusqlite::types::FromSqlError) -> Self {
+        Self::new(DbErrorKind::Decode, "a column cannot be read").with_source(error)
+    }
+}
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         let (kind, what, hint) = match &error {
-            E::Database(database) if database.is_unique_violation() => {
-                (DbErrorKind::UniqueViolation, "the key exists already", None)
-            }
-            E::Database(database) if database.is_foreign_key_violation() => {
-                (DbErrorKind::ForeignKeyViolation, "a row that is referred to does not exist or is in use", None)
-            }
-            E::Database(database) => database_kind(database.code().as_deref(), database.is_check_violation()),
+            E::Database(database) if database.is_unique_violation() => UNIQUE,
+            E::Database(database) if database.is_foreign_key_violation() => FOREIGN_KEY,
+            E::Database(database) if database.is_check_violation() => CHECK,
+            E::Database(database) => postgres_kind(database.code().as_deref().unwrap_or_default()),
             E::ColumnNotFound(_) | E::ColumnDecode { .. } | E::Decode(_) | E::TypeNotFound { .. } => {
                 (DbErrorKind::Decode, "a column is not what was asked for", None)
             }
@@ -147,57 +198,42 @@ impl From<sqlx::Error> for DbError {
             E::Io(_) | E::Tls(_) | E::Protocol(_) | E::PoolClosed | E::WorkerCrashed => {
                 (DbErrorKind::Unavailable, "the database cannot be reached", Some(HINT_REACH))
             }
-            _ => (DbErrorKind::Query, "the statement failed", None),
+            _ => FAILED,
         };
-        let made = Self::new(kind, what).with_source(error);
-        match hint {
-            Some(hint) => made.with_hint(hint),
-            None => made,
-        }
+        Self::of((kind, what, hint), error)
     }
 }
 
 const HINT_REACH: &str = "check that the database is up and that its address and rights are right";
 
-fn database_kind(code: Option<&str>, check: bool) -> (DbErrorKind, &'static str, Option<&'static str>) {
-    // SQLite gives decimal result codes (sqlite.org/rescode.html), PostgreSQL five characters (its manual, appendix A).
-    match code.unwrap_or_default() {
-        "23502" | "1299" => (DbErrorKind::CheckViolation, "a value is missing", None),
-        _ if check => (DbErrorKind::CheckViolation, "a value is outside of what the table allows", None),
-        "5" | "6" | "261" | "517" | "773" | "55P03" => (
-            DbErrorKind::Busy,
-            "the database is locked by another writer",
-            Some("try again; only one hub may use a data folder"),
-        ),
+/// What an error is: its kind, a text, and what to do.
+type Meaning = (DbErrorKind, &'static str, Option<&'static str>);
+
+const UNIQUE: Meaning = (DbErrorKind::UniqueViolation, "the key exists already", None);
+const FOREIGN_KEY: Meaning =
+    (DbErrorKind::ForeignKeyViolation, "a row that is referred to does not exist or is in use", None);
+const CHECK: Meaning = (DbErrorKind::CheckViolation, "a value is outside of what the table allows", None);
+const MISSING: Meaning = (DbErrorKind::CheckViolation, "a value is missing", None);
+const BUSY: Meaning = (
+    DbErrorKind::Busy,
+    "the database is locked by another writer",
+    Some("try again; only one hub may use a data folder"),
+);
+const FULL: Meaning = (DbErrorKind::Full, "the database's disk is full", Some("free some space; nothing was lost"));
+const FAILED: Meaning = (DbErrorKind::Query, "the statement failed", None);
+
+/// What PostgreSQL's codes mean: five characters, in appendix A of its manual.
+fn postgres_kind(code: &str) -> Meaning {
+    let begins = |start: &str| code.starts_with(start);
+    match code {
+        "23502" => MISSING,
+        "55P03" => BUSY,
         "40001" | "40P01" => (DbErrorKind::Contended, "a concurrent transaction got in between", Some("try again")),
         "57014" => (DbErrorKind::Timeout, "a statement took too long", Some("try again; check the database's load")),
-        // SQLITE_FULL; SQLITE_IOERR_SHMSIZE, whose one cause is that; disk_full.
-        "13" | "4874" | "53100" => {
-            (DbErrorKind::Full, "the database's disk is full", Some("free some space; nothing was lost"))
-        }
-        "8" | "14" | "3" | "23" => (
-            DbErrorKind::Unavailable,
-            "the database file cannot be opened or written",
-            Some("check the rights of the data folder"),
-        ),
-        "11" | "26" => (
-            DbErrorKind::Unavailable,
-            "the database file is damaged",
-            Some("restore it from a backup; keep the damaged file"),
-        ),
-        code if code.len() == 5
-            && (code.starts_with("08")
-                || code.starts_with("57P")
-                || code.starts_with("53")
-                || code.starts_with("28")
-                || code == "3D000") =>
-        {
+        "53100" => FULL,
+        _ if begins("08") || begins("57P") || begins("53") || begins("28") || code == "3D000" => {
             (DbErrorKind::Unavailable, "the database refuses", Some(HINT_REACH))
         }
-        // SQLITE_IOERR and its extended codes.
-        code if code.parse::<u32>().is_ok_and(|number| number & 0xff == 10) && code.len() < 5 => {
-            (DbErrorKind::Unavailable, "the database's disk failed", Some("check the disk and the system's log"))
-        }
-        _ => (DbErrorKind::Query, "the statement failed", None),
+        _ => FAILED,
     }
 }

@@ -18,7 +18,7 @@ where
     F: for<'t> Fn(&'t mut Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
     E: From<DbError>,
 {
-    let run = AssertUnwindSafe(async { job(&mut *tx).await }).catch_unwind();
+    let run = caught("a change", async { job(&mut *tx).await });
     let outcome = tokio::time::timeout(Duration::from_secs(JOB_SECONDS_MAX), run).await;
     let ignored = tx.failure_take();
     match outcome {
@@ -28,15 +28,19 @@ where
         )
         .with_hint("try again; check the load of disk and database")
         .into()),
-        Ok(Err(panic)) => {
-            Err(DbError::new(DbErrorKind::Panicked, format!("a change panicked: {}", panic_text(&*panic))).into())
-        }
+        Ok(Err(panicked)) => Err(panicked.into()),
         Ok(Ok(Err(error))) => Err(error),
         Ok(Ok(Ok(value))) => match ignored {
             Some(error) => Err(error.into()),
             None => Ok(value),
         },
     }
+}
+
+/// Runs something whose panic is an error.
+pub(super) async fn caught<T>(what: &str, run: impl Future<Output = T>) -> Result<T, DbError> {
+    let outcome = AssertUnwindSafe(run).catch_unwind().await;
+    outcome.map_err(|panic| DbError::new(DbErrorKind::Panicked, format!("{what} panicked: {}", panic_text(&*panic))))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

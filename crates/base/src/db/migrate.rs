@@ -1,5 +1,6 @@
 //! Migrations: which are applied, whether they still say the same, and which are to come.
 
+use rusqlite::params;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -89,7 +90,7 @@ fn pending(
     Ok(known.iter().filter(|migration| migration.number > done).copied().collect())
 }
 
-fn failed(context: &str, migration: &Migration, error: sqlx::Error) -> DbError {
+fn failed(context: &str, migration: &Migration, error: impl std::error::Error + Send + Sync + 'static) -> DbError {
     DbError::new(
         DbErrorKind::Migration,
         format!("migration {} ({}) of `{context}` failed and was undone", migration.number, migration.name),
@@ -97,50 +98,70 @@ fn failed(context: &str, migration: &Migration, error: sqlx::Error) -> DbError {
     .with_source(error)
 }
 
-// The same steps for the two drivers, whose connections have no common type that runs dynamic statements.
-macro_rules! migrate_on {
-    ($name:ident, $connection:ty) => {
-        /// Applies what is pending within the open transaction of `connection`.
-        pub(super) async fn $name(
-            connection: &mut $connection,
-            context: &str,
-            migrations: &'static [Migration],
-        ) -> Result<(), DbError> {
-            sqlx::query(TABLE).execute(&mut *connection).await?;
-            let mut applied = Vec::new();
-            for row in sqlx::query("SELECT owner, number, sha256 FROM base_migration ORDER BY owner, number")
-                .fetch_all(&mut *connection)
-                .await?
-            {
-                let number: i64 = row.try_get("number")?;
-                applied.push(Applied {
-                    owner: row.try_get("owner")?,
-                    number: u32::try_from(number).unwrap_or(u32::MAX),
-                    sha256: row.try_get("sha256")?,
-                });
-            }
-            for (owner, known) in [(OWNER_SELF, OWN), (OWNER_CONTEXT, migrations)] {
-                for migration in pending(context, owner, known, &applied)? {
-                    sqlx::raw_sql(AssertSqlSafe(migration.sql))
-                        .execute(&mut *connection)
-                        .await
-                        .map_err(|error| failed(context, &migration, error))?;
-                    sqlx::query(
-                        "INSERT INTO base_migration (owner, number, name, sha256, applied_at) VALUES ($1, $2, $3, $4, $5)",
-                    )
-                    .bind(owner)
-                    .bind(i64::from(migration.number))
-                    .bind(migration.name)
-                    .bind(sha256(&migration))
-                    .bind(Micros::now().0)
-                    .execute(&mut *connection)
-                    .await?;
-                }
-            }
-            Ok(())
-        }
-    };
+const APPLIED: &str = "SELECT owner, number, sha256 FROM base_migration ORDER BY owner, number";
+const NOTE: &str = "INSERT INTO base_migration (owner, number, name, sha256, applied_at) VALUES ($1, $2, $3, $4, $5)";
+
+/// What is to be applied, in this order, with whose it is.
+fn steps(
+    context: &str,
+    migrations: &'static [Migration],
+    applied: &[Applied],
+) -> Result<Vec<(&'static str, Migration)>, DbError> {
+    let mut steps = Vec::new();
+    for (owner, known) in [(OWNER_SELF, OWN), (OWNER_CONTEXT, migrations)] {
+        steps.extend(pending(context, owner, known, applied)?.into_iter().map(|migration| (owner, migration)));
+    }
+    Ok(steps)
 }
 
-migrate_on!(migrate_sqlite, sqlx::SqliteConnection);
-migrate_on!(migrate_postgres, sqlx::PgConnection);
+/// Applies what is pending within the open transaction of the connection.
+pub(super) fn migrate_sqlite(
+    connection: &rusqlite::Connection,
+    context: &str,
+    migrations: &'static [Migration],
+) -> Result<(), DbError> {
+    connection.execute_batch(TABLE)?;
+    let applied = connection
+        .prepare(APPLIED)?
+        .query_map([], |row| Ok(Applied { owner: row.get(0)?, number: row.get(1)?, sha256: row.get(2)? }))?
+        .collect::<Result<Vec<Applied>, _>>()?;
+    for (owner, migration) in steps(context, migrations, &applied)? {
+        connection.execute_batch(migration.sql).map_err(|error| failed(context, &migration, error))?;
+        connection
+            .execute(NOTE, params![owner, migration.number, migration.name, sha256(&migration), Micros::now().0])?;
+    }
+    Ok(())
+}
+
+/// Applies what is pending within the open transaction of the connection.
+pub(super) async fn migrate_postgres(
+    connection: &mut sqlx::PgConnection,
+    context: &str,
+    migrations: &'static [Migration],
+) -> Result<(), DbError> {
+    sqlx::query(TABLE).execute(&mut *connection).await?;
+    let mut applied = Vec::new();
+    for row in sqlx::query(APPLIED).fetch_all(&mut *connection).await? {
+        let number: i64 = row.try_get("number")?;
+        applied.push(Applied {
+            owner: row.try_get("owner")?,
+            number: u32::try_from(number).unwrap_or(u32::MAX),
+            sha256: row.try_get("sha256")?,
+        });
+    }
+    for (owner, migration) in steps(context, migrations, &applied)? {
+        sqlx::raw_sql(AssertSqlSafe(migration.sql))
+            .execute(&mut *connection)
+            .await
+            .map_err(|error| failed(context, &migration, error))?;
+        sqlx::query(NOTE)
+            .bind(owner)
+            .bind(i64::from(migration.number))
+            .bind(migration.name)
+            .bind(sha256(&migration))
+            .bind(Micros::now().0)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}

@@ -70,7 +70,7 @@ pub struct Db {
 }
 
 enum Backend {
-    Sqlite { reads: sqlx::SqlitePool, writer: mpsc::Sender<sqlite::Waiting> },
+    Sqlite { reads: sqlite::Readers, writer: mpsc::Sender<sqlite::Waiting> },
     Postgres { pool: sqlx::PgPool },
 }
 

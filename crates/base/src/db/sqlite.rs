@@ -2,20 +2,24 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use rusqlite::{ErrorCode, OpenFlags};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::Backend;
 use super::error::{DbError, DbErrorKind};
 use super::job::attempt;
 use super::migrate::{Migration, migrate_sqlite};
-use super::statement::{Connection, Tx};
+use super::statement::{Connection, Sql, Tx};
+use super::value::Row;
+use super::{Backend, Snapshot};
 
 /// Read-only connections per context.
 pub const READERS_MAX: u32 = 4;
@@ -29,13 +33,13 @@ pub const GROUP_JOBS_MAX: usize = 128;
 pub const GROUP_MILLIS_MAX: u64 = 50;
 /// Commands of the writer that another process may delay, such as a backup.
 const BUSY_TIMEOUT_SECONDS: u64 = 10;
-/// SQLite's code for a file that another connection holds, in the lowest byte of the codes that say why.
-const CODE_BUSY: u32 = 5;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
-/// What the WAL file is cut back to after a burst.
-const WAL_BYTES_MAX: u64 = 64 << 20;
-/// Rows that wait for whoever asked for them.
-const ROWS_BUFFERED: usize = 500;
+/// Statements that a connection keeps ready.
+const STATEMENTS_KEPT: usize = 256;
+/// The WAL file is cut back to 64 MiB after a burst.
+const WRITING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+     PRAGMA journal_size_limit = 67108864";
+const READING: &str = "PRAGMA query_only = ON";
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
@@ -44,51 +48,211 @@ pub(super) async fn open(
     context: &'static str,
     migrations: &'static [Migration],
 ) -> Result<Backend, DbError> {
-    folder_make(folder)?;
     let path = folder.join(format!("{context}.sqlite"));
-    let unavailable = |error: sqlx::Error| {
-        DbError::new(DbErrorKind::Unavailable, format!("the database {} cannot be opened", path.display()))
-            .with_source(error)
-            .with_hint("check that the folder exists, is writable and is on a local disk")
-    };
+    let file = path.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let connection = writing(&file)?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        match migrate_sqlite(&connection, context, migrations) {
+            Ok(()) => connection.execute_batch("COMMIT")?,
+            Err(error) => {
+                connection.execute_batch("ROLLBACK")?;
+                return Err(error);
+            }
+        }
+        Ok((connection, Readers::open(&file, context)?))
+    });
+    let opened = opened.await.map_err(|_| DbError::new(DbErrorKind::Panicked, "opening the database panicked"));
+    let (connection, reads) = opened??;
+    let (writer, queue) = mpsc::channel(WRITE_QUEUE_JOBS_MAX);
+    let runtime = Handle::current();
+    // A thread of its own: statements run where their job does.
+    std::thread::Builder::new()
+        .name(format!("write-{context}"))
+        .spawn(move || runtime.block_on(write_loop(connection, &path, queue)))
+        .map_err(no_thread)?;
+    Ok(Backend::Sqlite { reads, writer })
+}
+
+fn cannot_open(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> DbError {
+    DbError::new(DbErrorKind::Unavailable, format!("the database {} cannot be opened", path.display()))
+        .with_source(error)
+        .with_hint("check that the folder exists, is writable and is on a local disk")
+}
+
+fn no_thread(error: std::io::Error) -> DbError {
+    DbError::new(DbErrorKind::Unavailable, "the database gets no thread")
+        .with_source(error)
+        .with_hint("check how many threads this machine and this user may have")
+}
+
+/// The connection that writes; makes the file and its folder where they are missing.
+fn writing(path: &Path) -> Result<rusqlite::Connection, DbError> {
+    if let Some(folder) = path.parent() {
+        folder_make(folder)?;
+    }
     // SQLite gives its other files the rights of this one, and secrets may be in them.
     File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(FILE_MODE)
-        .open(&path)
-        .map_err(|error| unavailable(error.into()))?;
-    let options = SqliteConnectOptions::new()
-        .filename(&path)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(BUSY_TIMEOUT_SECONDS))
-        .row_buffer_size(ROWS_BUFFERED)
-        .disable_statement_logging();
-    let writing = options
-        .clone()
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("journal_size_limit", WAL_BYTES_MAX.to_string());
-    let mut connection = connect(&writing).await.map_err(unavailable)?;
-    run(&mut connection, "BEGIN IMMEDIATE").await?;
-    match migrate_sqlite(&mut connection, context, migrations).await {
-        Ok(()) => run(&mut connection, "COMMIT").await?,
-        Err(error) => {
-            run(&mut connection, "ROLLBACK").await?;
-            return Err(error);
+        .open(path)
+        .map_err(|error| cannot_open(path, error))?;
+    let begun = Instant::now();
+    loop {
+        match connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITING) {
+            // Another process may just be opening it: SQLite does not wait while the journal's mode changes.
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && begun.elapsed() < Duration::from_secs(BUSY_TIMEOUT_SECONDS) =>
+            {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            outcome => return outcome.map_err(|error| cannot_open(path, error)),
         }
     }
-    let reads = SqlitePoolOptions::new()
-        .max_connections(READERS_MAX)
-        .acquire_timeout(Duration::from_secs(WRITE_WAIT_SECONDS_MAX))
-        .connect_with(options.read_only(true))
-        .await
-        .map_err(unavailable)?;
-    let (writer, queue) = mpsc::channel(WRITE_QUEUE_JOBS_MAX);
-    tokio::spawn(write_loop(connection, writing, queue));
-    Ok(Backend::Sqlite { reads, writer })
+}
+
+fn connect(path: &Path, flags: OpenFlags, settings: &str) -> rusqlite::Result<rusqlite::Connection> {
+    let connection = rusqlite::Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_secs(BUSY_TIMEOUT_SECONDS))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    connection.execute_batch(settings)?;
+    Ok(connection)
+}
+
+/// Threads that read, each with a connection of its own; they end with this. Work that takes long elsewhere does not keep
+/// them from reading.
+pub(super) struct Readers {
+    threads: Mutex<Vec<Reader>>,
+    turns: Arc<Semaphore>,
+    free: Arc<Free>,
+}
+
+struct Reader {
+    work: std::sync::mpsc::Sender<Work>,
+    thread: JoinHandle<()>,
+}
+
+/// What a reader is to do: it gets the connection, or why there is none, and gives it back unless that is in doubt. Beside it
+/// the turn, which ends with it.
+type Work = (
+    Box<dyn FnOnce(Result<rusqlite::Connection, DbError>) -> Option<rusqlite::Connection> + Send>,
+    OwnedSemaphorePermit,
+);
+
+/// Readers that have nothing to do, by position. There are as many as there are turns left.
+#[derive(Default)]
+struct Free(Mutex<Vec<usize>>);
+
+impl Free {
+    fn all(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Readers {
+    fn open(path: &Path, context: &'static str) -> Result<Self, DbError> {
+        let free = Arc::new(Free::default());
+        let mut threads = Vec::new();
+        for at in 0..READERS_MAX as usize {
+            let (work, waiting) = std::sync::mpsc::channel();
+            let (path, free) = (path.to_owned(), Arc::clone(&free));
+            let thread = std::thread::Builder::new().name(format!("read-{context}"));
+            let thread = thread.spawn(move || read_loop(&path, &waiting, || free.all().push(at))).map_err(no_thread)?;
+            threads.push(Reader { work, thread });
+        }
+        free.all().extend((0..READERS_MAX as usize).rev());
+        let turns = Arc::new(Semaphore::new(READERS_MAX as usize));
+        Ok(Self { threads: Mutex::new(threads), turns, free })
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<Reader>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs something with a connection; it gives the connection back, unless that is in doubt.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(rusqlite::Connection) -> (T, Option<rusqlite::Connection>) + Send + 'static,
+    ) -> Result<T, DbError> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        let turn = match tokio::time::timeout(Duration::from_secs(WRITE_WAIT_SECONDS_MAX), turn).await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(_)) => return Err(closed()),
+            Err(_) => {
+                let what = "no connection to the database became free in time";
+                return Err(DbError::new(DbErrorKind::Unavailable, what)
+                    .with_hint("check its load; the operation can be tried again"));
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let work = move |connection| {
+            let (outcome, connection) = match connection {
+                Ok(connection) => {
+                    let (given, connection) = work(connection);
+                    (Ok(given), connection)
+                }
+                Err(error) => (Err(error), None),
+            };
+            // Nobody waits any more when the caller was cancelled.
+            let _ = answer.send(outcome);
+            connection
+        };
+        let reader = self.free.all().pop().ok_or_else(closed)?;
+        let is_taken = self.threads().get(reader).map(|reader| reader.work.send((Box::new(work), turn)).is_ok());
+        if is_taken != Some(true) {
+            return Err(closed());
+        }
+        answered.await.map_err(|_| DbError::new(DbErrorKind::Panicked, "a read panicked"))?
+    }
+
+    pub(super) async fn fetch(&self, statement: Sql) -> Result<Vec<Row>, DbError> {
+        self.with(move |connection| (statement.sqlite_rows(&connection), Some(connection))).await?
+    }
+
+    pub(super) async fn read<T, E, F>(&self, job: F) -> Result<T, E>
+    where
+        F: for<'s> FnOnce(&'s Snapshot) -> BoxFuture<'s, Result<T, E>> + Send + 'static,
+        E: From<DbError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let runtime = Handle::current();
+        let read = self.with(move |connection| {
+            if let Err(error) = connection.execute_batch("BEGIN") {
+                return (Err(DbError::from(error).into()), None);
+            }
+            let snapshot = Snapshot::sqlite(connection);
+            let outcome = runtime.block_on(snapshot.run(job));
+            let connection = snapshot.into_sqlite();
+            (outcome, connection.filter(|connection| connection.execute_batch("ROLLBACK").is_ok()))
+        });
+        read.await?
+    }
+
+    /// Waits until nobody reads any more.
+    pub(super) async fn close(&self) {
+        let all = self.turns.acquire_many(READERS_MAX).await;
+        self.turns.close();
+        drop(all);
+        let threads: Vec<JoinHandle<()>> = self.threads().drain(..).map(|reader| reader.thread).collect();
+        // One that panicked has ended, too.
+        let _ = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
+    }
+}
+
+/// Does what comes until nothing can come any more. The connection is opened when it is wanted first.
+fn read_loop(path: &Path, waiting: &std::sync::mpsc::Receiver<Work>, is_free: impl Fn()) {
+    let mut known = None;
+    while let Ok((work, turn)) = waiting.recv() {
+        let open =
+            || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READING).map_err(|error| cannot_open(path, error));
+        let connection = known.take().map_or_else(open, Ok);
+        known = catch_unwind(AssertUnwindSafe(|| work(connection))).unwrap_or_default();
+        is_free();
+        drop(turn);
+    }
 }
 
 fn folder_make(folder: &Path) -> Result<(), DbError> {
@@ -107,30 +271,6 @@ fn folder_make(folder: &Path) -> Result<(), DbError> {
             break;
         }
     }
-    Ok(())
-}
-
-/// Opens the file, which another process may just be opening, too: SQLite does not wait while the journal's mode changes.
-async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
-    let begun = Instant::now();
-    loop {
-        match options.connect().await {
-            Err(sqlx::Error::Database(error))
-                if error
-                    .code()
-                    .and_then(|code| code.parse().ok())
-                    .is_some_and(|code: u32| code & 0xff == CODE_BUSY)
-                    && begun.elapsed() < Duration::from_secs(BUSY_TIMEOUT_SECONDS) =>
-            {
-                tokio::time::sleep(BUSY_PAUSE).await;
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), DbError> {
-    sqlx::query(statement).execute(connection).await?;
     Ok(())
 }
 
@@ -196,7 +336,7 @@ fn waited_too_long() -> DbError {
     .with_hint("try again later; check the disk's load")
 }
 
-fn writer_gone() -> DbError {
+fn closed() -> DbError {
     DbError::new(DbErrorKind::Unavailable, "the database is closed")
         .with_hint("the program is stopping; start it again")
 }
@@ -212,10 +352,10 @@ where
     let job = TypedJob { job, deadline: Instant::now() + wait, outcome: None, reply };
     match tokio::time::timeout(wait, writer.send(Waiting::Job(Box::new(job)))).await {
         Err(_) => return Err(waited_too_long().into()),
-        Ok(Err(_)) => return Err(writer_gone().into()),
+        Ok(Err(_)) => return Err(closed().into()),
         Ok(Ok(())) => {}
     }
-    answer.await.unwrap_or_else(|_| Err(writer_gone().into()))
+    answer.await.unwrap_or_else(|_| Err(closed().into()))
 }
 
 pub(super) async fn close(writer: &mpsc::Sender<Waiting>) {
@@ -225,28 +365,23 @@ pub(super) async fn close(writer: &mpsc::Sender<Waiting>) {
     }
 }
 
-async fn write_loop(connection: SqliteConnection, options: SqliteConnectOptions, mut queue: mpsc::Receiver<Waiting>) {
+async fn write_loop(connection: rusqlite::Connection, path: &Path, mut queue: mpsc::Receiver<Waiting>) {
     let mut connection = Some(connection);
     loop {
         let first = match queue.recv().await {
             None => break,
             Some(Waiting::Close(reply)) => {
                 queue.close();
-                if let Some(connection) = connection.take() {
-                    // A connection that cannot be closed has nothing left to lose: all answers were durable.
-                    let _ = connection.close().await;
-                }
+                // A connection that cannot be closed has nothing left to lose: all answers were durable.
+                drop(connection.take());
                 let _ = reply.send(());
                 break;
             }
             Some(Waiting::Job(job)) => job,
         };
-        let open = match connection.take() {
-            Some(connection) => Ok(connection),
-            None => options.connect().await,
-        };
+        let open = connection.take().map_or_else(|| writing(path), Ok);
         match open {
-            Err(error) => first.answer(Some(error.into())),
+            Err(error) => first.answer(Some(error)),
             Ok(open) => connection = group(open, first, &mut queue).await,
         }
     }
@@ -255,15 +390,15 @@ async fn write_loop(connection: SqliteConnection, options: SqliteConnectOptions,
 /// Runs the first job and all that wait behind it in one transaction, each in a savepoint of its own, commits once, and
 /// only then answers them. Gives the connection back unless it is in doubt.
 async fn group(
-    connection: SqliteConnection,
+    connection: rusqlite::Connection,
     first: Box<dyn Job>,
     queue: &mut mpsc::Receiver<Waiting>,
-) -> Option<SqliteConnection> {
-    let mut tx = Tx::new(Connection::Sqlite(Box::new(connection)));
+) -> Option<rusqlite::Connection> {
+    let mut tx = Tx::new(Connection::Sqlite(connection));
     let mut done: Vec<Box<dyn Job>> = Vec::new();
     let mut closing = None;
     let outcome = async {
-        control(&mut tx, "BEGIN IMMEDIATE").await?;
+        control(&mut tx, "BEGIN IMMEDIATE")?;
         let began = Instant::now();
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
@@ -281,7 +416,7 @@ async fn group(
                 }
             }
         }
-        control(&mut tx, "COMMIT").await
+        control(&mut tx, "COMMIT")
     }
     .await;
     let outcome = outcome.err();
@@ -291,25 +426,25 @@ async fn group(
     let Connection::Sqlite(connection) = tx.into_connection() else { return None };
     if let Some(reply) = closing {
         queue.close();
-        let _ = connection.close().await;
+        drop(connection);
         let _ = reply.send(());
         return None;
     }
     // After a failed BEGIN, savepoint or COMMIT it is not certain what the connection still holds: dropping it rolls back.
-    if outcome.is_some() { None } else { Some(*connection) }
+    if outcome.is_some() { None } else { Some(connection) }
 }
 
 async fn run_in_savepoint(tx: &mut Tx, job: &mut dyn Job) -> Result<(), DbError> {
-    control(tx, "SAVEPOINT job").await?;
+    control(tx, "SAVEPOINT job")?;
     if !job.run(tx).await {
-        control(tx, "ROLLBACK TO job").await?;
+        control(tx, "ROLLBACK TO job")?;
     }
-    control(tx, "RELEASE job").await
+    control(tx, "RELEASE job")
 }
 
-async fn control(tx: &mut Tx, statement: &'static str) -> Result<(), DbError> {
-    match &mut tx.state.get_mut().connection {
-        Connection::Sqlite(connection) => run(connection, statement).await,
+fn control(tx: &mut Tx, statement: &'static str) -> Result<(), DbError> {
+    match &tx.state.get_mut().connection {
+        Connection::Sqlite(connection) => Ok(connection.prepare_cached(statement)?.execute([]).map(drop)?),
         Connection::Postgres(_) => Err(DbError::new(DbErrorKind::Query, "not a SQLite transaction")),
     }
 }

@@ -1,15 +1,16 @@
 //! Statements, and what they can be run on: the database for single reads, a transaction for everything.
 
+use std::sync::Arc;
+
 use futures::TryStreamExt as _;
-use futures::stream::BoxStream;
-use sqlx::AssertSqlSafe;
+use rusqlite::CachedStatement;
+use rusqlite::types::Value as Cell;
 use sqlx::postgres::{PgArguments, Postgres};
-use sqlx::sqlite::{Sqlite, SqliteArguments};
 use tokio::sync::Mutex;
 use tracing::Instrument as _;
 
 use super::error::{DbError, DbErrorKind, is_serialization_failure};
-use super::value::{Inner, List, Row, Value};
+use super::value::{Inner, List, Row, SqliteRow, Value};
 use super::{Backend, Db};
 
 /// Rows of one answer at most: statements that could give more have to be paged.
@@ -46,14 +47,12 @@ impl Sql {
     pub async fn execute(self, tx: &mut Tx) -> Result<u64, DbError> {
         let mut state = tx.state.lock().await;
         state.check()?;
-        let TxState { connection, .. } = &mut *state;
-        let outcome = match connection {
-            Connection::Sqlite(connection) => {
-                self.sqlite().execute(&mut **connection).await.map(|done| done.rows_affected())
-            }
-            Connection::Postgres(connection) => {
-                self.postgres().execute(&mut **connection).await.map(|done| done.rows_affected())
-            }
+        let outcome = match &mut state.connection {
+            Connection::Sqlite(connection) => self.sqlite_run(connection),
+            Connection::Postgres(connection) => match self.postgres().execute(&mut **connection).await {
+                Ok(done) => Ok(done.rows_affected()),
+                Err(error) => return Err(state.fail_postgres(error)),
+            },
         };
         outcome.map_err(|error| state.fail(error))
     }
@@ -92,17 +91,51 @@ impl Sql {
         row.ok_or_else(|| DbError::new(DbErrorKind::RowCount, format!("no row where one was expected: {text}")))
     }
 
-    fn sqlite(self) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-        let query = match self.with_json_lists() {
-            Some(text) => sqlx::query(AssertSqlSafe(text)),
-            None => sqlx::query(self.text),
-        };
-        self.values.into_iter().fold(query, |query, value| match value {
-            Value::Integer(value) => query.bind(value),
-            Value::Text(value) => query.bind(value),
-            Value::Bytes(value) => query.bind(value),
-            Value::List(list) => query.bind(list.json()),
-        })
+    /// The statement on SQLite, with its values.
+    fn sqlite<'c>(&self, on: &'c rusqlite::Connection) -> Result<CachedStatement<'c>, DbError> {
+        let text = self.with_json_lists();
+        let mut statement = on.prepare_cached(text.as_deref().unwrap_or(self.text))?;
+        for slot in 1..=statement.parameter_count() {
+            // To SQLite `$2` is a name, and the place of a name is where it first stands.
+            let named = statement.parameter_name(slot).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
+            let value = named.and_then(|number| self.values.get(number.checked_sub(1)?));
+            match value {
+                Some(Value::Integer(value)) => statement.raw_bind_parameter(slot, value)?,
+                Some(Value::Text(value)) => statement.raw_bind_parameter(slot, value)?,
+                Some(Value::Bytes(value)) => statement.raw_bind_parameter(slot, value)?,
+                Some(Value::List(list)) => statement.raw_bind_parameter(slot, list.json())?,
+                None => {
+                    let what = format!("no value is bound to placeholder {slot} of: {}", self.text);
+                    return Err(DbError::new(DbErrorKind::Query, what));
+                }
+            }
+        }
+        Ok(statement)
+    }
+
+    /// Runs it on SQLite and gives the number of rows that it touched.
+    fn sqlite_run(&self, on: &rusqlite::Connection) -> Result<u64, DbError> {
+        let mut statement = self.sqlite(on)?;
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        Ok(on.changes())
+    }
+
+    /// Runs it on SQLite and gives its rows.
+    pub(super) fn sqlite_rows(&self, on: &rusqlite::Connection) -> Result<Vec<Row>, DbError> {
+        let mut statement = self.sqlite(on)?;
+        let names: Arc<[String]> = statement.column_names().map(str::to_owned).collect();
+        let mut rows = statement.raw_query();
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            if all.len() == ROWS_MAX {
+                return Err(too_many());
+            }
+            let cells =
+                (0..names.len()).map(|at| Ok(Cell::try_from(row.get_ref(at)?)?)).collect::<Result<_, DbError>>()?;
+            all.push(Row(Inner::Sqlite(SqliteRow { names: Arc::clone(&names), cells })));
+        }
+        Ok(all)
     }
 
     /// The text with what stands for lists in it as SQLite takes it; none when there are no lists.
@@ -130,34 +163,23 @@ impl Sql {
     }
 }
 
-async fn collect<R>(mut rows: BoxStream<'_, Result<R, sqlx::Error>>, wrap: fn(R) -> Inner) -> Result<Vec<Row>, Fetch> {
+/// The rows of a statement that is run on PostgreSQL.
+pub(super) async fn postgres_rows<'c, E>(statement: Sql, on: E) -> Result<Vec<Row>, Fetch>
+where
+    E: sqlx::Executor<'c, Database = Postgres> + 'c,
+{
+    let mut rows = statement.postgres().fetch(on);
     let mut all = Vec::new();
     while let Some(row) = rows.try_next().await.map_err(Fetch::Database)? {
         if all.len() == ROWS_MAX {
             return Err(Fetch::TooMany);
         }
-        all.push(Row(wrap(row)));
+        all.push(Row(Inner::Postgres(row)));
     }
     Ok(all)
 }
 
-/// The rows of a statement that is run on SQLite.
-pub(super) async fn sqlite_rows<'c, E>(statement: Sql, on: E) -> Result<Vec<Row>, DbError>
-where
-    E: sqlx::Executor<'c, Database = Sqlite> + 'c,
-{
-    Ok(collect(statement.sqlite().fetch(on), Inner::Sqlite).await?)
-}
-
-/// The rows of a statement that is run on PostgreSQL.
-pub(super) async fn postgres_rows<'c, E>(statement: Sql, on: E) -> Result<Vec<Row>, DbError>
-where
-    E: sqlx::Executor<'c, Database = Postgres> + 'c,
-{
-    Ok(collect(statement.postgres().fetch(on), Inner::Postgres).await?)
-}
-
-enum Fetch {
+pub(super) enum Fetch {
     Database(sqlx::Error),
     TooMany,
 }
@@ -205,8 +227,8 @@ impl Queryable for Db {
         );
         let read = async {
             match &*self.backend {
-                Backend::Sqlite { reads, .. } => sqlite_rows(statement, reads).await,
-                Backend::Postgres { pool } => postgres_rows(statement, pool).await,
+                Backend::Sqlite { reads, .. } => reads.fetch(statement).await,
+                Backend::Postgres { pool } => Ok(postgres_rows(statement, pool).await?),
             }
         };
         read.instrument(span).await
@@ -225,7 +247,7 @@ pub(super) struct TxState {
 }
 
 pub(super) enum Connection {
-    Sqlite(Box<sqlx::SqliteConnection>),
+    Sqlite(rusqlite::Connection),
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
@@ -239,11 +261,14 @@ impl TxState {
         }
     }
 
-    fn fail(&mut self, error: sqlx::Error) -> DbError {
-        self.serialization_failure |= is_serialization_failure(&error);
-        let error = DbError::from(error);
+    fn fail(&mut self, error: DbError) -> DbError {
         self.failed = Some(error.clone());
         error
+    }
+
+    fn fail_postgres(&mut self, error: sqlx::Error) -> DbError {
+        self.serialization_failure |= is_serialization_failure(&error);
+        self.fail(error.into())
     }
 }
 
@@ -270,16 +295,17 @@ impl Queryable for Tx {
     async fn fetch(&self, statement: Sql) -> Result<Vec<Row>, DbError> {
         let mut state = self.state.lock().await;
         state.check()?;
-        let TxState { connection, .. } = &mut *state;
-        let outcome = match connection {
-            Connection::Sqlite(connection) => collect(statement.sqlite().fetch(&mut **connection), Inner::Sqlite).await,
+        match &mut state.connection {
+            Connection::Sqlite(connection) => statement.sqlite_rows(connection).map_err(|error| match error.kind() {
+                DbErrorKind::RowCount => error,
+                _ => state.fail(error),
+            }),
             Connection::Postgres(connection) => {
-                collect(statement.postgres().fetch(&mut **connection), Inner::Postgres).await
+                postgres_rows(statement, &mut **connection).await.map_err(|fetch| match fetch {
+                    Fetch::Database(error) => state.fail_postgres(error),
+                    Fetch::TooMany => too_many(),
+                })
             }
-        };
-        outcome.map_err(|fetch| match fetch {
-            Fetch::Database(error) => state.fail(error),
-            Fetch::TooMany => too_many(),
-        })
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Values that go into statements and columns that come out, the same on both databases.
 
+use std::sync::Arc;
+
+use rusqlite::types::Value as Cell;
 use sqlx::{Row as _, TypeInfo as _, ValueRef as _};
 
 use super::error::{DbError, DbErrorKind};
@@ -102,8 +105,28 @@ value_from! {
 pub struct Row(pub(super) Inner);
 
 pub(super) enum Inner {
-    Sqlite(sqlx::sqlite::SqliteRow),
+    Sqlite(SqliteRow),
     Postgres(sqlx::postgres::PgRow),
+}
+
+/// A row as it was read from SQLite.
+pub(super) struct SqliteRow {
+    /// The names of the columns, the same for all rows of an answer.
+    pub(super) names: Arc<[String]>,
+    /// As many as there are names.
+    pub(super) cells: Vec<Cell>,
+}
+
+impl SqliteRow {
+    fn cell(&self, name: &str) -> Result<&Cell, DbError> {
+        let at = self.names.iter().position(|known| known == name);
+        at.and_then(|at| self.cells.get(at))
+            .ok_or_else(|| DbError::new(DbErrorKind::Decode, format!("there is no column `{name}`")))
+    }
+}
+
+fn not_as_asked(name: &str, cell: &Cell) -> DbError {
+    DbError::new(DbErrorKind::Decode, format!("the column `{name}` is of the type {}", cell.data_type()))
 }
 
 impl std::fmt::Debug for Inner {
@@ -126,7 +149,11 @@ impl Row {
 
     fn integer(&self, name: &str) -> Result<Option<i64>, DbError> {
         match &self.0 {
-            Inner::Sqlite(row) => Ok(row.try_get(name)?),
+            Inner::Sqlite(row) => match row.cell(name)? {
+                Cell::Null => Ok(None),
+                Cell::Integer(value) => Ok(Some(*value)),
+                other => Err(not_as_asked(name, other)),
+            },
             Inner::Postgres(row) => {
                 let raw = row.try_get_raw(name)?;
                 if raw.is_null() {
@@ -145,17 +172,25 @@ impl Row {
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, DbError> {
-        Ok(match &self.0 {
-            Inner::Sqlite(row) => row.try_get(name)?,
-            Inner::Postgres(row) => row.try_get(name)?,
-        })
+        match &self.0 {
+            Inner::Sqlite(row) => match row.cell(name)? {
+                Cell::Null => Ok(None),
+                Cell::Text(text) => Ok(Some(text.clone())),
+                other => Err(not_as_asked(name, other)),
+            },
+            Inner::Postgres(row) => Ok(row.try_get(name)?),
+        }
     }
 
     fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, DbError> {
-        Ok(match &self.0 {
-            Inner::Sqlite(row) => row.try_get(name)?,
-            Inner::Postgres(row) => row.try_get(name)?,
-        })
+        match &self.0 {
+            Inner::Sqlite(row) => match row.cell(name)? {
+                Cell::Null => Ok(None),
+                Cell::Blob(bytes) => Ok(Some(bytes.clone())),
+                other => Err(not_as_asked(name, other)),
+            },
+            Inner::Postgres(row) => Ok(row.try_get(name)?),
+        }
     }
 }
 

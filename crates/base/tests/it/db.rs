@@ -335,28 +335,42 @@ async fn a_database_that_cannot_be_had_is_said_so() {
     }
 }
 
+async fn on(snapshot: &db::Snapshot) -> i64 {
+    sql("SELECT COUNT(*) AS n FROM counter").one(snapshot).await.unwrap().get("n").unwrap()
+}
+
 #[tokio::test]
 async fn all_reads_of_a_snapshot_see_what_its_first_saw() {
     for_each_backend("snapshots", COUNTERS, |db| async move {
         let put = async |name: &'static str| {
             db.write(move |tx| async move { insert(tx, name, 1).await }.boxed()).await.unwrap();
         };
-        let on = async |snapshot: &db::Snapshot| -> i64 {
-            sql("SELECT COUNT(*) AS n FROM counter").one(snapshot).await.unwrap().get("n").unwrap()
-        };
         put("a").await;
-        let snapshot = db.snapshot().await.unwrap();
-        put("b").await;
-        assert_eq!(on(&snapshot).await, 2, "the first read sees what was acknowledged before it");
-        put("c").await;
-        assert_eq!((on(&snapshot).await, count(&db).await), (2, 3));
-        let changing = sql("INSERT INTO counter (name, value) VALUES ('x', 1) RETURNING name").all(&snapshot).await;
-        assert!(changing.is_err(), "a snapshot changes nothing");
-        drop(snapshot);
+        let reading = db.clone();
+        let read = db.read(move |snapshot| {
+            let db = reading;
+            let read = async move {
+                let put = async |name: &'static str| {
+                    db.write(move |tx| async move { insert(tx, name, 1).await }.boxed()).await.unwrap();
+                };
+                put("b").await;
+                assert_eq!(on(snapshot).await, 2, "the first read sees what was acknowledged before it");
+                put("c").await;
+                assert_eq!((on(snapshot).await, count(&db).await), (2, 3));
+                let changing = sql("INSERT INTO counter (name, value) VALUES ('x', 1) RETURNING name");
+                assert!(changing.all(snapshot).await.is_err(), "a snapshot changes nothing");
+                Ok::<_, DbError>(())
+            };
+            read.boxed()
+        });
+        read.await.unwrap();
         // A connection that is given back sees the present again.
         for _ in 0..20 {
-            assert_eq!(on(&db.snapshot().await.unwrap()).await, 3);
+            let read = db.read(|snapshot| async move { Ok::<_, DbError>(on(snapshot).await) }.boxed());
+            assert_eq!(read.await.unwrap(), 3);
         }
+        let panicking = db.read(|_| -> futures::future::BoxFuture<'_, Result<(), DbError>> { panic!("a job panics") });
+        assert_eq!(panicking.await.unwrap_err().kind(), DbErrorKind::Panicked);
         assert_eq!(count(&db).await, 3);
     })
     .await;

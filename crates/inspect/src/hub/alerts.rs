@@ -3,10 +3,12 @@
 //!
 //! What changed is noted with the transaction that makes it known, and told when all components were compared; one
 //! transaction records the alerts and takes the notes away. An image's first comparison is no news: whoever pushes it sees
-//! what is wrong with it.
+//! what is wrong with it. Nor is an advisory in an image for which somebody stated that it does not matter there; where
+//! vulnerabilities are counted and not told one by one, nobody looks for that.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::inspect::{AdvisoryNews, Alert, AlertImage, AlertReason, AlertRunning, News, Severity, SummaryNews};
@@ -18,6 +20,7 @@ use uuid::Uuid;
 
 use super::Service;
 use super::error::Error;
+use super::examined::Haste;
 use super::findings::{Known, severity_of};
 use super::numbers::Numbers;
 use super::store::{Key, Message, OwnedIn, Pending, Reason, Seek, Sent, State, Vulnerability};
@@ -31,6 +34,8 @@ mod tests;
 const PENDING_MAX: u32 = 200_000;
 /// Vulnerabilities that are told one by one at once; the rest is counted in one alert.
 const ALERTS_MAX: usize = 100;
+/// Images of which somebody states something that are looked at for an alert: in them the vulnerability may be lifted.
+const VOICED_LOOKED_AT: usize = 500;
 /// Images that an alert names.
 const IMAGES_SHOWN: usize = 20;
 /// Components that an alert names.
@@ -58,6 +63,15 @@ const GIVEN_UP_TRIES: u32 = 8;
 /// A message that the receiver refuses is given up sooner: others wait behind it.
 const REFUSALS_MAX: u32 = 5;
 
+/// What is known of all images.
+struct Portfolio<'o> {
+    /// Those that run.
+    used: Numbers,
+    /// Those of which somebody states something.
+    voiced: Numbers,
+    owned_in: &'o OwnedIn,
+}
+
 /// What images have, of some components.
 #[derive(Default)]
 struct Affected {
@@ -68,7 +82,7 @@ struct Affected {
 
 impl Service {
     /// Records what the last file of advisories changed, once all components were compared with it.
-    pub(super) async fn alerts_record(&self, fence: Fence, known: &Known) -> Result<Progress, Error> {
+    pub(super) async fn alerts_record(&self, fence: Fence, known: &Arc<Known>) -> Result<Progress, Error> {
         let Some((pending, last)) = self.store().alerts_pending(PENDING_MAX).await? else {
             return Ok(Progress::Done);
         };
@@ -93,7 +107,8 @@ impl Service {
         let ids: Vec<String> = pending.keys().cloned().collect();
         let mut known = self.store().vulnerabilities_of(&ids).await?;
         known.sort_by(|a, b| rank(a).cmp(&rank(b)));
-        let used = self.store().images_used().await?;
+        let portfolio =
+            Portfolio { used: self.store().images_used().await?, voiced: self.store().voiced().await?, owned_in };
         let mut news = Vec::new();
         let mut rest: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
         for (at, one) in known.iter().enumerate() {
@@ -103,7 +118,7 @@ impl Service {
                 continue;
             }
             if news.len() < ALERTS_MAX {
-                news.extend(self.advisory_news(one, reasons, &affected, &used, owned_in).await?.map(News::Advisory));
+                news.extend(self.advisory_news(one, reasons, &affected, &portfolio).await?.map(News::Advisory));
             } else {
                 affected.keys().for_each(|component| rest.entry(*component).or_default().push(at));
             }
@@ -178,9 +193,9 @@ impl Service {
         one: &Vulnerability,
         reasons: Vec<AlertReason>,
         affected: &BTreeMap<i64, Vec<String>>,
-        used: &Numbers,
-        owned_in: &OwnedIn,
+        portfolio: &Portfolio<'_>,
     ) -> Result<Option<AdvisoryNews>, Error> {
+        let Portfolio { used, owned_in, .. } = portfolio;
         let mut holders = Affected::default();
         let components: Vec<i64> = affected.keys().copied().collect();
         for chunk in components.chunks(COMPONENTS_AT_ONCE) {
@@ -188,6 +203,8 @@ impl Service {
             holders.images.extend(&images);
             holders.components.extend(components);
         }
+        let lifted = self.lifted_in(&one.id, &holders.images, &portfolio.voiced).await?;
+        holders.images = holders.images.falling(&lifted, false).collect();
         if holders.images.len() == 0 {
             return Ok(None);
         }
@@ -219,6 +236,25 @@ impl Service {
             running_count: running.len() as u64,
             running: running.into_iter().take(RUNNING_SHOWN).collect(),
         }))
+    }
+
+    /// In which images a vulnerability is lifted wherever it is found.
+    async fn lifted_in(&self, id: &str, images: &Numbers, voiced: &Numbers) -> Result<Numbers, Error> {
+        let asked: Vec<i64> = images.falling(voiced, true).take(VOICED_LOOKED_AT).collect();
+        let mut lifted = Numbers::default();
+        for (number, row) in self.store().images(&asked).await? {
+            let examined = match self.look_at(&row.digest, Haste::Aside).await {
+                Ok(examined) => examined,
+                Err(error @ Error::Db(_)) => return Err(error),
+                // What cannot be looked at is affected, as far as anybody knows.
+                Err(_) => continue,
+            };
+            let mut found = examined.findings.iter().filter(|finding| finding.id == id).peekable();
+            if found.peek().is_some() && found.all(|finding| finding.lifted) {
+                lifted.insert(number);
+            }
+        }
+        Ok(lifted)
     }
 
     /// Images by number, as alerts name them.

@@ -45,7 +45,7 @@ use crate::document::{Contents, cyclonedx, spdx};
 /// Components whose images are found before others get a turn.
 const COMPONENTS_IN_A_ROW: u32 = 5_000;
 /// Images that are looked at before others get a turn.
-const IMAGES_IN_A_ROW: u32 = 8;
+const IMAGES_IN_A_ROW: u32 = 32;
 /// Each image is looked at so often at least: what somebody stated of it may have been taken back.
 const LOOK_AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// Looks in a row that may fail before the image is left until the next day.
@@ -99,6 +99,10 @@ impl Service {
         }
         let due = self.store().attaching_due(self.now(), IMAGES_IN_A_ROW).await?;
         let (begun, is_more) = (Instant::now(), due.len() == IMAGES_IN_A_ROW as usize);
+        let digests: Vec<Digest> = due.iter().map(|image| image.digest).collect();
+        if let Err(error @ Error::Db(_)) = self.look_ahead(&digests).await {
+            return Err(error);
+        }
         for image in due {
             if shutdown.has_begun() || self.lease().await?.is_none() {
                 return Ok(Progress::Done);
@@ -128,7 +132,7 @@ impl Service {
         // One look: who reads the evidence finds the same lifted that it says is.
         let (row, examined) = (self.image_row(image).await?, self.look_at(image, Haste::Aside).await?);
         let said = self.said(image, &row, &examined).await?;
-        self.store().lifted_keep(row.number, lifted(&examined.findings)).await?;
+        self.store().lifted_keep(row.number, lifted(&examined.findings), examined.is_voiced).await?;
         let mut failed = None;
         for repository in self.store().repositories_of(image).await? {
             if self.inner.registry.is_mirror(&repository)
@@ -187,7 +191,7 @@ impl Service {
 
     /// Attaches bills of materials.
     async fn put_documents(&self, place: &mut Place<'_>, kinds: Vec<Kind>) -> Result<(), Error> {
-        let (row, mut contents) = self.contents_of(place.image).await?;
+        let (row, mut contents, _) = self.contents_with_size(place.image, Haste::Aside).await?;
         name(&mut contents, place.image, Some(place.repository.clone()));
         let contents = Arc::new(contents);
         for kind in kinds {

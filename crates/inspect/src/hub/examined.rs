@@ -11,7 +11,7 @@ use tokio::sync::{OnceCell, oneshot};
 use super::Service;
 use super::error::Error;
 use super::findings::listed;
-use super::vex::Voices;
+use super::vex::{Spoken, Voices};
 use crate::document::Contents;
 
 /// Bytes of all that is kept, about.
@@ -24,6 +24,9 @@ const SECONDS_MAX: u64 = 600;
 const BYTES_FOR_EACH: usize = 3;
 /// Bytes that a finding takes with its texts.
 const FINDING_BYTES: usize = 1024;
+
+/// Bytes of the documents of images that are looked at together.
+const AHEAD_BYTES_MAX: usize = 12 << 20;
 
 /// Of what it was made: it is good while that is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(super) struct Examined {
     pub(super) findings: Vec<Finding>,
     /// The worst of a component's that nothing lifts.
     pub(super) worst: HashMap<String, Severity>,
+    /// Whether anybody states anything of it.
+    pub(super) is_voiced: bool,
 }
 
 struct Kept {
@@ -91,8 +96,8 @@ impl Examinations {
     }
 }
 
-/// Of threads for what nobody waits for: they get about a tenth of what another thread gets that has work to do.
-const ASIDE_NICENESS: i32 = 10;
+/// Of threads for what nobody waits for: they get about a hundredth of what another thread gets that has work to do.
+const ASIDE_NICENESS: i32 = 19;
 
 /// Who waits for a look at an image.
 #[derive(Clone, Copy, Debug)]
@@ -123,31 +128,101 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     result.await.map_err(|_| Error::Work("what ran aside panicked".to_owned()))
 }
 
+impl Examined {
+    fn new(contents: Contents, is_voiced: bool, now: Micros) -> Self {
+        let findings = listed(&contents, now);
+        let mut worst: HashMap<String, Severity> = HashMap::new();
+        for finding in findings.iter().filter(|finding| !finding.lifted) {
+            let known = worst.entry(finding.component.clone()).or_insert(finding.severity);
+            *known = finding.severity.max(*known);
+        }
+        Self { contents, findings, worst, is_voiced }
+    }
+
+    /// Bytes in memory, about, where the document of the image has so many.
+    fn bytes(&self, document: usize) -> usize {
+        document * BYTES_FOR_EACH + self.findings.len() * FINDING_BYTES
+    }
+}
+
+/// An image that is to be looked at with others.
+struct Ahead {
+    cell: Arc<OnceCell<Arc<Examined>>>,
+    spoken: Spoken,
+    contents: Contents,
+    document_bytes: usize,
+}
+
 impl Service {
     /// An image that was read, with what advisories say of it today; made once for all who ask for it.
     pub(super) async fn look_at(&self, digest: &Digest, haste: Haste) -> Result<Arc<Examined>, Error> {
-        let row = self.image_row(digest).await?;
         let version = self.known().await?.map(|known| known.version);
-        let spoken = self.spoken(digest).await?;
-        let of = Of { image: row.number, read_at: row.at, version, voices: spoken.voices() };
-        let cell = self.inner.examined.cell(of, self.now());
+        let (cell, spoken) = self.place_of(digest, version).await?;
         let mut made = None;
         let examined = cell.get_or_try_init(async || {
-            let (_, contents, bytes) = self.contents_with_size(digest).await?;
-            let contents = self.examined(haste, spoken, contents).await?;
-            let findings = listed(&contents, self.now());
-            made = Some(bytes * BYTES_FOR_EACH + findings.len() * FINDING_BYTES);
-            let mut worst: HashMap<String, Severity> = HashMap::new();
-            for finding in findings.iter().filter(|finding| !finding.lifted) {
-                let known = worst.entry(finding.component.clone()).or_insert(finding.severity);
-                *known = finding.severity.max(*known);
-            }
-            Ok::<_, Error>(Arc::new(Examined { contents, findings, worst }))
+            let (_, contents, bytes) = self.contents_with_size(digest, haste).await?;
+            let is_voiced = spoken.is_voiced();
+            let examined = Examined::new(self.examined(haste, spoken, contents).await?, is_voiced, self.now());
+            made = Some(examined.bytes(bytes));
+            Ok::<_, Error>(Arc::new(examined))
         });
         let examined = Arc::clone(examined.await?);
         if let Some(bytes) = made {
             self.inner.examined.weigh(&cell, bytes);
         }
         Ok(examined)
+    }
+
+    /// Where the look at an image is kept that is good now, and what is stated of the image.
+    async fn place_of(
+        &self,
+        digest: &Digest,
+        version: Option<i64>,
+    ) -> Result<(Arc<OnceCell<Arc<Examined>>>, Spoken), Error> {
+        let row = self.image_row(digest).await?;
+        let spoken = self.spoken(digest).await?;
+        let of = Of { image: row.number, read_at: row.at, version, voices: spoken.voices() };
+        Ok((self.inner.examined.cell(of, self.now()), spoken))
+    }
+
+    /// Looks at several images that are soon looked at one by one, as far as they are not too much at once: advisories on
+    /// what several of them have are made ready once. Why one cannot be looked at is told when its turn comes.
+    pub(super) async fn look_ahead(&self, digests: &[Digest]) -> Result<(), Error> {
+        let Some(known) = self.known().await? else { return Ok(()) };
+        let (mut ahead, mut bytes) = (Vec::new(), 0);
+        for digest in digests {
+            let (cell, spoken) = match self.place_of(digest, Some(known.version)).await {
+                Ok((cell, _)) if cell.initialized() => continue,
+                Ok(place) => place,
+                Err(error @ Error::Db(_)) => return Err(error),
+                Err(_) => continue,
+            };
+            let (contents, document_bytes) = match self.contents_with_size(digest, Haste::Aside).await {
+                Ok((_, contents, bytes)) => (contents, bytes),
+                Err(error @ Error::Db(_)) => return Err(error),
+                Err(_) => continue,
+            };
+            ahead.push(Ahead { cell, spoken, contents, document_bytes });
+            bytes += document_bytes;
+            if bytes >= AHEAD_BYTES_MAX {
+                break;
+            }
+        }
+        let now = self.now();
+        let looked = Haste::Aside.run(move || {
+            let advisories = known.advisories_on(ahead.iter().map(|one| &one.contents), now)?;
+            let look = |Ahead { cell, spoken, mut contents, document_bytes }: Ahead| {
+                spoken.examine(&mut contents, &advisories, now);
+                (cell, Examined::new(contents, spoken.is_voiced(), now), document_bytes)
+            };
+            Ok::<_, Error>(ahead.into_iter().map(look).collect::<Vec<_>>())
+        });
+        for (cell, examined, document_bytes) in looked.await?? {
+            let bytes = examined.bytes(document_bytes);
+            // Whoever looked meanwhile saw the same.
+            let _ = cell.set(Arc::new(examined));
+            self.inner.examined.weigh(&cell, bytes);
+        }
+        Ok(())
     }
 }

@@ -9,15 +9,15 @@ use api::delivery::ReleaseId;
 use api::inspect::{
     Evidence, Exposure, Fix, NotExamined, Place, Sought, Where, WhereComponent, WhereImage, WhereRelease,
 };
-use base::db::Snapshot;
 use base::page::PageRequest;
+use futures::FutureExt as _;
 use oci::Digest;
 
 use super::Service;
 use super::error::Error;
 use super::findings::{Known, advisory_target};
 use super::numbers::Numbers;
-use super::store::{Changes, Exposed, Holders, Holding, Key, OwnedIn, ReleaseRow, Seek, Store, platform_of};
+use super::store::{Changes, Exposed, Holders, Holding, Key, Moment, OwnedIn, ReleaseRow, Seek, platform_of};
 use super::views::evidence;
 use crate::assemble::id;
 use crate::component::Ecosystem;
@@ -48,6 +48,16 @@ pub(super) struct Unknown {
     images: Arc<Numbers>,
 }
 
+/// What is asked.
+struct Question {
+    sought: Sought,
+    history: bool,
+    /// The place after which the page begins.
+    after: Option<(bool, Reverse<i64>)>,
+    /// Images of a page.
+    limit: usize,
+}
+
 /// What is sought, as the index knows it.
 pub(super) struct Target {
     pub(super) seek: Option<Seek>,
@@ -60,15 +70,51 @@ impl Service {
     /// Where something is, as of one moment: what of the answer is in this context's database agrees with itself.
     pub(super) async fn where_is(&self, sought: &Sought, history: bool, page: &PageRequest) -> Result<Where, Error> {
         let after = cursor(page.after.as_deref())?;
+        let question = Question { sought: sought.clone(), history, after, limit: page.limit as usize };
+        let question = Arc::new(question);
+        // The file is opened beforehand: to wait for it with a connection in hand would be to wait for those who wait for
+        // one.
+        let mut known = match sought {
+            Sought::Advisory { .. } => self.known_last().await?,
+            Sought::Component { .. } | Sought::Licence { .. } => None,
+        };
+        for _ in 0..MOMENTS_MAX {
+            let (service, question) = (self.clone(), Arc::clone(&question));
+            let found = self
+                .store()
+                .read(move |at: Moment<'_>| async move { service.answer(&at, &question, known).await }.boxed());
+            if let Some(mut found) = found.await? {
+                self.tags_tell(&mut found.images.items).await?;
+                return Ok(found);
+            }
+            known = self.known().await?;
+        }
+        Err(Error::Work("advisories are taken in faster than they can be read; ask again".to_owned()))
+    }
+
+    /// The answer of one moment, without the registry's tags; none if another file of advisories is there in it.
+    async fn answer(
+        &self,
+        at: &Moment<'_>,
+        question: &Question,
+        known: Option<Arc<Known>>,
+    ) -> Result<Option<Where>, Error> {
+        let Question { sought, history, after, limit } = question;
+        if matches!(sought, Sought::Advisory { .. }) {
+            let version = at.advisory_version().await?.map(|(version, _)| version);
+            if version != known.as_ref().map(|known| known.version) {
+                return Ok(None);
+            }
+        }
         let now = self.now();
-        let (at, known) = self.moment(sought).await?;
-        let used = self.used(&at).await?;
-        let target = target(&at, sought).await?;
+        let is_comparing = known.is_some() && !at.unmatched(0, 1).await?.is_empty();
+        let used = self.used(at).await?;
+        let target = target(at, sought).await?;
         let holders = match (&target.seek, known) {
             (Some(seek), None) => at.holders(seek, OwnedIn::All).await?,
             (Some(seek), Some(known)) => {
                 // What an OS package owns is that package under another name, and advisories speak of the package.
-                let unknown = self.unknown(&at, &known, used.changes.images).await?;
+                let unknown = self.unknown(at, &known, used.changes.images).await?;
                 at.holders(seek, OwnedIn::These(unknown)).await?
             }
             (None, _) => Holders::default(),
@@ -77,17 +123,15 @@ impl Service {
         let running = holders.images.falling(&used.images, true).map(|number| (false, Reverse(number)));
         let idle = holders.images.falling(&used.images, false).map(|number| (true, Reverse(number)));
         let mut order = running.chain(idle).skip_while(|place| after.as_ref().is_some_and(|after| place <= after));
-        let shown: Vec<(bool, Reverse<i64>)> = order.by_ref().take(page.limit as usize).collect();
+        let shown: Vec<(bool, Reverse<i64>)> = order.by_ref().take(*limit).collect();
         let next = order.next().and_then(|_| shown.last()).map(cursor_text);
         let numbers: Vec<i64> = shown.iter().map(|(_, Reverse(number))| *number).collect();
-        let mut images = images(&at, &numbers, &holders, &target, history).await?;
+        let images = images(at, &numbers, &holders, &target, *history).await?;
         let fixes = match &target.advisory {
-            Some(_) => fixes(&at, &images, &holders.images).await?,
+            Some(_) => fixes(at, &images, &holders.images).await?,
             None => Vec::new(),
         };
-        drop(at);
-        self.tags_tell(&mut images).await?;
-        Ok(Where {
+        Ok(Some(Where {
             at: now,
             advisory: target.advisory,
             images_count: holders.images.len(),
@@ -95,36 +139,26 @@ impl Service {
             fixes,
             not_examined: used.not_examined.clone(),
             images_incomplete: used.incomplete,
-        })
-    }
-
-    /// A moment of the database; for an advisory with the file of advisories that there is in that moment. The file is
-    /// opened beforehand: to wait for it with a connection in hand would be to wait for those who wait for one.
-    async fn moment(&self, sought: &Sought) -> Result<(Store<Snapshot>, Option<Arc<Known>>), Error> {
-        if !matches!(sought, Sought::Advisory { .. }) {
-            return Ok((self.store().snapshot().await?, None));
-        }
-        for _ in 0..MOMENTS_MAX {
-            let known = self.known().await?;
-            let at = self.store().snapshot().await?;
-            let version = at.advisory_version().await?.map(|(version, _)| version);
-            if version == known.as_ref().map(|known| known.version) {
-                return Ok((at, known));
-            }
-        }
-        Err(Error::Work("advisories are taken in faster than they can be read; ask again".to_owned()))
+            is_comparing,
+        }))
     }
 
     /// In which images another name of an OS package counts with these advisories, as of now.
-    pub(super) async fn owned_in(&self, known: &Known) -> Result<OwnedIn, Error> {
-        let at = self.store().snapshot().await?;
-        let changes = at.changes().await?;
-        Ok(OwnedIn::These(self.unknown(&at, known, changes.images).await?))
+    pub(super) async fn owned_in(&self, known: &Arc<Known>) -> Result<OwnedIn, Error> {
+        let (service, known) = (self.clone(), Arc::clone(known));
+        let unknown = self.store().read(move |at: Moment<'_>| {
+            let unknown = async move {
+                let changes = at.changes().await?;
+                service.unknown(&at, &known, changes.images).await
+            };
+            unknown.boxed()
+        });
+        Ok(OwnedIn::These(unknown.await?))
     }
 
     /// The images of whose packages these advisories know nothing. Whether an advisory affects such a package was not
     /// compared, so its other names count.
-    async fn unknown(&self, at: &Store<Snapshot>, known: &Known, images_changes: i64) -> Result<Arc<Numbers>, Error> {
+    async fn unknown(&self, at: &Moment<'_>, known: &Known, images_changes: i64) -> Result<Arc<Numbers>, Error> {
         let kept = || self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         let is_current = |kept: &&Unknown| kept.images_changes == images_changes && kept.version == known.version;
         if let Some(kept) = kept().as_ref().filter(is_current) {
@@ -142,7 +176,7 @@ impl Service {
     }
 
     /// What runs, as the snapshot has it.
-    async fn used(&self, at: &Store<Snapshot>) -> Result<Arc<Used>, Error> {
+    async fn used(&self, at: &Moment<'_>) -> Result<Arc<Used>, Error> {
         let kept = || self.inner.used.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = at.changes().await?;
         if let Some(known) = kept().as_ref().filter(|known| known.changes == changes) {
@@ -169,7 +203,7 @@ impl Service {
     }
 }
 
-async fn target(at: &Store<Snapshot>, sought: &Sought) -> Result<Target, Error> {
+async fn target(at: &Moment<'_>, sought: &Sought) -> Result<Target, Error> {
     let of = |seek| Target { seek, advisory: None, vulnerabilities: Vec::new() };
     match sought {
         Sought::Component { ecosystem, name, version } => {
@@ -191,7 +225,7 @@ async fn target(at: &Store<Snapshot>, sought: &Sought) -> Result<Target, Error> 
 }
 
 async fn images(
-    at: &Store<Snapshot>,
+    at: &Moment<'_>,
     numbers: &[i64],
     holders: &Holders,
     target: &Target,
@@ -223,7 +257,7 @@ async fn images(
 
 /// The first components of each image, with where they lie.
 async fn where_components(
-    at: &Store<Snapshot>,
+    at: &Moment<'_>,
     numbers: &[i64],
     holdings: &HashMap<i64, Holding>,
     target: &Target,
@@ -261,7 +295,7 @@ async fn where_components(
 }
 
 /// For the services of these images: the first release after the last one that is affected, and where it is.
-async fn fixes(at: &Store<Snapshot>, images: &[WhereImage], affected: &Numbers) -> Result<Vec<Fix>, Error> {
+async fn fixes(at: &Moment<'_>, images: &[WhereImage], affected: &Numbers) -> Result<Vec<Fix>, Error> {
     let services: BTreeSet<_> = images
         .iter()
         .flat_map(|image| &image.releases)

@@ -25,7 +25,7 @@ use crate::advisory::place::Platform;
 use crate::component::{Component, Ecosystem};
 use crate::document::{self, Contents, Found};
 use crate::finding::store::Store as File;
-use crate::finding::{self, Against, Record, examine};
+use crate::finding::{self, Record};
 
 /// Components that are compared at once.
 const PAGE: u32 = 10_000;
@@ -49,6 +49,17 @@ impl Known {
     /// Whether anything is known of the packages of a distribution's release.
     pub(super) fn knows(&self, platform: Option<&Platform>) -> bool {
         self.file.data().knows(Ecosystem::Deb, platform)
+    }
+
+    /// The advisories that may speak of what was found in images.
+    pub(super) fn advisories_on<'c>(
+        &self,
+        images: impl IntoIterator<Item = &'c Contents>,
+        now: Micros,
+    ) -> Result<finding::Advisories, Error> {
+        let found = images.into_iter().flat_map(|contents| &contents.components);
+        let components = found.flat_map(|found| std::iter::once(&found.component).chain(&found.further));
+        Ok(self.file.advisories_on(components, timestamp(now))?)
     }
 }
 
@@ -84,6 +95,12 @@ impl Service {
         let known = Arc::new(Known { version, taken_in, file });
         *held = Some(Arc::clone(&known));
         Ok(Some(known))
+    }
+
+    /// The file of advisories that was opened last, which another hub may have replaced since.
+    pub(super) async fn known_last(&self) -> Result<Option<Arc<Known>>, Error> {
+        let held = self.inner.advisories.lock().await.clone();
+        if held.is_some() { Ok(held) } else { self.known().await }
     }
 
     pub(super) async fn advisories_known(&self) -> Result<Advisories, Error> {
@@ -172,26 +189,10 @@ impl Service {
         mut contents: Contents,
     ) -> Result<Contents, Error> {
         let Some(known) = self.known().await? else { return Ok(contents) };
-        let now = timestamp(self.now());
+        let now = self.now();
         let examined = haste.run(move || {
-            let components =
-                contents.components.iter().flat_map(|found| std::iter::once(&found.component).chain(&found.further));
-            let advisories = known.file.advisories_on(components, now)?;
-            let against = Against {
-                advisories: Some(&advisories),
-                statements: &spoken.statements,
-                digests: &spoken.digests,
-                ignore: &[],
-                now,
-            };
-            // Statements may name the image by where it is.
-            let named = contents.image.repository.take();
-            contents.image.repository = spoken.repository.as_ref().map(ToString::to_string);
-            examine(&mut contents, &against);
-            contents.image.repository = named;
-            if let Some(matched) = &mut contents.matched {
-                matched.notes.extend(spoken.notes());
-            }
+            let advisories = known.advisories_on([&contents], now)?;
+            spoken.examine(&mut contents, &advisories, now);
             Ok::<_, Error>(contents)
         });
         examined.await?
@@ -241,7 +242,7 @@ pub(super) async fn advisory_target<Q: Queryable>(at: &Store<Q>, name: &str) -> 
     })
 }
 
-fn timestamp(time: Micros) -> Timestamp {
+pub(super) fn timestamp(time: Micros) -> Timestamp {
     Timestamp::from_microsecond(time.0).unwrap_or_default()
 }
 

@@ -1,10 +1,11 @@
 //! What others attached to an image: statements on exploitability (VEX), which lift findings.
 //!
 //! **Who may say it.** Whoever may push to a repository that has the image may state something of it there: as a referrer
-//! of the image, or of an index that has it, or under cosign's `.att` tag. Signatures are not looked at: a signature of
-//! somebody says less than the right to push. Findings are those of an image and not of a repository, so what is stated in
-//! one repository holds wherever the same image is; each verdict names the repository. What is taken back (the referrer is
-//! deleted) does not count from that moment on, for the registry is asked each time.
+//! of the image, or of an index that has it, in such an index itself as BuildKit attests, or under cosign's `.att` tag.
+//! Signatures are not looked at: a signature of somebody says less than the right to push. Findings are those of an image
+//! and not of a repository, so what is stated in one repository holds wherever the same image is; each verdict names the
+//! repository. What is taken back (the referrer is deleted) does not count from that moment on, for the registry is asked
+//! each time.
 //!
 //! Read are OpenVEX, CycloneDX and CSAF documents by themselves, as in-toto statements, in DSSE envelopes and in Sigstore
 //! bundles: what `oras attach`, `cosign attest` and `vexctl attest` write. A statement that names no product is about the
@@ -13,6 +14,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use api::Micros;
 use api::registry::PushedManifest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,12 +26,16 @@ use serde_json::value::RawValue;
 
 use super::Service;
 use super::error::Error;
-use crate::document::Hash;
+use super::findings::timestamp;
 use crate::document::read::ReadError;
 use crate::document::vex::{self, Identifier, Product, Statement};
+use crate::document::{Contents, Hash};
+use crate::finding::{Advisories, Against, examine};
 
 /// Referrers of an image, or of an index of it, that are looked at.
 const REFERRERS_MAX: u32 = 1000;
+/// Manifests of an index that say something of one of its images.
+const ATTESTATIONS_MAX: usize = 8;
 /// Documents that are read for an image.
 const DOCUMENTS_MAX: usize = 32;
 /// Layers of one referrer that are read: an `.att` tag has one for each statement.
@@ -52,11 +58,11 @@ const PREDICATE_KEYS: [&str; 3] = ["in-toto.io/predicate-type", "dev.sigstore.bu
 /// What is stated of an image.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    pub(super) statements: Vec<Statement>,
+    statements: Vec<Statement>,
     /// The indexes that have it.
-    pub(super) digests: Vec<String>,
+    digests: Vec<String>,
     /// A repository that has it.
-    pub(super) repository: Option<RepositoryName>,
+    repository: Option<RepositoryName>,
     notes: Vec<String>,
     more_notes: usize,
     /// The documents that were read, each with where it is attached.
@@ -137,11 +143,16 @@ impl Service {
                     self.listen(repository, subject, &own, &mut spoken).await?;
                 }
             }
+            for index in &parents {
+                for attestation in self.attestations(repository, index, image).await? {
+                    self.hear_all(repository, image, &attestation.to_string(), &mut spoken).await?;
+                }
+            }
         }
         Ok(spoken)
     }
 
-    /// Reads what is attached to one manifest.
+    /// Reads what refers to one manifest.
     async fn listen(
         &self,
         repository: &RepositoryName,
@@ -168,17 +179,62 @@ impl Service {
             references.push(format!("{}.att", subject.to_string().replace(':', "-")));
         }
         for reference in references {
-            let Some((digest, manifest)) = self.manifest(repository, &reference).await? else { continue };
-            let at = At { repository, subject, manifest: &digest };
-            let is_about = |layer: &&Descriptor| {
-                let stated = PREDICATE_KEYS
-                    .into_iter()
-                    .find_map(|key| layer.annotations.get(key).or_else(|| manifest.annotations.get(key)));
-                speaks(&layer.media_type) && stated.is_none_or(|stated| speaks(stated))
-            };
-            for layer in manifest.layers.iter().filter(is_about).take(LAYERS_MAX) {
-                self.hear(at, layer, spoken).await?;
+            self.hear_all(repository, subject, &reference, spoken).await?;
+        }
+        Ok(())
+    }
+
+    /// What an index says of an image that it has, as BuildKit does: manifests beside the image's own, which name it.
+    /// <https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md>
+    async fn attestations(
+        &self,
+        repository: &RepositoryName,
+        index: &Digest,
+        image: &Digest,
+    ) -> Result<Vec<Digest>, Error> {
+        let registry = &self.inner.registry;
+        if !registry.manifest_is_here(repository, index).await? {
+            return Ok(Vec::new());
+        }
+        let Some(stored) = registry.manifest_get(repository, &index.to_string()).await? else { return Ok(Vec::new()) };
+        let Ok(Document { kind: DocumentKind::Index(index), .. }) =
+            Document::parse(&stored.bytes, Some(&stored.media_type))
+        else {
+            return Ok(Vec::new());
+        };
+        let image = image.to_string();
+        let says = |one: &&Descriptor, key: &str, value: &str| one.annotations.get(key).is_some_and(|it| it == value);
+        let of_image = index.manifests.iter().filter(|one| {
+            says(one, "vnd.docker.reference.type", "attestation-manifest")
+                && says(one, "vnd.docker.reference.digest", &image)
+        });
+        let mut here = Vec::new();
+        for one in of_image.take(ATTESTATIONS_MAX) {
+            if registry.manifest_is_here(repository, &one.digest).await? {
+                here.push(one.digest);
             }
+        }
+        Ok(here)
+    }
+
+    /// Reads all that one manifest says of another.
+    async fn hear_all(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        reference: &str,
+        spoken: &mut Spoken,
+    ) -> Result<(), Error> {
+        let Some((digest, manifest)) = self.manifest(repository, reference).await? else { return Ok(()) };
+        let at = At { repository, subject, manifest: &digest };
+        let is_about = |layer: &&Descriptor| {
+            let stated = PREDICATE_KEYS
+                .into_iter()
+                .find_map(|key| layer.annotations.get(key).or_else(|| manifest.annotations.get(key)));
+            speaks(&layer.media_type) && stated.is_none_or(|stated| speaks(stated))
+        };
+        for layer in manifest.layers.iter().filter(is_about).take(LAYERS_MAX) {
+            self.hear(at, layer, spoken).await?;
         }
         Ok(())
     }
@@ -231,8 +287,32 @@ impl Spoken {
         }
     }
 
+    /// Has advisories, and what is stated, tell what is wrong with the image.
+    pub(super) fn examine(&self, contents: &mut Contents, advisories: &Advisories, now: Micros) {
+        let against = Against {
+            advisories: Some(advisories),
+            statements: &self.statements,
+            digests: &self.digests,
+            ignore: &[],
+            now: timestamp(now),
+        };
+        // Statements may name the image by where it is.
+        let named = contents.image.repository.take();
+        contents.image.repository = self.repository.as_ref().map(ToString::to_string);
+        examine(contents, &against);
+        contents.image.repository = named;
+        if let Some(matched) = &mut contents.matched {
+            matched.notes.extend(self.notes());
+        }
+    }
+
+    /// Whether anything is stated at all.
+    pub(super) fn is_voiced(&self) -> bool {
+        !self.statements.is_empty()
+    }
+
     /// What was not read, in sentences without a stop.
-    pub(super) fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         if self.more_notes > 0 {
             notes.push(format!("{} more statements or documents could not be read", self.more_notes));

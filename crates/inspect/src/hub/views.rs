@@ -36,12 +36,16 @@ impl Service {
 
     /// What was found in an image that was read.
     pub(super) async fn contents_of(&self, digest: &Digest) -> Result<(ImageRow, Contents), Error> {
-        let (row, contents, _) = self.contents_with_size(digest).await?;
+        let (row, contents, _) = self.contents_with_size(digest, Haste::Now).await?;
         Ok((row, contents))
     }
 
     /// The same, with how many bytes its document has.
-    pub(super) async fn contents_with_size(&self, digest: &Digest) -> Result<(ImageRow, Contents, usize), Error> {
+    pub(super) async fn contents_with_size(
+        &self,
+        digest: &Digest,
+        haste: Haste,
+    ) -> Result<(ImageRow, Contents, usize), Error> {
         let row = self.image_row(digest).await?;
         let kept = match row.state {
             State::Done => self.store().contents(row.number).await?,
@@ -54,7 +58,7 @@ impl Service {
             };
             return Err(Error::NotExamined { digest: *digest, why });
         };
-        let (contents, bytes) = tokio::task::spawn_blocking(move || unpacked(&kept)).await??;
+        let (contents, bytes) = haste.run(move || unpacked(&kept)).await??;
         Ok((row, contents, bytes))
     }
 

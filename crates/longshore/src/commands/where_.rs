@@ -185,6 +185,11 @@ fn table(found: &Where, sought: &Sought) {
         let count = output::count(usize::try_from(found.images_incomplete).unwrap_or(usize::MAX), "image");
         output::note(&format!("{count} of the registry could not be examined in full"));
     }
+    if found.is_comparing {
+        output::note(
+            "Components are still being compared with the advisories: there may be more. Ask again in some seconds.",
+        );
+    }
 }
 
 fn safe(text: &str) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::client::{HubClient, PageQuery};
-use api::inspect::{Finding, Inside, InsideFilter, Sought};
+use api::inspect::{Finding, Inside, InsideFilter, News, Sought};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use base::guard::TokenFile;
 use base64::Engine as _;
@@ -86,16 +86,19 @@ impl Repository<'_> {
         Some(serde_json::from_slice(&bytes).unwrap())
     }
 
+    async fn blob(&self, content: &[u8]) -> Digest {
+        let digest = Digest::sha256_of(content);
+        let url = self.hub.url(&format!("/v2/{}/blobs/uploads/?digest={digest}", self.name));
+        self.hub.client.post(url).body(content.to_vec()).send().await.unwrap().error_for_status().unwrap();
+        digest
+    }
+
     /// Attaches a document, as `oras attach` does.
     async fn attach(&self, to: &Digest, to_type: &str, artifact_type: &str, document: &[u8]) -> Digest {
         let empty = b"{}".as_slice();
         let mut digests = Vec::new();
         for content in [document, empty] {
-            let digest = Digest::sha256_of(content);
-            let url = self.hub.url(&format!("/v2/{}/blobs/uploads/?digest={digest}", self.name));
-            let post = self.hub.client.post(url).body(content.to_vec());
-            post.send().await.unwrap().error_for_status().unwrap();
-            digests.push(digest);
+            digests.push(self.blob(content).await);
         }
         let size = self.get(&format!("manifests/{to}")).await.unwrap().len();
         let manifest = json!({
@@ -106,6 +109,41 @@ impl Repository<'_> {
         });
         let digest = Digest::sha256_of(manifest.to_string().as_bytes());
         self.put(&digest.to_string(), media::OCI_MANIFEST, &manifest).await
+    }
+
+    /// An index of an image and of what it attests of it, as BuildKit writes one.
+    async fn attested(&self, image: &Digest, predicate: &Value) -> Digest {
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://openvex.dev/ns/v0.2.0",
+            "subject": [{ "name": "_", "digest": { "sha256": image.hex() } }], "predicate": predicate,
+        });
+        let statement = statement.to_string();
+        let mut digests = Vec::new();
+        for bytes in [statement.as_bytes(), b"{}"] {
+            digests.push(self.blob(bytes).await);
+        }
+        let attestation = json!({
+            "schemaVersion": 2, "mediaType": media::OCI_MANIFEST,
+            "config": { "mediaType": media::OCI_CONFIG, "digest": digests[1], "size": 2 },
+            "layers": [{ "mediaType": "application/vnd.in-toto+json", "digest": digests[0], "size": statement.len(),
+                "annotations": { "in-toto.io/predicate-type": "https://openvex.dev/ns/v0.2.0" } }],
+        });
+        let digest = Digest::sha256_of(attestation.to_string().as_bytes());
+        let attestation_size = attestation.to_string().len();
+        let attestation = self.put(&digest.to_string(), media::OCI_MANIFEST, &attestation).await;
+        let size = self.get(&format!("manifests/{image}")).await.unwrap().len();
+        let index = json!({
+            "schemaVersion": 2, "mediaType": media::OCI_INDEX,
+            "manifests": [
+                { "mediaType": media::OCI_MANIFEST, "digest": image, "size": size,
+                    "platform": { "os": "linux", "architecture": "amd64" } },
+                { "mediaType": media::OCI_MANIFEST, "digest": attestation, "size": attestation_size,
+                    "platform": { "os": "unknown", "architecture": "unknown" },
+                    "annotations": { "vnd.docker.reference.type": "attestation-manifest",
+                        "vnd.docker.reference.digest": image } },
+            ],
+        });
+        self.put("built", media::OCI_INDEX, &index).await
     }
 }
 
@@ -268,6 +306,31 @@ async fn what_is_known_of_an_image_is_attached_to_it_and_what_others_state_is_he
 
     // What is taken back counts no longer.
     app.delete(&vex).await;
+    assert_eq!(counts(&client.inside(&image).await.unwrap()), (1, 0));
+
+    // The same in an index, as BuildKit attests: it is heard, and an alert names the image no more, but the other one.
+    let built = app.attested(&image, &openvex(&format!("pkg:oci/app@sha256%3A{}", image.hex()), "not_affected")).await;
+    let lifted = || async {
+        let one = finding(&client, &image).await;
+        (one.lifted && one.verdict?.contains("not_affected")).then_some(())
+    };
+    rig::until("what the index attests is not heard", SECONDS_MAX, lifted).await.unwrap();
+    for vulnerability in ["CVE-2026-30002", "CVE-2026-30001"] {
+        client.advisories_take(advisories(vulnerability, "zlib1g").unwrap()).await.unwrap();
+        rig::until("the advisory is not told", SECONDS_MAX, || async {
+            let alerts = client.alerts(&PageQuery::default()).await.ok()?;
+            let News::Advisory(news) = &alerts.items.first()?.news else { return None };
+            let mut images: Vec<Digest> = news.images.iter().map(|one| one.digest).collect();
+            images.sort();
+            let mut wanted = if vulnerability == "CVE-2026-30001" { vec![later] } else { vec![image, later] };
+            wanted.sort();
+            (news.id == vulnerability)
+                .then(|| assert_eq!((images, news.images_count), (wanted.clone(), wanted.len() as u64)))
+        })
+        .await
+        .unwrap();
+    }
+    app.delete(&built).await;
     assert_eq!(counts(&client.inside(&image).await.unwrap()), (1, 0));
 
     // With the image, what was attached to it goes.

@@ -8,6 +8,7 @@ use api::Micros;
 use api::images::{LISTED_MAX, ManifestKind, RepositoryBrief, TagBrief, TagOrder};
 use api::registry::PushedManifest;
 use base::db::{Db, DbError, Row, Sql, Tx, sql};
+use futures::FutureExt as _;
 use oci::{Digest, RepositoryName, Tag, media};
 
 use super::{Store, digest, unsigned};
@@ -51,7 +52,7 @@ const TAGS_BY_NAME: &str = concat!(tag_columns!(), "AND t.tag > $2 ORDER BY t.ta
 /// Tags that lead to those of one list at most.
 const LEADING_MAX: u32 = 10 * LISTED_MAX;
 /// Manifests of one list in a statement.
-const SLOTS: usize = 100;
+const SLOTS: usize = 10;
 
 /// The tags of [`SLOTS`] repositories and digests, and those of indexes that have them. Joined from what is sought: a
 /// database that knows nothing of how many rows there are would rather read all tags.
@@ -201,19 +202,28 @@ impl Store {
         &self,
         manifests: &[(RepositoryName, Digest)],
     ) -> Result<BTreeMap<(RepositoryName, Digest), Vec<Tag>>, Error> {
+        let manifests = manifests.to_vec();
+        let rows = self.db.read(move |at| {
+            async move {
+                let mut rows = Vec::new();
+                for chunk in manifests.chunks(SLOTS) {
+                    let mut statement = sql(&TAGS_LEADING_TO);
+                    for slot in 0..SLOTS {
+                        let Some((repository, digest)) = chunk.get(slot).or(chunk.last()) else { break };
+                        statement = statement.bind(repository.as_str()).bind(digest.to_string());
+                    }
+                    rows.extend(statement.bind(LEADING_MAX).all(at).await?);
+                }
+                Ok::<_, Error>(rows)
+            }
+            .boxed()
+        });
         let mut tags: BTreeMap<(RepositoryName, Digest), Vec<Tag>> = BTreeMap::new();
-        for chunk in manifests.chunks(SLOTS) {
-            let mut statement = sql(&TAGS_LEADING_TO);
-            for slot in 0..SLOTS {
-                let Some((repository, digest)) = chunk.get(slot).or(chunk.last()) else { break };
-                statement = statement.bind(repository.as_str()).bind(digest.to_string());
-            }
-            for row in statement.bind(LEADING_MAX).all(&self.db).await? {
-                let repository: String = row.get("repository")?;
-                let repository =
-                    repository.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })?;
-                tags.entry((repository, digest(&row, "digest")?)).or_default().push(tag(&row)?);
-            }
+        for row in rows.await? {
+            let repository: String = row.get("repository")?;
+            let repository =
+                repository.parse().map_err(|error| Error::Damaged { what: format!("repository: {error}") })?;
+            tags.entry((repository, digest(&row, "digest")?)).or_default().push(tag(&row)?);
         }
         // Databases sort text in ways of their own, and a list may name a manifest twice.
         for tags in tags.values_mut() {

@@ -38,7 +38,7 @@ pub(super) fn body(query: &WhereQuery, sought: &Sought, found: &Where, advisorie
         @if images.items.is_empty() {
             @if query.after.is_some() { p { "No more images. " a href=(address(query, None)) { "First page" } } }
             @else if found.advisory.is_some() || !is_advisory {
-                @let is_whole = found.images_incomplete == 0 && found.not_examined.is_empty();
+                @let is_whole = found.images_incomplete == 0 && found.not_examined.is_empty() && !found.is_comparing;
                 p { "No image " (if is_licence { "names this SPDX identifier" } else { "has it" }) (if is_whole { "." } else { " in what was examined." })
                     @if is_licence { " Licences stated in other words are listed with their image only." }
                     @if !query.has_history() { " " a href=(with_query("/where", &[("q", &query.q), ("kind", &query.kind), ("history", "1")])) { "Has any had it?" } } }
@@ -78,18 +78,26 @@ fn address(query: &WhereQuery, after: Option<&str>) -> String {
 
 /// What cannot be answered for stands before what can.
 fn gaps(found: &Where) -> Markup {
+    let incomplete = (found.images_incomplete > 0).then(|| {
+        html! {
+            (counted(found.images_incomplete, "image was", "images were")) " not examined, or not all of it, and may have it"
+        }
+    });
+    let comparing = found
+        .is_comparing
+        .then(|| html! { "components are still being compared with the advisories; ask again in some seconds" });
+    let running = (!found.not_examined.is_empty()).then(|| {
+        html! {
+            a href="#not-examined" { (counted(found.not_examined.len() as u64, "container runs an image", "containers run images")) } " that never came through the hub"
+        }
+    });
+    let gaps: Vec<Markup> = [incomplete, comparing, running].into_iter().flatten().collect();
     html! {
-        @if found.images_incomplete > 0 || !found.not_examined.is_empty() {
+        @if !gaps.is_empty() {
             section.gaps aria-label="What cannot be answered for" {
                 p {
                     "This is not all: "
-                    @if found.images_incomplete > 0 {
-                        (counted(found.images_incomplete, "image was", "images were")) " not examined, or not all of it, and may have it"
-                    }
-                    @if found.images_incomplete > 0 && !found.not_examined.is_empty() { "; " }
-                    @if !found.not_examined.is_empty() {
-                        a href="#not-examined" { (counted(found.not_examined.len() as u64, "container runs an image", "containers run images")) } " that never came through the hub"
-                    }
+                    @for (at, gap) in gaps.iter().enumerate() { @if at > 0 { "; " } (gap) }
                     "."
                 }
             }

@@ -110,6 +110,7 @@ fn some() -> Where {
             why: "it was not pulled through the hub".to_owned(),
         }],
         images_incomplete: 2,
+        is_comparing: false,
     }
 }
 
@@ -325,6 +326,9 @@ fn nowhere_is_only_said_when_all_was_examined() {
         html.contains("This is not all: 4 images were not examined") && !html.contains("No image has it."),
         "{html}"
     );
+    let comparing = Where { is_comparing: true, ..nothing() };
+    let html = shown("log4j-core", "", Some(&comparing), &advisories());
+    assert!(html.contains("still being compared") && !html.contains("No image has it."), "{html}");
     let runs = Where { not_examined: some().not_examined, ..nothing() };
     let html = shown("log4j-core", "", Some(&runs), &advisories());
     assert!(html.contains("1 container runs an image") && html.contains("docker.io/library/redis:7"), "{html}");

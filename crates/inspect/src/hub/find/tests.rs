@@ -150,10 +150,15 @@ async fn another_name_of_a_package_counts_where_nothing_is_known_of_its_distribu
             contents: owning(release),
         };
         contents_note(&db, vec![noted(0, "12"), noted(1, "99")], Micros(1)).await.unwrap();
+        // An answer that may not be all of it says so.
+        let is_comparing = async || hub.found(&Sought::Advisory { id: "CVE-1".to_owned() }).await.is_comparing;
+        assert!(!is_comparing().await, "there is nothing to be compared with");
         hub.advisories_take(advisories(&[("CVE-1", "PyPI", "jinja2"), ("CVE-2", "Debian:12", "other")])).await.unwrap();
+        assert!(is_comparing().await);
         while hub.advisories_known().await.unwrap().waiting > 0 {
             hub.match_some().await.unwrap();
         }
+        assert!(!is_comparing().await);
         let affected = async |id: &str| {
             let found = hub.found(&Sought::Advisory { id: id.to_owned() }).await;
             assert_eq!(found.images_count, found.images.items.len() as u64);

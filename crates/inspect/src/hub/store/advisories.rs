@@ -112,17 +112,6 @@ impl Store {
             .await
     }
 
-    /// Components that are to be compared, by number, after that one.
-    pub(in crate::hub) async fn unmatched(&self, after: i64, limit: u32) -> Result<Vec<(i64, Key)>, Error> {
-        let rows = sql("SELECT id, ecosystem, name, version, architecture, source_name, source_version, platform \
-             FROM component WHERE matched <= 0 AND id > $1 ORDER BY id LIMIT $2")
-        .bind(after)
-        .bind(limit)
-        .all(&self.db)
-        .await?;
-        rows.iter().map(|row| Ok((row.get("id")?, key(row)?))).collect()
-    }
-
     /// Keeps what components have, by a version of the file; the first time that each was seen stays. False where there is
     /// another file meanwhile: nothing more is kept.
     pub(in crate::hub) async fn matched(
@@ -150,6 +139,17 @@ impl Store {
 }
 
 impl<Q: Queryable> Store<Q> {
+    /// Components that are to be compared, by number, after that one.
+    pub(in crate::hub) async fn unmatched(&self, after: i64, limit: u32) -> Result<Vec<(i64, Key)>, Error> {
+        let rows = sql("SELECT id, ecosystem, name, version, architecture, source_name, source_version, platform \
+             FROM component WHERE matched <= 0 AND id > $1 ORDER BY id LIMIT $2")
+        .bind(after)
+        .bind(limit)
+        .all(&self.db)
+        .await?;
+        rows.iter().map(|row| Ok((row.get("id")?, key(row)?))).collect()
+    }
+
     /// The version of the file of advisories, and when it was taken in; none where there is none.
     pub(in crate::hub) async fn advisory_version(&self) -> Result<Option<(i64, Micros)>, Error> {
         let row = sql("SELECT version, taken_in FROM advisory_data WHERE id = 1").optional(&self.db).await?;

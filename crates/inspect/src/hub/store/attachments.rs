@@ -10,9 +10,12 @@ use oci::{Digest, RepositoryName};
 
 use super::{Store, damaged, digest, parsed};
 use crate::hub::error::Error;
+use crate::hub::numbers::Numbers;
 
 /// Indexes of an image that are looked at.
 const PARENTS_MAX: u32 = 20;
+/// Images of which somebody states something that are known to be so at once.
+const VOICED_MAX: u32 = 50_000;
 
 /// Why findings of an image are lifted, by vulnerability and component.
 pub(in crate::hub) type Lifted = BTreeMap<(String, String), String>;
@@ -160,9 +163,10 @@ impl Store {
             .await
     }
 
-    /// Keeps which findings of an image are lifted: a vulnerability, the component and why.
-    pub(in crate::hub) async fn lifted_keep(&self, image: i64, lifted: Lifted) -> Result<(), Error> {
-        if self.lifted_of(image).await? == lifted {
+    /// Keeps which findings of an image are lifted: a vulnerability, the component and why; and whether anything is
+    /// stated of it at all.
+    pub(in crate::hub) async fn lifted_keep(&self, image: i64, lifted: Lifted, is_voiced: bool) -> Result<(), Error> {
+        if self.lifted_of(image).await? == lifted && self.is_voiced(image).await? == is_voiced {
             return Ok(());
         }
         let lifted = Arc::new(lifted);
@@ -171,6 +175,10 @@ impl Store {
                 let lifted = Arc::clone(&lifted);
                 async move {
                     sql("DELETE FROM lifted WHERE image = $1").bind(image).execute(tx).await?;
+                    sql("DELETE FROM voiced WHERE image = $1").bind(image).execute(tx).await?;
+                    if is_voiced {
+                        sql("INSERT INTO voiced (image) VALUES ($1)").bind(image).execute(tx).await?;
+                    }
                     for ((id, component), why) in lifted.iter() {
                         sql("INSERT INTO lifted (image, id, component, why) VALUES ($1, $2, $3, $4)")
                             .bind(image)
@@ -190,6 +198,17 @@ impl Store {
     async fn lifted_of(&self, image: i64) -> Result<Lifted, Error> {
         let rows = sql("SELECT id, component, why FROM lifted WHERE image = $1").bind(image).all(&self.db).await?;
         rows.iter().map(|row| Ok(((row.get("id")?, row.get("component")?), row.get("why")?))).collect()
+    }
+
+    async fn is_voiced(&self, image: i64) -> Result<bool, Error> {
+        let row = sql("SELECT image FROM voiced WHERE image = $1").bind(image).optional(&self.db).await?;
+        Ok(row.is_some())
+    }
+
+    /// Images of which somebody stated something when they were last looked at.
+    pub(in crate::hub) async fn voiced(&self) -> Result<Numbers, Error> {
+        let rows = sql("SELECT image FROM voiced ORDER BY image LIMIT $1").bind(VOICED_MAX).all(&self.db).await?;
+        rows.iter().map(|row| Ok(row.get("image")?)).collect()
     }
 
     /// Images that are to be looked at, the newest first: whoever pushes one waits for it.

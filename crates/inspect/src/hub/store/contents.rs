@@ -136,6 +136,7 @@ impl Store {
                         "DELETE FROM image_layer WHERE image = $1",
                         "DELETE FROM attaching WHERE image = $1",
                         "DELETE FROM lifted WHERE image = $1",
+                        "DELETE FROM voiced WHERE image = $1",
                         "DELETE FROM image WHERE number = $1",
                     ] {
                         sql(text).bind(number).execute(tx).await?;

@@ -12,6 +12,7 @@ mod lookup;
 mod postings;
 
 use base::db::{Db, Migration, Queryable, Row, Snapshot, Tx, sql};
+use futures::future::BoxFuture;
 use oci::Digest;
 
 use super::error::Error;
@@ -42,13 +43,17 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { number: 9, name: "buckets", sql: include_str!("../../../migrations/0009_buckets.sql") },
     Migration { number: 10, name: "lifted", sql: include_str!("../../../migrations/0010_lifted.sql") },
     Migration { number: 11, name: "held", sql: include_str!("../../../migrations/0011_held.sql") },
+    Migration { number: 12, name: "voiced", sql: include_str!("../../../migrations/0012_voiced.sql") },
 ];
 
-/// The rows; or with a [`Snapshot`] those of one moment, which can be read alone.
+/// The rows.
 #[derive(Clone)]
 pub(super) struct Store<Q = Db> {
     db: Q,
 }
+
+/// The rows of one moment, which can be read alone.
+pub(super) type Moment<'s> = Store<&'s Snapshot>;
 
 /// What [`raise`] counts changes of.
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +85,13 @@ impl Store {
         Self { db }
     }
 
-    /// The rows of one moment: that of the first read.
-    pub(super) async fn snapshot(&self) -> Result<Store<Snapshot>, Error> {
-        Ok(Store { db: self.db.snapshot().await? })
+    /// Reads the rows of one moment: that of the first read.
+    pub(super) async fn read<T, F>(&self, job: F) -> Result<T, Error>
+    where
+        F: for<'s> FnOnce(Moment<'s>) -> BoxFuture<'s, Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.db.read(move |snapshot| job(Store { db: snapshot })).await
     }
 
     /// How far something is.

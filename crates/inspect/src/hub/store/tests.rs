@@ -217,13 +217,13 @@ async fn a_push_that_is_no_image_leaves_what_is_kept_of_all_images() {
     for_each_backend(CONTEXT, MIGRATIONS, |db| async move {
         let store = Store::new(db);
         enter(&store, 0..1).await;
-        let before = store.snapshot().await.unwrap().changes().await.unwrap();
+        let before = store.changes().await.unwrap();
         let after = (Micros(2), "team/app".to_owned(), image(7).to_string());
         store.entered(Vec::new(), Vec::new(), after.clone(), Micros(2)).await.unwrap();
         assert_eq!(store.pushed_after().await.unwrap(), after);
-        assert_eq!(store.snapshot().await.unwrap().changes().await.unwrap(), before);
+        assert_eq!(store.changes().await.unwrap(), before);
         enter(&store, 1..2).await;
-        assert_ne!(store.snapshot().await.unwrap().changes().await.unwrap(), before);
+        assert_ne!(store.changes().await.unwrap(), before);
     })
     .await;
 }
