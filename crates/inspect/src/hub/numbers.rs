@@ -3,50 +3,80 @@
 use std::collections::BTreeMap;
 
 const BITS: i64 = 64;
+/// Words that lie together.
+const PAGE_WORDS: usize = 64;
+const PAGE: i64 = BITS * PAGE_WORDS as i64;
+
+type Page = [u64; PAGE_WORDS];
 
 /// A set of numbers that are not negative.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
-    words: BTreeMap<i64, u64>,
+    /// By number; none of them is empty.
+    pages: BTreeMap<i64, Page>,
 }
 
 impl Numbers {
     pub(super) fn insert(&mut self, number: i64) {
-        *self.words.entry(number.div_euclid(BITS)).or_default() |= 1 << number.rem_euclid(BITS);
+        self.insert_run(number, number + 1);
     }
 
     /// Puts all in from the first on to the one before the end.
     pub(super) fn insert_run(&mut self, first: i64, end: i64) {
         let mut number = first;
         while number < end {
-            let (at, bit) = (number.div_euclid(BITS), number.rem_euclid(BITS));
-            let count = (end - number).min(BITS - bit);
-            *self.words.entry(at).or_default() |= (u64::MAX >> (BITS - count)) << bit;
-            number += count;
+            let begin = number.div_euclid(PAGE) * PAGE;
+            let page = self.pages.entry(begin / PAGE).or_insert([0; PAGE_WORDS]);
+            let last = end.min(begin + PAGE);
+            let (from, to) = ((number - begin) / BITS, (last - 1 - begin) / BITS);
+            let words = page.iter_mut().zip((begin..).step_by(BITS as usize));
+            for (word, at) in words.take(to as usize + 1).skip(from as usize) {
+                let (first, end) = (number.max(at), last.min(at + BITS));
+                *word |= (u64::MAX >> (BITS - (end - first))) << (first - at);
+            }
+            number = last;
         }
     }
 
     pub(super) fn contains(&self, number: i64) -> bool {
-        self.words.get(&number.div_euclid(BITS)).is_some_and(|word| word >> number.rem_euclid(BITS) & 1 == 1)
+        let within = number.rem_euclid(PAGE);
+        let word = self.pages.get(&number.div_euclid(PAGE)).and_then(|page| page.get((within / BITS) as usize));
+        word.is_some_and(|word| word >> (within % BITS) & 1 == 1)
     }
 
     /// Puts all of the other in.
     pub(super) fn extend(&mut self, other: &Self) {
-        for (at, word) in &other.words {
-            *self.words.entry(*at).or_default() |= word;
+        for (at, page) in &other.pages {
+            let known = self.pages.entry(*at).or_insert([0; PAGE_WORDS]);
+            known.iter_mut().zip(page).for_each(|(known, word)| *known |= word);
         }
     }
 
+    /// Those that are in the other, too.
+    pub(super) fn both(&self, other: &Self) -> Self {
+        let both = |(at, page): (&i64, &Page)| {
+            let mut both = *page;
+            both.iter_mut().zip(other.pages.get(at)?).for_each(|(word, other)| *word &= other);
+            (both != [0; PAGE_WORDS]).then_some((*at, both))
+        };
+        Self { pages: self.pages.iter().filter_map(both).collect() }
+    }
+
     pub(super) fn len(&self) -> u64 {
-        self.words.values().map(|word| u64::from(word.count_ones())).sum()
+        self.pages.values().flatten().map(|word| u64::from(word.count_ones())).sum()
     }
 
     /// Those that are in the other, or with `false` those that are not; the greatest first.
     pub(super) fn falling<'n>(&'n self, others: &'n Self, are_in: bool) -> impl Iterator<Item = i64> + 'n {
-        self.words.iter().rev().flat_map(move |(at, word)| {
-            let other = others.words.get(at).copied().unwrap_or_default();
-            let chosen = word & if are_in { other } else { !other };
-            (0..BITS).rev().filter(move |bit| chosen >> bit & 1 == 1).map(move |bit| at * BITS + bit)
+        self.pages.iter().rev().flat_map(move |(at, page)| {
+            let other = others.pages.get(at);
+            let words = page.iter().enumerate().rev();
+            words.flat_map(move |(position, word)| {
+                let other = other.and_then(|other| other.get(position)).copied().unwrap_or_default();
+                let chosen = word & if are_in { other } else { !other };
+                let begin = at * PAGE + position as i64 * BITS;
+                (0..BITS).rev().filter(move |bit| chosen >> bit & 1 == 1).map(move |bit| begin + bit)
+            })
         })
     }
 }
@@ -69,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_run_is_all_of_its_numbers(before in 0..300_i64, first in 0..300_i64, count in 0..200_i64) {
+        fn a_run_is_all_of_its_numbers(before in 0..9000_i64, first in 0..9000_i64, count in 0..6000_i64) {
             let mut numbers = Numbers::default();
             numbers.insert(before);
             numbers.insert_run(first, first + count);
@@ -78,15 +108,20 @@ mod tests {
 
         #[test]
         fn they_are_as_a_set_is(
-            some in prop::collection::btree_set(0..300_i64, 0..40), others in prop::collection::btree_set(0..300_i64, 0..40),
+            some in prop::collection::btree_set(4000..4300_i64, 0..40),
+            others in prop::collection::btree_set(4000..4300_i64, 0..40),
         ) {
             let numbers: Numbers = some.iter().copied().collect();
             let among: Numbers = others.iter().copied().collect();
             prop_assert_eq!(numbers.len(), some.len() as u64);
-            prop_assert_eq!((0..300).filter(|number| numbers.contains(*number)).collect::<BTreeSet<_>>(), some.clone());
+            prop_assert_eq!((3900..4400).filter(|number| numbers.contains(*number)).collect::<BTreeSet<_>>(), some.clone());
             let wanted = |are_in| some.iter().rev().copied().filter(|one| others.contains(one) == are_in).collect::<Vec<_>>();
             prop_assert_eq!(numbers.falling(&among, true).collect::<Vec<_>>(), wanted(true));
             prop_assert_eq!(numbers.falling(&among, false).collect::<Vec<_>>(), wanted(false));
+            let mut all = numbers.clone();
+            all.extend(&among);
+            prop_assert_eq!(all, some.union(&others).copied().collect());
+            prop_assert_eq!(numbers.both(&among), some.intersection(&others).copied().collect());
         }
     }
 }

@@ -184,23 +184,26 @@ impl Holders {
         let mut holders = Self { owned_in, ..Self::default() };
         for row in rows {
             let (subject, bucket): (i64, i64) = (row.get("subject")?, row.get("bucket")?);
+            // As another name of an OS package, which counts in some images alone.
+            let mut owned = Numbers::default();
+            let mut is_held = false;
             for run in postings::runs(&row.get::<Vec<u8>>("images")?)? {
-                let of = |low| postings::image(bucket, low);
-                match &holders.owned_in {
-                    OwnedIn::These(_) if run.is_owned => {
-                        for image in
-                            (of(run.first)..of(run.end)).filter(|image| counts(&holders.owned_in, *image, true))
-                        {
-                            holders.images.insert(image);
-                            holders.subjects.insert(subject);
-                        }
-                    }
-                    _ => {
-                        holders.images.insert_run(of(run.first), of(run.end));
-                        holders.subjects.insert(subject);
-                    }
+                let (first, end) = (postings::image(bucket, run.first), postings::image(bucket, run.end));
+                if run.is_owned {
+                    owned.insert_run(first, end);
+                } else {
+                    holders.images.insert_run(first, end);
+                    is_held = true;
                 }
             }
+            let owned = match &holders.owned_in {
+                OwnedIn::All => owned,
+                OwnedIn::These(images) => owned.both(images),
+            };
+            if is_held || owned.len() > 0 {
+                holders.subjects.insert(subject);
+            }
+            holders.images.extend(&owned);
         }
         Ok(holders)
     }
