@@ -431,6 +431,8 @@ impl Peer {
             self.outputs.push_back(Output::Send { node, message: Message::Cancel { blob, piece } });
         }
         for (node, link) in &mut self.links {
+            // Also to one that has not opened the blob yet: what it heard when the blob was opened here lacks this piece.
+            link.unsaid.entry(blob).or_default().push(piece);
             let Some(remote) = link.remotes.get_mut(&blob) else { continue };
             // Whoever sent it has it.
             if Some(*node) == from && remote.announced(piece, stripe) && from != self.origin {
@@ -442,7 +444,6 @@ impl Peer {
                     self.outputs.push_back(Output::Upload { node: *node, blob, piece });
                 }
             }
-            link.unsaid.entry(blob).or_default().push(piece);
         }
         if is_full {
             self.outputs.push_back(Output::Complete { blob });

@@ -58,3 +58,27 @@ fn a_piece_that_a_host_does_not_have_is_not_asked_of_it_again() {
     }
     assert!(asked.len() > 2, "{asked:?}");
 }
+
+#[test]
+fn what_comes_before_the_other_side_opens_the_blob_is_said() {
+    let (mut peer, neighbour, now) = (Peer::new(Config::default()), Node(1), Now::ZERO);
+    peer.handle(now, Input::Connected { node: neighbour });
+    peer.handle(now, Input::Blob { blob: BLOB, pieces: PieceSet::empty(PIECES), stripe_shift: 0 });
+    let mut said = PieceSet::empty(PIECES);
+    for piece in 0..PIECES {
+        if piece == PIECES / 2 {
+            let open = Message::Open { blob: BLOB, pieces: PieceSet::empty(PIECES) };
+            peer.handle(now, Input::Message { node: neighbour, message: open });
+        }
+        peer.handle(now, Input::Kept { blob: BLOB, piece });
+    }
+    for output in drain(&mut peer) {
+        if let Output::Send { message: Message::Open { pieces, .. }, .. } = &output {
+            assert_eq!(*pieces, said);
+        }
+        if let Output::Send { message: Message::Have { pieces, .. }, .. } = output {
+            pieces.into_iter().for_each(|piece| assert!(said.insert(piece), "piece {piece} is said twice"));
+        }
+    }
+    assert!(said.is_full(), "{said:?}");
+}
