@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::budget::KEPT_BYTES_MAX;
 use super::decompress::Inflate;
 
 /// How many of each are kept: as many as are in use at a time in nearly all archives.
@@ -41,7 +42,8 @@ impl Spare {
 
     pub(super) fn keep_buffer(&self, buffer: Vec<u8>) {
         let mut kept = self.buffers.borrow_mut();
-        if buffer.capacity() > 0 && kept.len() < KEPT_MAX {
+        let bytes: usize = kept.iter().map(Vec::capacity).sum();
+        if buffer.capacity() > 0 && kept.len() < KEPT_MAX && (bytes + buffer.capacity()) as u64 <= KEPT_BYTES_MAX {
             kept.push(buffer);
         }
     }

@@ -18,23 +18,26 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn insert(&mut self, number: i64) {
-        self.insert_run(number, number + 1);
+        self.insert_runs([(number, number + 1)]);
     }
 
-    /// Puts all in from the first on to the one before the end.
-    pub(super) fn insert_run(&mut self, first: i64, end: i64) {
-        let mut number = first;
-        while number < end {
-            let begin = number.div_euclid(PAGE) * PAGE;
-            let page = self.pages.entry(begin / PAGE).or_insert([0; PAGE_WORDS]);
-            let last = end.min(begin + PAGE);
-            let (from, to) = ((number - begin) / BITS, (last - 1 - begin) / BITS);
-            let words = page.iter_mut().zip((begin..).step_by(BITS as usize));
-            for (word, at) in words.take(to as usize + 1).skip(from as usize) {
-                let (first, end) = (number.max(at), last.min(at + BITS));
-                *word |= (u64::MAX >> (BITS - (end - first))) << (first - at);
+    /// Puts runs in, each from its first number on to the one before its end. Those that lie close to the one before cost
+    /// the least.
+    pub(super) fn insert_runs(&mut self, runs: impl IntoIterator<Item = (i64, i64)>) {
+        let (mut begin, mut page) = (0, None);
+        for (mut number, end) in runs {
+            while number < end {
+                let within = number.rem_euclid(PAGE);
+                if page.is_none() || begin != number - within {
+                    begin = number - within;
+                    page = Some(self.pages.entry(begin / PAGE).or_insert([0; PAGE_WORDS]));
+                }
+                let last = end.min(begin + PAGE);
+                if let Some(page) = &mut page {
+                    set(page, within, last - begin);
+                }
+                number = last;
             }
-            number = last;
         }
     }
 
@@ -81,10 +84,26 @@ impl Numbers {
     }
 }
 
+/// Sets the bits of a page from the first on to the one before the end.
+fn set(page: &mut Page, first: i64, end: i64) {
+    let (from, to) = ((first / BITS) as usize, ((end - 1) / BITS) as usize);
+    let head = u64::MAX << (first % BITS);
+    let tail = u64::MAX >> (BITS - 1 - (end - 1) % BITS);
+    match page.get_mut(from..=to) {
+        Some([word]) => *word |= head & tail,
+        Some([first, between @ .., last]) => {
+            *first |= head;
+            between.fill(u64::MAX);
+            *last |= tail;
+        }
+        Some([]) | None => {}
+    }
+}
+
 impl FromIterator<i64> for Numbers {
     fn from_iter<I: IntoIterator<Item = i64>>(all: I) -> Self {
         let mut numbers = Self::default();
-        all.into_iter().for_each(|number| numbers.insert(number));
+        numbers.insert_runs(all.into_iter().map(|number| (number, number + 1)));
         numbers
     }
 }
@@ -102,8 +121,13 @@ mod tests {
         fn a_run_is_all_of_its_numbers(before in 0..9000_i64, first in 0..9000_i64, count in 0..6000_i64) {
             let mut numbers = Numbers::default();
             numbers.insert(before);
-            numbers.insert_run(first, first + count);
-            prop_assert_eq!(numbers, (first..first + count).chain([before]).collect());
+            numbers.insert_runs([(first, first + count)]);
+            let all: BTreeSet<i64> = (first..first + count).chain([before]).collect();
+            prop_assert_eq!((0..15_000).filter(|number| numbers.contains(*number)).collect::<BTreeSet<_>>(), all.clone());
+            let mut runs = Numbers::default();
+            runs.insert_runs([(before, before + 1), (first, first + count)]);
+            prop_assert_eq!(&runs, &numbers);
+            prop_assert_eq!(runs, all.into_iter().collect());
         }
 
         #[test]

@@ -97,7 +97,13 @@ impl<'a> Reader<'a> {
         self.take(1)?.first().copied().ok_or(Damaged("it is cut off"))
     }
 
+    #[inline]
     pub(super) fn number(&mut self) -> Result<u64, Damaged> {
+        // Most are small.
+        if let Some((byte @ ..0x80, rest)) = self.rest.split_first() {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;

@@ -184,18 +184,16 @@ impl Holders {
         let mut holders = Self { owned_in, ..Self::default() };
         for row in rows {
             let (subject, bucket): (i64, i64) = (row.get("subject")?, row.get("bucket")?);
+            let runs = postings::runs(&row.get::<Vec<u8>>("images")?)?;
+            let of_kind = |is_owned| {
+                let runs = runs.iter().filter(move |run| run.is_owned == is_owned);
+                runs.map(|run| (postings::image(bucket, run.first), postings::image(bucket, run.end)))
+            };
+            let is_held = of_kind(false).next().is_some();
+            holders.images.insert_runs(of_kind(false));
             // As another name of an OS package, which counts in some images alone.
             let mut owned = Numbers::default();
-            let mut is_held = false;
-            for run in postings::runs(&row.get::<Vec<u8>>("images")?)? {
-                let (first, end) = (postings::image(bucket, run.first), postings::image(bucket, run.end));
-                if run.is_owned {
-                    owned.insert_run(first, end);
-                } else {
-                    holders.images.insert_run(first, end);
-                    is_held = true;
-                }
-            }
+            owned.insert_runs(of_kind(true));
             let owned = match &holders.owned_in {
                 OwnedIn::All => owned,
                 OwnedIn::These(images) => owned.both(images),

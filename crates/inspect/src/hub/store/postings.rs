@@ -31,7 +31,8 @@ pub(super) fn image(bucket: i64, low: u16) -> i64 {
 
 /// Reads a row: how far each run is from the one before, how long it is, and its kind in the lowest bit.
 pub(super) fn runs(bytes: &[u8]) -> Result<Vec<Run>, Damaged> {
-    let (mut reader, mut runs, mut end) = (Reader::new(bytes), Vec::new(), 0_u64);
+    // A run takes two bytes at least.
+    let (mut reader, mut runs, mut end) = (Reader::new(bytes), Vec::with_capacity(bytes.len() / 2), 0_u64);
     while !reader.is_at_end() {
         let first = end.saturating_add(reader.number()?);
         let length = reader.number()?;
