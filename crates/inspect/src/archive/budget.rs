@@ -11,10 +11,6 @@ use super::spare::Spare;
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
-/// Bytes of streams that must be read out of order that are in memory, all of a layer's together. Most archives in images
-/// are smaller.
-pub(super) const KEPT_BYTES_MAX: u64 = 8 * MIB;
-
 /// What may be spent. The defaults are what is used; tests set less.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -138,8 +134,6 @@ pub struct Budget {
     entries: Cell<u64>,
     depth: Cell<u64>,
     memory_bytes: Cell<u64>,
-    /// Of streams that must be read out of order, what is in memory.
-    kept_bytes: Cell<u64>,
     spool_bytes: Cell<u64>,
     spare: Spare,
 }
@@ -155,7 +149,6 @@ impl Budget {
             entries: Cell::new(0),
             depth: Cell::new(0),
             memory_bytes: Cell::new(0),
-            kept_bytes: Cell::new(0),
             spool_bytes: Cell::new(0),
             spare: Spare::default(),
         }
@@ -218,20 +211,6 @@ impl Budget {
         let mut held = Held { total: &self.memory_bytes, bytes: 0 };
         held.add(most.min(left / 2));
         held
-    }
-
-    /// A share of what may be kept in memory to be read out of order; nothing of it is taken yet.
-    pub(super) const fn in_memory(&self) -> Held<'_> {
-        Held { total: &self.kept_bytes, bytes: 0 }
-    }
-
-    /// Whether `count` bytes more can be kept in memory; they are counted until `held` is dropped.
-    pub(super) fn keeps(&self, held: &mut Held<'_>, count: u64) -> bool {
-        let fits = self.kept_bytes.get().saturating_add(count) <= KEPT_BYTES_MAX;
-        if fits {
-            held.add(count);
-        }
-        fits
     }
 
     /// A share of what may be in temporary files; nothing of it is taken yet.

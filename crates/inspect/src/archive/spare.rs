@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 
-use super::budget::KEPT_BYTES_MAX;
 use super::decompress::Inflate;
 
 /// How many of each are kept: as many as are in use at a time in nearly all archives.
@@ -42,8 +41,7 @@ impl Spare {
 
     pub(super) fn keep_buffer(&self, buffer: Vec<u8>) {
         let mut kept = self.buffers.borrow_mut();
-        let bytes: usize = kept.iter().map(Vec::capacity).sum();
-        if buffer.capacity() > 0 && kept.len() < KEPT_MAX && (bytes + buffer.capacity()) as u64 <= KEPT_BYTES_MAX {
+        if buffer.capacity() > 0 && kept.len() < KEPT_MAX {
             kept.push(buffer);
         }
     }

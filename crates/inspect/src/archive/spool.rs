@@ -8,6 +8,9 @@ use super::budget::{Budget, Held};
 use super::error::Error;
 use crate::content::Content;
 
+/// Bytes that are kept in memory.
+const MEMORY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// All bytes of a stream. The file, where there is one, never had a name, and is gone with this.
 #[derive(Debug)]
 pub struct Spool<'b> {
@@ -28,28 +31,23 @@ impl<'b> Spool<'b> {
     /// # Errors
     /// `reader` ended with an error, more would be in temporary files than is allowed, or they cannot be written.
     pub fn new(mut reader: impl BufRead, folder: &Path, budget: &'b Budget) -> Result<Self, Error> {
+        let mut held = budget.spool();
         let mut memory = budget.spare().buffer();
         memory.clear();
-        let mut held = budget.in_memory();
         let mut keep = |there: &[u8]| {
-            let fits = budget.keeps(&mut held, there.len() as u64);
-            if fits {
-                memory.extend_from_slice(there);
-            }
-            Ok(fits)
+            memory.extend_from_slice(there);
+            Ok(())
         };
-        loop {
-            match step(&mut reader, &mut keep)? {
-                Some(true) => {}
-                Some(false) => break,
-                None => return Ok(Self { place: Place::Memory(memory), budget, _held: held }),
+        let mut length = 0;
+        while let Some(kept) = step(&mut reader, &mut keep)? {
+            length += kept;
+            if length > MEMORY_BYTES_MAX {
+                let place = Self::file(reader, &memory, folder, budget, &mut held);
+                budget.spare().keep_buffer(memory);
+                return Ok(Self { place: place?, budget, _held: held });
             }
         }
-        drop(held);
-        let mut held = budget.spool();
-        let place = Self::file(reader, &memory, folder, budget, &mut held);
-        budget.spare().keep_buffer(memory);
-        Ok(Self { place: place?, budget, _held: held })
+        Ok(Self { place: Place::Memory(memory), budget, _held: held })
     }
 
     fn file(
@@ -60,15 +58,16 @@ impl<'b> Spool<'b> {
         held: &mut Held<'b>,
     ) -> Result<Place, Error> {
         let mut file = tempfile::tempfile_in(folder)?;
-        let mut length = 0;
+        budget.spend_spool(held, first.len() as u64)?;
+        file.write_all(first)?;
+        let mut length = first.len() as u64;
         let mut write = |there: &[u8]| {
             budget.spend_spool(held, there.len() as u64)?;
-            length += there.len() as u64;
-            file.write_all(there)?;
-            Ok(true)
+            Ok(file.write_all(there)?)
         };
-        write(first)?;
-        while step(&mut reader, &mut write)?.is_some() {}
+        while let Some(written) = step(&mut reader, &mut write)? {
+            length += written as u64;
+        }
         Ok(Place::File { file, length })
     }
 
@@ -86,20 +85,21 @@ impl<'b> Spool<'b> {
     }
 }
 
-/// Hands over what is there, and says whether it was taken; nothing at the end.
-fn step(reader: &mut impl BufRead, mut take: impl FnMut(&[u8]) -> Result<bool, Error>) -> Result<Option<bool>, Error> {
-    let (length, is_taken) = loop {
+/// Hands over what is there; how much that was, and nothing at the end.
+fn step(reader: &mut impl BufRead, mut take: impl FnMut(&[u8]) -> Result<(), Error>) -> Result<Option<usize>, Error> {
+    let length = loop {
         match reader.fill_buf() {
             Ok([]) => return Ok(None),
-            Ok(there) => break (there.len(), take(there)?),
+            Ok(there) => {
+                take(there)?;
+                break there.len();
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
     };
-    if is_taken {
-        reader.consume(length);
-    }
-    Ok(Some(is_taken))
+    reader.consume(length);
+    Ok(Some(length))
 }
 
 impl Drop for Spool<'_> {
