@@ -3,6 +3,7 @@
 pub mod advisory;
 pub mod archive;
 pub mod assemble;
+mod bill;
 pub mod cataloger;
 pub mod component;
 pub mod content;

@@ -1,4 +1,4 @@
-//! Inspects what lies on this machine: an image's archive or layout, a folder, a file.
+//! Inspects what lies on this machine: an image's archive or layout, a folder, a file, a bill of materials.
 
 use std::ffi::CStr;
 use std::fs::{File, Metadata};
@@ -11,8 +11,9 @@ use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 
-use crate::archive::{Budget, Limits};
+use crate::archive::{Budget, Limits, escaped};
 use crate::assemble::{Assembled, assemble};
+use crate::bill;
 use crate::content::Content;
 use crate::document::{self, Contents, Tool};
 use crate::image::{self, Image, ImageError, Place};
@@ -56,10 +57,14 @@ pub fn inspect_seeking(
             Ok(vec![of_one(name, walk)])
         }
         Place::File(file) => {
+            let own_name = path.file_name().unwrap_or(path.as_os_str()).as_bytes();
+            if let Some(stated) = bill::assembled(&file, &escaped(own_name))? {
+                return Ok(vec![contents(document::Image { name, ..document::Image::default() }, stated)]);
+            }
             let length = file.metadata().map_err(ImageError::Read)?.len();
             let budget = Budget::new(Limits::default(), length);
             let mut walk = Walk::new(&budget, folder).seeking(scanner);
-            walk.file(path.file_name().unwrap_or(path.as_os_str()).as_bytes(), Content::file(&file, 0, length));
+            walk.file(own_name, Content::file(&file, 0, length));
             Ok(vec![of_one(name, walk)])
         }
     }

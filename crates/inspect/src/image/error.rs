@@ -21,6 +21,9 @@ pub enum ImageError {
         /// What is wrong with it.
         why: String,
     },
+    /// A bill of materials cannot be read.
+    #[error("the bill of materials cannot be understood: {0}")]
+    Bill(#[from] crate::document::read::ReadError),
     /// A manifest is not valid.
     #[error("the manifest {digest} is refused: {why}")]
     Manifest {

@@ -397,6 +397,46 @@ fn documents_carry_the_findings() {
 }
 
 #[test]
+fn a_bill_of_materials_is_compared_as_what_it_is_of() {
+    let terminal = updated();
+    let home = terminal.home.path();
+    let inspected = |arguments: &str| {
+        let said = terminal.quietly(&format!("inspect {arguments}"));
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said.out
+    };
+    let told = |document: &Value, pointer: &str, fields: &[&str]| -> Vec<Vec<Value>> {
+        let of_one = |one: &Value| fields.iter().map(|field| one[*field].clone()).collect();
+        list(document, pointer).iter().map(of_one).collect()
+    };
+    let all = |document: &Value| {
+        let findings = told(document, "/findings", &["id", "component", "package", "severity", "fixedIn", "evidence"]);
+        (findings, told(document, "/components", &["id", "ecosystem", "name", "version", "source", "evidence"]))
+    };
+    let image = all(&parsed(&inspected("image.tar --json")));
+    assert!(image.0.len() == 4 && image.1.len() > 3, "{image:?}");
+    for format in ["cyclonedx", "spdx"] {
+        fs::write(home.join("bill.json"), inspected(&format!("image.tar --format {format}"))).unwrap();
+        let bill = parsed(&inspected("bill.json --json"));
+        assert_eq!(all(&bill), image, "{format}");
+        assert_eq!(told(&bill, "/unexamined", &["why"]), Vec::<Vec<Value>>::new());
+    }
+    // What somebody else wrote speaks for less.
+    let other = json!({
+        "bomFormat": "CycloneDX", "specVersion": "1.5",
+        "components": [{ "type": "library", "name": "minimist", "version": "1.2.0", "purl": "pkg:npm/minimist@1.2.0" }],
+    });
+    fs::write(home.join("other.json"), other.to_string()).unwrap();
+    let said = terminal.quietly("inspect other.json --fail-on medium");
+    assert!(said.code == Some(8) && said.err.contains("CVE-2021-44906 (medium)"), "{}", said.err);
+    let said = terminal.quietly("inspect other.json --complete");
+    assert!(said.code == Some(9) && said.err.contains("does not state that it is complete"), "{}", said.err);
+    fs::write(home.join("cut.json"), other.to_string().split_at(90).0).unwrap();
+    let said = terminal.quietly("inspect cut.json");
+    assert!(said.code != Some(0) && said.err.contains("the bill of materials cannot be understood"), "{}", said.err);
+}
+
+#[test]
 fn advisories_come_from_folders_archives_and_addresses() {
     let mut terminal = terminal();
     let home = terminal.home.path().to_owned();

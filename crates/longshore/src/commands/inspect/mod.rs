@@ -31,7 +31,7 @@ const REASONS_SHOWN: usize = 5;
 /// Say what is inside an image, a folder or a file, and what is wrong with it.
 ///
 /// THING is an archive of `docker save`, an OCI layout (a folder, or a tar of one), a folder, or a file: a jar, war, wheel,
-/// deb, rpm, zip, tar or program. It may also be an image of a registry, HOST/REPOSITORY:TAG, or one that the container
+/// deb, rpm, zip, tar or program, or a bill of materials (CycloneDX, SPDX 2, Syft's JSON). It may also be an image of a registry, HOST/REPOSITORY:TAG, or one that the container
 /// engine has: docker:NAME, or NAME alone where no file is called so. Archives within archives are looked into. No hub is
 /// needed, and nothing is unpacked to the disk.
 ///
@@ -43,6 +43,7 @@ const REASONS_SHOWN: usize = 5;
   longshore inspect 127.0.0.1:5000/shop/cart:1.4             an image of a registry
   longshore inspect docker:redis:7 --fail-on high            an image of the engine; may end with 8
   longshore inspect app.jar --format sarif > app.sarif       for a code host
+  longshore inspect vendor.cdx.json --fail-on high           a bill of materials of somebody else
   longshore inspect app.tar --licences licences.toml --secrets --complete")]
 pub(super) struct Args {
     /// What to look into

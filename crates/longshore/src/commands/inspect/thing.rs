@@ -122,6 +122,9 @@ pub(super) fn problem(thing: &str, error: &ImageError) -> Problem {
         }
         ImageError::Read(_) => (400, "thing-unreadable", "look at its permissions"),
         ImageError::Platform { .. } => (404, "platform-unknown", "leave --platform out to see all of them"),
+        ImageError::Bill(_) => {
+            (422, "bill-invalid", "have it written anew, as CycloneDX 1.2 to 1.7 or SPDX 2.2 or 2.3")
+        }
         _ => (422, "thing-broken", "make the archive anew: with `docker save`, or `skopeo copy … oci:FOLDER`"),
     };
     Problem::new(status, kind, what).detail(error.to_string()).hint(hint)
