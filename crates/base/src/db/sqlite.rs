@@ -318,13 +318,16 @@ where
     }
 
     fn answer(self: Box<Self>, error: Option<DbError>) {
-        let outcome = match (error, self.outcome) {
+        let Self { job, outcome, reply, .. } = *self;
+        // Whoever hears of the outcome may rely on it that nothing that the job held is held any more.
+        drop(job);
+        let outcome = match (error, outcome) {
             (Some(error), _) => Err(error.into()),
             (None, Some(outcome)) => outcome,
             (None, None) => Err(waited_too_long().into()),
         };
         // Nobody waits any more when the caller was cancelled.
-        let _ = self.reply.send(outcome);
+        let _ = reply.send(outcome);
     }
 }
 
