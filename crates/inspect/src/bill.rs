@@ -78,7 +78,12 @@ fn stated(bill: Bill, name: &str) -> Assembled {
             None => drop(components.insert(id, found)),
         }
     }
-    Assembled { operating_system, components: components.into_values().collect(), unexamined, ..Assembled::default() }
+    Assembled {
+        operating_system,
+        components: components.into_values().map(once).collect(),
+        unexamined,
+        ..Assembled::default()
+    }
 }
 
 /// Whose package it is, as its package URL says: the distribution's identifier and version.
@@ -126,20 +131,29 @@ fn found(id: String, listed: Listed, name: &str, ids: &HashMap<String, String>) 
 
 /// The same component is often listed once for each place.
 fn join(known: &mut Found, other: Found) {
-    fn put<T: PartialEq>(known: &mut Vec<T>, others: Vec<T>) {
-        for other in others {
-            if !known.contains(&other) {
-                known.push(other);
-            }
-        }
-    }
     known.component.evidence = known.component.evidence.min(other.component.evidence);
-    put(&mut known.component.licences, other.component.licences);
-    put(&mut known.places, other.places);
-    put(&mut known.further, other.further);
-    put(&mut known.hashes, other.hashes);
-    put(&mut known.depends_on, other.depends_on);
-    put(&mut known.licences, other.licences);
+    known.component.licences.extend(other.component.licences);
+    known.places.extend(other.places);
+    known.further.extend(other.further);
+    known.hashes.extend(other.hashes);
+    known.depends_on.extend(other.depends_on);
+    known.licences.extend(other.licences);
+}
+
+/// Says once what was joined more than once: after all of it, as a document may list a component a hundred thousand times.
+fn once(mut found: Found) -> Found {
+    fn each<T: Ord>(all: &mut Vec<T>) {
+        all.sort_unstable();
+        all.dedup();
+    }
+    each(&mut found.component.licences);
+    each(&mut found.places);
+    each(&mut found.hashes);
+    each(&mut found.depends_on);
+    each(&mut found.licences);
+    found.further.sort_by_cached_key(id);
+    found.further.dedup();
+    found
 }
 
 #[cfg(test)]

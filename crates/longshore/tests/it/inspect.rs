@@ -433,7 +433,7 @@ fn a_bill_of_materials_is_compared_as_what_it_is_of() {
     assert!(said.code == Some(9) && said.err.contains("does not state that it is complete"), "{}", said.err);
     fs::write(home.join("cut.json"), other.to_string().split_at(90).0).unwrap();
     let said = terminal.quietly("inspect cut.json");
-    assert!(said.code != Some(0) && said.err.contains("the bill of materials cannot be understood"), "{}", said.err);
+    assert!(said.code == Some(2) && said.err.contains("the bill of materials cannot be understood"), "{}", said.err);
 }
 
 #[test]

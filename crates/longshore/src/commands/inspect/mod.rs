@@ -31,9 +31,9 @@ const REASONS_SHOWN: usize = 5;
 /// Say what is inside an image, a folder or a file, and what is wrong with it.
 ///
 /// THING is an archive of `docker save`, an OCI layout (a folder, or a tar of one), a folder, or a file: a jar, war, wheel,
-/// deb, rpm, zip, tar or program, or a bill of materials (CycloneDX, SPDX 2, Syft's JSON). It may also be an image of a registry, HOST/REPOSITORY:TAG, or one that the container
-/// engine has: docker:NAME, or NAME alone where no file is called so. Archives within archives are looked into. No hub is
-/// needed, and nothing is unpacked to the disk.
+/// deb, rpm, zip, tar or program, or a bill of materials (CycloneDX, SPDX 2, Syft's JSON). It may also be an image of a
+/// registry, HOST/REPOSITORY:TAG, or one that the container engine has: docker:NAME, or NAME alone where no file is called
+/// so. Archives within archives are looked into. No hub is needed, and nothing is unpacked to the disk.
 ///
 /// What is inside is compared with the advisories that `longshore advisories update` brought. What could not be examined
 /// or compared is said, on standard error or in the document: without advisories nothing is said to be free of flaws.
